@@ -1,0 +1,53 @@
+#!/usr/bin/env node
+// The command's entry, in the oldest syntax a Node may meet: finds a Node that is new enough, then starts the command in it.
+'use strict'
+var path = require('node:path')
+var fs = require('node:fs')
+var WANTED = 26
+
+function entry() {
+  var built = path.join(__dirname, '..', 'dist', 'cli', 'main.js')
+  var source = path.join(__dirname, '..', 'src', 'cli', 'main.ts')
+  return fs.existsSync(source) ? source : built
+}
+
+if (parseInt(process.versions.node, 10) >= WANTED) {
+  require('node:module').enableCompileCache()
+  import('node:url')
+    .then(function (url) {
+      return import(url.pathToFileURL(entry()).href)
+    })
+    .then(function (cli) {
+      return cli.main(process.argv.slice(2))
+    })
+    .then(function (status) {
+      process.exitCode = status
+    })
+} else {
+  var name = 'node-' + process.platform + '-' + process.arch
+  var binary
+  try {
+    binary = path.join(path.dirname(require.resolve(name + '/package.json')), 'bin', 'node')
+  } catch (_error) {
+    process.stderr.write(
+      'vcb needs Node ' +
+        WANTED +
+        ' or newer and this is Node ' +
+        process.versions.node +
+        '. Run "npm ci" in its folder, which brings one, or install Node ' +
+        WANTED +
+        '.\n',
+    )
+    process.exit(3)
+  }
+  var child = require('node:child_process').spawn(binary, [__filename].concat(process.argv.slice(2)), { stdio: 'inherit' })
+  ;['SIGINT', 'SIGTERM', 'SIGHUP'].forEach(function (signal) {
+    process.on(signal, function () {
+      child.kill(signal)
+    })
+  })
+  child.on('exit', function (code, signal) {
+    if (signal) process.kill(process.pid, signal)
+    else process.exitCode = code
+  })
+}

@@ -1,0 +1,58 @@
+import { throwIfAborted, type Abortable } from './abort.ts'
+
+/**
+ * The only source of time and timers in the product; every other module receives one from the composition root.
+ * `scripts/check.ts` refuses `Date.now`, `new Date()` without arguments, `setTimeout` and `setInterval` elsewhere.
+ */
+export interface Clock {
+  /** Wall time; may step backwards. */
+  now(): Date
+  /** Milliseconds that never step backwards, for durations. */
+  monotonicMs(): number
+  /** Resolves after `ms`; rejects with the signal's reason when aborted. */
+  sleep(ms: number, options?: Abortable): Promise<void>
+  /** Calls `run` every `ms` until disposed; a call still under way is not overlapped. A rejection goes to `onError`. */
+  every(ms: number, run: () => void | Promise<void>, onError: (error: unknown) => void): Disposable
+}
+
+export const systemClock: Clock = Object.freeze({
+  now: () => new Date(),
+  monotonicMs: () => performance.now(),
+  sleep: (ms: number, options?: Abortable): Promise<void> =>
+    new Promise((resolve, reject) => {
+      try {
+        throwIfAborted(options)
+      } catch (error) {
+        reject(error)
+        return
+      }
+      const onAbort = (): void => {
+        clearTimeout(timer)
+        try {
+          throwIfAborted(options)
+        } catch (error) {
+          reject(error)
+        }
+      }
+      const timer = setTimeout(() => {
+        options?.signal?.removeEventListener('abort', onAbort)
+        resolve()
+      }, ms)
+      options?.signal?.addEventListener('abort', onAbort, { once: true })
+    }),
+  every: (ms: number, run: () => void | Promise<void>, onError: (error: unknown) => void): Disposable => {
+    let busy = false
+    const timer = setInterval(() => {
+      if (busy) return
+      busy = true
+      Promise.resolve()
+        .then(run)
+        .catch(onError)
+        .finally(() => {
+          busy = false
+        })
+    }, ms)
+    timer.unref()
+    return { [Symbol.dispose]: () => clearInterval(timer) }
+  },
+})

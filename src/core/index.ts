@@ -1,0 +1,36 @@
+/**
+ * Rank 0. What every other room may use: the trade's shared values, byte ranges, block interfaces, the one error class, clock, log, ids.
+ * No I/O but `writeFileAtomic`; nothing here knows vSphere calls, formats or repositories.
+ */
+export { type Abortable, anySignal, throwIfAborted } from './abort.ts'
+export { ensureDirectory, isMissing, syncDirectory, writeFileAtomic } from './atomic-file.ts'
+export type { BlockSink, BlockSource, Verdict } from './block.ts'
+export { formatBytes, GIB, isZero, KIB, MIB, readU64, SECTOR, writeU64 } from './bytes.ts'
+export { type Clock, systemClock } from './clock.ts'
+export {
+  AgentError,
+  type AgentErrorInit,
+  ERROR_CODES,
+  type ErrorCode,
+  fromErrno,
+  isAgentError,
+  type Retry,
+  toAgentError,
+} from './errors.ts'
+export { safeFileName } from './file-name.ts'
+export { type ClaimId, createIds, type Ids, type JobId, type PointId, type RunId } from './ids.ts'
+export { type Log, type LogFields, silentLog } from './log.ts'
+export * from './model.ts'
+export {
+  alignRange,
+  clipRange,
+  coalesceExtents,
+  type Extent,
+  type ExtentKind,
+  intersectRanges,
+  mergeRanges,
+  type Range,
+  rangeEnd,
+  totalLength,
+} from './range.ts'
+export { Secret } from './secret.ts'

@@ -1,0 +1,122 @@
+import type {
+  Abortable,
+  BackupMode,
+  BlockSource,
+  ConsistencyLevel,
+  DiskFacts,
+  DiskRef,
+  Manifest,
+  NotProtected,
+  PointId,
+  PointSummary,
+  Range,
+  RunId,
+  VmConfig,
+} from '../core/index.ts'
+
+/**
+ * Where restore points go. One provider object serves one repository, archive or directory.
+ * Adapters: the restic repository (default), tar, directory export.
+ */
+export interface BackupProvider extends AsyncDisposable {
+  readonly name: string
+  /** The `--repo` value it was opened from, without secrets. */
+  readonly url: string
+  /**
+   * Starts a restore point of one VM. Takes what locks the repository needs for the life of the writer.
+   * Errors: CONFLICT (locked), CAPACITY, AUTH, UNAVAILABLE.
+   */
+  begin(request: PointRequest, options?: Abortable): Promise<BackupWriter>
+  /** Points that can be listed and read back; undefined for a destination that only takes a stream (a tape, standard output). */
+  readonly points: PointStore | undefined
+}
+
+export type PointRequest = {
+  readonly config: VmConfig
+  readonly run: RunId
+  /** ISO 8601, when the snapshot was taken. */
+  readonly time: string
+  /** The point an incremental builds on; its disks are reused where nothing changed. */
+  readonly parent?: PointId | undefined
+}
+
+/** Reads restore points back. */
+export interface PointStore {
+  /** Complete points only, in no promised order. */
+  list(options?: Abortable): AsyncIterable<PointSummary>
+  /** A point by its id or an unambiguous beginning of at least 6 characters; `latest` is not known here. NOT_FOUND, USAGE (ambiguous). */
+  open(id: string, options?: Abortable): Promise<BackupReader>
+  /** Problems of one point, or of the whole repository; none yielded = everything was read and is sound. */
+  check(id: PointId | undefined, options?: Abortable & { readonly readData?: boolean | undefined }): AsyncIterable<Problem>
+  /** Removes a point from the list; its data goes at the next prune. */
+  delete(id: PointId, options?: Abortable): Promise<void>
+}
+
+export type Problem = { readonly point?: PointId | undefined; readonly what: string }
+
+/** What to transfer of one disk. */
+export type DiskPlan = {
+  readonly mode: BackupMode
+  /**
+   * Ordered, non-overlapping byte ranges inside the disk. Full: everything outside them is zero. Incremental: everything outside them
+   * is as in the parent point.
+   */
+  readonly ranges: AsyncIterable<Range>
+}
+
+export type DiskProgress = {
+  /** Bytes of the disk decided so far, read or not; ends at the sum of the plan's ranges. */
+  readonly doneBytes: number
+  readonly readBytes: number
+  readonly storedBytes: number
+}
+
+/** What became of one disk. */
+export type DiskWritten = {
+  /** Bytes in the plan's ranges. */
+  readonly changedBytes: number
+  /** Bytes really read from the source. */
+  readonly readBytes: number
+  /** Bytes added to the destination for this disk. */
+  readonly storedBytes: number
+}
+
+/**
+ * One restore point being written. Disposed before `commit` = aborted: nothing of it is ever listed.
+ * Disks may be put concurrently; files and disks before `commit`.
+ */
+export interface BackupWriter extends AsyncDisposable {
+  /** Stores a small file (configuration, NVRAM, logs) whole; `name` is one safe file name component. */
+  putFile(name: string, body: Uint8Array, options?: Abortable): Promise<void>
+  /**
+   * Stores one disk. Reads each byte of the plan's ranges at most once from `source`, skips what the source's extents call zero.
+   * Errors of the source pass through; CAPACITY when the destination is full; INTEGRITY when the parent's disk cannot be reused.
+   */
+  putDisk(
+    disk: DiskRef,
+    source: BlockSource,
+    plan: DiskPlan,
+    options?: Abortable & { readonly onProgress?: ((progress: DiskProgress) => void) | undefined },
+  ): Promise<DiskWritten>
+  /** Makes the point exist, atomically; called once, last. Returns the point's id and the manifest as stored. */
+  commit(facts: PointFacts, options?: Abortable): Promise<{ readonly id: PointId; readonly manifest: Manifest }>
+}
+
+/** What the flow knows at the end and the writer does not; the writer makes the manifest from it. */
+export type PointFacts = {
+  readonly mode: BackupMode
+  readonly consistency: ConsistencyLevel
+  readonly consistencyReason: string
+  readonly disks: readonly DiskFacts[]
+  readonly notProtected: readonly NotProtected[]
+}
+
+/** One restore point open for reading. */
+export interface BackupReader extends AsyncDisposable {
+  readonly id: PointId
+  readonly manifest: Manifest
+  /** A small file of the point. NOT_FOUND. */
+  file(name: string, options?: Abortable): Promise<Uint8Array>
+  /** Random access to one disk's complete image, every block verified as it is read. The caller disposes it. NOT_FOUND, INTEGRITY. */
+  disk(key: number, options?: Abortable): Promise<BlockSource>
+}
