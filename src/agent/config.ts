@@ -1,0 +1,242 @@
+import { readFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { dirname, isAbsolute, join, resolve } from 'node:path'
+import { parseDocument } from 'yaml'
+import { z } from 'zod'
+import { AgentError, fromErrno, isMissing, type QuiescePolicy, Secret, type TransportName } from '../core/index.ts'
+
+/** Transports this version can open, in the order they are tried by default. */
+export const DEFAULT_TRANSPORTS: readonly TransportName[] = ['san', 'https']
+
+/** Where a secret comes from. Never a value on a command line. */
+type SecretSource = { readonly file?: string | undefined; readonly env?: string | undefined; readonly value?: string | undefined }
+
+/** What a run needs to know, resolved once from flags, environment and `vcb.yaml` (in this order of precedence) and frozen. */
+export type AgentConfig = {
+  readonly vcenter: {
+    readonly url: string | undefined
+    readonly user: string | undefined
+    readonly password: SecretSource
+    readonly thumbprint: string | undefined
+    readonly caFile: string | undefined
+  }
+  /** Datastore name → local directory where it is mounted, for the `san` transport. */
+  readonly datastores: Readonly<Record<string, string>>
+  readonly transports: readonly TransportName[]
+  readonly quiesce: QuiescePolicy
+  readonly changeTracking: boolean
+  readonly repository: { readonly url: string | undefined; readonly password: SecretSource }
+  /** Directory of the journal and the catalog. */
+  readonly stateDirectory: string
+  readonly logFile: string | undefined
+  readonly logLevel: string
+  /** VMs backed up at the same time. */
+  readonly parallel: number
+}
+
+/** What the command line overrides; the same names as the long flags. */
+export type ConfigFlags = {
+  readonly config?: string | undefined
+  readonly vcenter?: string | undefined
+  readonly user?: string | undefined
+  readonly passwordFile?: string | undefined
+  readonly thumbprint?: string | undefined
+  readonly caFile?: string | undefined
+  readonly datastore?: readonly string[] | undefined
+  readonly transport?: string | undefined
+  readonly quiesce?: string | undefined
+  readonly repo?: string | undefined
+  readonly repoPasswordFile?: string | undefined
+  readonly stateDir?: string | undefined
+  readonly parallel?: string | undefined
+  readonly changeTracking?: boolean | undefined
+  readonly logFile?: string | undefined
+  readonly logLevel?: string | undefined
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+const transportName = z.enum(['san', 'hotadd', 'nbdssl', 'nbd', 'https', 'lease', 'ssh'])
+const transportList = z.union([z.array(transportName).min(1), z.string().transform((text, context) => splitTransports(text, context))])
+
+function splitTransports(text: string, context: { addIssue(issue: { code: 'custom'; message: string }): void }): TransportName[] {
+  const names: TransportName[] = []
+  for (const part of text.split(/[:,\s]+/).filter((name) => name !== '')) {
+    const parsed = transportName.safeParse(part)
+    if (parsed.success) names.push(parsed.data)
+    else context.addIssue({ code: 'custom', message: `"${part}" is not a transport; known are ${transportName.options.join(', ')}` })
+  }
+  return names
+}
+
+const fileSchema = z.strictObject({
+  vcenter: z
+    .strictObject({
+      url: z.string().optional(),
+      user: z.string().optional(),
+      passwordFile: z.string().optional(),
+      passwordEnv: z.string().optional(),
+      thumbprint: z.string().optional(),
+      caFile: z.string().optional(),
+    })
+    .optional(),
+  datastores: z.record(z.string(), z.string()).optional(),
+  transports: transportList.optional(),
+  quiesce: z.enum(['require', 'try', 'none']).optional(),
+  changeTracking: z.boolean().optional(),
+  repository: z.strictObject({ url: z.string().optional(), passwordFile: z.string().optional(), passwordEnv: z.string().optional() }).optional(),
+  stateDirectory: z.string().optional(),
+  log: z.strictObject({ file: z.string().optional(), level: z.enum(['error', 'warn', 'info', 'debug']).optional() }).optional(),
+  parallel: z.int().min(1).max(64).optional(),
+})
+
+/**
+ * Reads `vcb.yaml` (from --config, VCB_CONFIG, or ./vcb.yaml when it exists) and lays environment and flags over it.
+ * Paths in the file are relative to the file. Errors: CONFIG with the place in the file, USAGE for a wrong flag.
+ */
+export async function loadConfig(flags: ConfigFlags, environment: Environment): Promise<AgentConfig> {
+  const named = flags.config ?? environment['VCB_CONFIG']
+  const path = resolve(named ?? 'vcb.yaml')
+  const file = await readConfigFile(path, named !== undefined)
+  const base = dirname(path)
+  const local = (value: string | undefined): string | undefined => (value === undefined ? undefined : isAbsolute(value) ? value : resolve(base, value))
+  const datastores: Record<string, string> = {}
+  for (const [name, directory] of Object.entries(file.datastores ?? {})) datastores[name] = local(directory) ?? directory
+  for (const pair of [...(environment['VCB_DATASTORES']?.split(',') ?? []), ...(flags.datastore ?? [])]) {
+    const at = pair.lastIndexOf('=')
+    if (at <= 0 || at === pair.length - 1) {
+      throw new AgentError('USAGE', `"${pair}" does not map a datastore to a directory.`, { next: 'Write --datastore NAME=/mounted/directory.' })
+    }
+    datastores[pair.slice(0, at)] = resolve(pair.slice(at + 1))
+  }
+  const transports = parseFlag('--transport', transportList, flags.transport ?? environment['VCB_TRANSPORT']) ?? file.transports ?? DEFAULT_TRANSPORTS
+  const quiesce = parseFlag('--quiesce', z.enum(['require', 'try', 'none']), flags.quiesce ?? environment['VCB_QUIESCE']) ?? file.quiesce ?? 'try'
+  const parallel = parseFlag('--parallel', z.coerce.number().int().min(1).max(64), flags.parallel) ?? file.parallel ?? 2
+  const level = parseFlag('--log-level', z.enum(['error', 'warn', 'info', 'debug']), flags.logLevel ?? environment['VCB_LOG_LEVEL']) ?? file.log?.level ?? 'warn'
+  return Object.freeze({
+    vcenter: Object.freeze({
+      url: flags.vcenter ?? environment['VCB_VCENTER'] ?? file.vcenter?.url,
+      user: flags.user ?? environment['VCB_USER'] ?? file.vcenter?.user,
+      password: secretSource(
+        flags.passwordFile,
+        environment,
+        'VCB_PASSWORD',
+        local(file.vcenter?.passwordFile),
+        file.vcenter?.passwordEnv,
+      ),
+      thumbprint: flags.thumbprint ?? environment['VCB_THUMBPRINT'] ?? file.vcenter?.thumbprint,
+      caFile: flags.caFile ?? environment['VCB_CA_FILE'] ?? local(file.vcenter?.caFile),
+    }),
+    datastores: Object.freeze(datastores),
+    transports: Object.freeze([...transports]),
+    quiesce,
+    changeTracking: flags.changeTracking ?? file.changeTracking ?? true,
+    repository: Object.freeze({
+      url: flags.repo ?? environment['VCB_REPO'] ?? localRepository(file.repository?.url, base),
+      password: secretSource(
+        flags.repoPasswordFile,
+        environment,
+        'VCB_REPO_PASSWORD',
+        local(file.repository?.passwordFile),
+        file.repository?.passwordEnv,
+      ),
+    }),
+    stateDirectory: resolve(flags.stateDir ?? environment['VCB_STATE_DIR'] ?? local(file.stateDirectory) ?? defaultStateDirectory(environment)),
+    logFile: flags.logFile ?? environment['VCB_LOG_FILE'] ?? local(file.log?.file),
+    logLevel: level,
+    parallel,
+  })
+}
+
+/** `/var/lib/vcb-proxy` for root, the user's state directory otherwise. */
+function defaultStateDirectory(environment: Environment): string {
+  if (process.getuid?.() === 0) return '/var/lib/vcb-proxy'
+  return join(environment['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'vcb-proxy')
+}
+
+function localRepository(url: string | undefined, base: string): string | undefined {
+  if (url === undefined) return undefined
+  const match = /^(restic|tar|dir):(.*)$/s.exec(url)
+  const [prefix, path] = match === null ? ['', url] : [`${match[1]}:`, match[2] ?? '']
+  return path === '-' || isAbsolute(path) ? url : `${prefix}${resolve(base, path)}`
+}
+
+function secretSource(
+  flagFile: string | undefined,
+  environment: Environment,
+  variable: string,
+  file: string | undefined,
+  fileVariable: string | undefined,
+): SecretSource {
+  if (flagFile !== undefined) return { file: flagFile }
+  const environmentFile = environment[`${variable}_FILE`]
+  if (environmentFile !== undefined) return { file: environmentFile }
+  if (environment[variable] !== undefined) return { env: variable, value: environment[variable] }
+  if (fileVariable !== undefined) return { env: fileVariable, value: environment[fileVariable] }
+  return { file }
+}
+
+/** The secret of a source: a file (`-` = first line of standard input) or an environment variable. Errors: CONFIG, USAGE. */
+export async function readSecret(source: SecretSource, what: string, flag: string): Promise<Secret> {
+  if (source.env !== undefined) {
+    if (source.value === undefined || source.value === '') {
+      throw new AgentError('CONFIG', `The environment variable ${source.env} for ${what} is empty.`, { next: `Set it, or use ${flag} FILE.` })
+    }
+    return new Secret(source.value)
+  }
+  if (source.file === undefined) {
+    throw new AgentError('USAGE', `No ${what} was given.`, { next: `Give ${flag} FILE (or - for standard input), or the variable named in "vcb help connection".` })
+  }
+  const text = source.file === '-' ? await readStandardInput() : await readSecretFile(source.file, what)
+  const secret = text.replace(/\r?\n[\s\S]*$/, '')
+  if (secret === '') throw new AgentError('CONFIG', `${source.file === '-' ? 'Standard input' : source.file} holds no ${what}.`, { subject: source.file })
+  return new Secret(secret)
+}
+
+const SECRET_LIMIT = 64 * 1024
+
+async function readSecretFile(path: string, what: string): Promise<string> {
+  try {
+    const text = await readFile(path, 'utf8')
+    if (text.length > SECRET_LIMIT) throw new AgentError('CONFIG', `${path} is too large to hold the ${what}.`, { subject: path })
+    return text
+  } catch (error) {
+    if (isMissing(error)) throw new AgentError('CONFIG', `The file ${path} with the ${what} does not exist.`, { subject: path, cause: error })
+    throw fromErrno(error, path) ?? error
+  }
+}
+
+async function readStandardInput(): Promise<string> {
+  let text = ''
+  for await (const chunk of process.stdin) {
+    text += String(chunk)
+    if (text.includes('\n') || text.length > SECRET_LIMIT) break
+  }
+  return text
+}
+
+async function readConfigFile(path: string, required: boolean): Promise<z.infer<typeof fileSchema>> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    if (isMissing(error) && !required) return {}
+    if (isMissing(error)) throw new AgentError('CONFIG', `The configuration file ${path} does not exist.`, { subject: path, cause: error })
+    throw fromErrno(error, path) ?? error
+  }
+  const document = parseDocument(text)
+  const problem = document.errors[0]
+  if (problem !== undefined) throw new AgentError('CONFIG', `The configuration file ${path} is not valid YAML: ${problem.message}`, { subject: path })
+  const parsed = fileSchema.safeParse(document.toJS() ?? {})
+  if (!parsed.success) {
+    throw new AgentError('CONFIG', `The configuration file ${path} is wrong: ${z.prettifyError(parsed.error)}`, { subject: path })
+  }
+  return parsed.data
+}
+
+function parseFlag<T>(flag: string, schema: z.ZodType<T, unknown>, value: unknown): T | undefined {
+  if (value === undefined) return undefined
+  const parsed = schema.safeParse(value)
+  if (!parsed.success) throw new AgentError('USAGE', `The value of ${flag} is wrong: ${parsed.error.issues[0]?.message ?? 'not accepted'}.`)
+  return parsed.data
+}
