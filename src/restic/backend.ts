@@ -1,0 +1,38 @@
+import type { Abortable } from '../core/index.ts'
+
+/** What a repository is made of. `data` = packs. */
+export type FileKind = 'config' | 'data' | 'index' | 'key' | 'lock' | 'snapshot'
+
+/** One file of a repository. `name` is the hex id (for the one `config`: the word config); a backend refuses anything else with USAGE. */
+export type FileRef = { readonly kind: FileKind; readonly name: string }
+
+/** The one configuration file. */
+export const CONFIG_FILE: FileRef = Object.freeze({ kind: 'config', name: 'config' })
+
+/**
+ * Where a repository's files lie: a directory, an object store, a server. Knows nothing of what is in them.
+ * Every implementation passes `test/contract/restic-backend.ts`. Calls may run concurrently.
+ */
+export interface Backend extends AsyncDisposable {
+  /** For messages and listings; without secrets. */
+  readonly url: string
+  /**
+   * The whole file, or exactly `range` of it. NOT_FOUND when there is no such file; INTEGRITY when the file is shorter than the range
+   * asks for; UNAVAILABLE; CANCELED.
+   */
+  load(
+    file: FileRef,
+    options?: Abortable & { readonly range?: { readonly offset: number; readonly length: number } | undefined },
+  ): Promise<Buffer>
+  /**
+   * Writes a file whole and durably: after it resolves a crash loses nothing, and at no moment does a part show under the name.
+   * An existing file of the same name is replaced (names are digests, so the content is the same). CAPACITY, UNAVAILABLE, CONFIG.
+   */
+  save(file: FileRef, data: Uint8Array, options?: Abortable): Promise<void>
+  /** All files of a kind with their sizes in bytes, in no order; foreign names are left out; a missing directory is empty. */
+  list(kind: FileKind, options?: Abortable): AsyncIterable<{ readonly name: string; readonly size: number }>
+  /** Size in bytes; undefined when there is no such file. */
+  stat(file: FileRef, options?: Abortable): Promise<{ readonly size: number } | undefined>
+  /** Removes a file, durably; a missing one is success. */
+  remove(file: FileRef, options?: Abortable): Promise<void>
+}

@@ -1,0 +1,27 @@
+/**
+ * Rank 1. The restic repository format, version 2, written natively: keys, crypto, blobs, packs, index, trees, snapshots, locks.
+ * Any stock restic can list, check, mount, restore and prune what is written here, and we read what restic wrote.
+ * `initRepository` and `openRepository` give a `Repository`; its `beginWrite` gives a `RepositoryWriter` with a `BlockPipeline` that
+ * takes the blocks of disk images through worker threads. Files lie behind the small `Backend` interface.
+ * Layout and invariants: docs/formats/restic-repository.md.
+ */
+export { type Backend, CONFIG_FILE, type FileKind, type FileRef } from './backend.ts'
+export type { BlockPipeline, BlockSlot, StoredBlock } from './block-pipeline.ts'
+export { directoryBackend } from './directory-backend.ts'
+export { BlobIds, ID_BYTES, idBytes, idHex, isHexId } from './ids.ts'
+export { initRepository, openRepository } from './open-repository.ts'
+export type {
+  BlobReader,
+  CheckOptions,
+  KdfParameters,
+  Repository,
+  RepositoryDeps,
+  RepositoryOptions,
+  RepositoryProblem,
+  RepositoryWriter,
+  SnapshotStore,
+  WriterStats,
+} from './repository.ts'
+export type { Snapshot, StoredSnapshot } from './snapshot.ts'
+export type { NodeType, TreeNode } from './tree.ts'
+export { zeroBlockId } from './zero-block.ts'

@@ -1,0 +1,100 @@
+import type { Abortable, BlockSource, Clock, Log } from '../core/index.ts'
+import type { BlobIds } from './ids.ts'
+import type { BlockPipeline } from './block-pipeline.ts'
+import type { Snapshot, StoredSnapshot } from './snapshot.ts'
+import type { TreeNode } from './tree.ts'
+
+/** What a repository needs from the composition root. */
+export type RepositoryDeps = {
+  readonly clock: Clock
+  readonly log: Log
+  /** Cryptographically strong random bytes. */
+  readonly random: (size: number) => Uint8Array
+  /** Written into locks and keys, and compared with other locks. */
+  readonly hostname: string
+  readonly username: string
+  readonly pid: number
+}
+
+/** Bytes of the scrypt cost are about 128·N·r. restic writes N = 32768, r = 8 and a p of 1 to 10 by the speed of the machine. */
+export type KdfParameters = { readonly N: number; readonly r: number; readonly p: number }
+
+export type RepositoryOptions = Abortable & {
+  /** Worker threads that hash, compress and seal; default: one a core, at most 4. They start with the first writer. */
+  readonly workers?: number | undefined
+  /** Largest block of the pipeline in bytes, default 1 MiB, at most 8 MiB. */
+  readonly blockSize?: number | undefined
+  /** zstd level, default 1. */
+  readonly compressionLevel?: number | undefined
+  /** Target size of a pack in bytes, default 16 MiB, 4 to 128 MiB. */
+  readonly packSize?: number | undefined
+  /** `zlib` keeps off the faster, experimental `node:ffi` way to the same zstd library. */
+  readonly codec?: 'auto' | 'zlib' | undefined
+  /** Bytes of decompressed blobs kept for reading, default 32 MiB. */
+  readonly cacheBytes?: number | undefined
+}
+
+/** A restic repository, version 2, open with its master key. Thrown errors: AUTH, INTEGRITY, NOT_FOUND, CONFLICT, CAPACITY, UNAVAILABLE. */
+export interface Repository extends AsyncDisposable {
+  /** The id in the repository's configuration, hex. */
+  readonly id: string
+  readonly url: string
+  readonly snapshots: SnapshotStore
+  readonly blobs: BlobReader
+  /**
+   * Takes a non-exclusive lock, brings the index up to date and starts the workers. Several writers may be open at once and share both.
+   * CONFLICT when another process holds the repository exclusively (`waitMs`: keep trying so long, default 0).
+   */
+  beginWrite(options?: Abortable & { readonly waitMs?: number | undefined }): Promise<RepositoryWriter>
+  /** Problems as sentences; none yielded = sound. `readData` also reads and verifies every pack; `snapshot` limits it to one snapshot. */
+  check(options?: CheckOptions): AsyncIterable<RepositoryProblem>
+}
+
+export type CheckOptions = Abortable & { readonly readData?: boolean | undefined; readonly snapshot?: string | undefined }
+export type RepositoryProblem = { readonly what: string; readonly snapshot?: string | undefined; readonly pack?: string | undefined }
+
+/** The snapshots of a repository; always as the backend lists them now. */
+export interface SnapshotStore {
+  /** Every readable snapshot, in no order. One that cannot be read ends the listing with INTEGRITY naming it. */
+  list(options?: Abortable): AsyncIterable<StoredSnapshot>
+  /** By id or an unambiguous beginning of at least 6 characters. NOT_FOUND, USAGE. */
+  get(id: string, options?: Abortable): Promise<StoredSnapshot>
+  /** Removes snapshot files (full ids) under the exclusive lock; missing ones are success. The data goes at the next prune. CONFLICT. */
+  forget(ids: readonly string[], options?: Abortable): Promise<void>
+}
+
+/** Reads verified blobs: MAC, decompression, SHA-256. Loads the index at first use and again when an id is unknown. */
+export interface BlobReader {
+  /** A data blob whole. The bytes are shared with the cache: not to be changed. NOT_FOUND, INTEGRITY. */
+  read(id: Uint8Array, options?: Abortable): Promise<Uint8Array>
+  /** Entries of a directory, in the order stored. INTEGRITY. */
+  tree(id: string, options?: Abortable): Promise<readonly TreeNode[]>
+  /** The entry at `path` (components from the root tree) or undefined. */
+  find(treeId: string, path: readonly string[], options?: Abortable): Promise<TreeNode | undefined>
+  /** Random access to a file's bytes; blocks of zeros are `zero` extents. Holds its content list, no more. INTEGRITY when blobs are missing. */
+  openFile(node: TreeNode, options?: Abortable): Promise<BlockSource>
+}
+
+export type WriterStats = {
+  /** Blobs and bytes added by this writer. */
+  readonly newBlobs: number
+  readonly storedBytes: number
+  /** Blocks that were known already, zero blocks included. */
+  readonly knownBlobs: number
+}
+
+/** Writes one snapshot. Disposed before `commit` = aborted: no snapshot, at most unreferenced packs. */
+export interface RepositoryWriter extends AsyncDisposable {
+  readonly blocks: BlockPipeline
+  /** Aborts with CONFLICT when the lock is lost, or with the first failure. */
+  readonly signal: AbortSignal
+  /** Stores a small blob. Returns its id and the bytes added. At most 8 MiB; longer content is cut into blobs by the caller (`saveFile`). */
+  saveBlob(bytes: Uint8Array): Promise<{ readonly id: Uint8Array; readonly storedBytes: number }>
+  /** Stores a directory; sorts the nodes by name. Returns the tree's hex id. USAGE for a bad or double name. */
+  saveTree(nodes: readonly TreeNode[]): Promise<string>
+  /** Everything durable, then the index, then the snapshot. Returns the snapshot's hex id; the writer is finished and its lock released. */
+  commit(snapshot: Snapshot, options?: Abortable): Promise<string>
+  stats(): WriterStats
+}
+
+export type { BlobIds }
