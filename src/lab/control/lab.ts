@@ -1,0 +1,229 @@
+/**
+ * The face of a running lab for tests and the demo. `startLab` makes it; the `vcb lab` command reaches the same things over `/lab/…`.
+ */
+
+export type LabEndpoint = {
+  /** `https://127.0.0.1:PORT`, without path; SOAP is at `/sdk`, files at `/folder`, leases at `/nfc`, control at `/lab` (vCenter only). */
+  readonly url: string
+  readonly host: string
+  readonly port: number
+  /** SHA-256 of the DER certificate, upper-case hex pairs joined by `:`. */
+  readonly thumbprint: string
+  /** SHA-1 of the same, as VMware's own interfaces name it. */
+  readonly sha1: string
+}
+
+/** A digest of one disk, of its current state or of a snapshot's frozen image. */
+export type DiskDigest = {
+  /** Device key in the VM's config. */
+  readonly key: number
+  /** `scsi0:1`. */
+  readonly label: string
+  /** Bytes. */
+  readonly capacityBytes: number
+  /** Lower-case hex SHA-256 over the whole image as the guest saw it. */
+  readonly sha256: string
+}
+
+export type SnapshotDigests = {
+  /** moref of the snapshot on the vCenter endpoint. */
+  readonly snapshot: string
+  readonly name: string
+  readonly createdAt: string
+  readonly quiesced: boolean
+  readonly disks: readonly DiskDigest[]
+}
+
+/** What a VM is named by in the lab's own commands: its name, its moref, or its instance uuid. */
+export type LabVmName = string
+
+export type WriteRequest = {
+  /** Numbered, checksummed records to append, each to every disk of the workload. Default 1 when nothing else is asked for. */
+  readonly records?: number | undefined
+  /** Bytes of random data to write to one disk (`disk`, default the first). */
+  readonly bytes?: number | undefined
+  /** Percentage (0–100) of one disk to overwrite in scattered places. */
+  readonly percent?: number | undefined
+  /** Device key. */
+  readonly disk?: number | undefined
+  /** Exact areas of one disk to overwrite with random data, bytes. */
+  readonly areas?: readonly { readonly offset: number; readonly length: number }[] | undefined
+  /** Size of each scattered write, bytes; default 65536. */
+  readonly unit?: number | undefined
+  /** Keeps random writes repeatable. */
+  readonly seed?: number | undefined
+}
+
+export type WriteResult = {
+  readonly vm: string
+  /** Number of the last record on the disks; 0 when there is none. */
+  readonly lastRecord: number
+  readonly written: readonly { readonly key: number; readonly bytes: number; readonly areas: number }[]
+}
+
+/** What the records on the disks of one VM say. */
+export type FsckReport = {
+  readonly vm: string
+  /** Snapshot's moref, or undefined for the current state. */
+  readonly snapshot?: string | undefined
+  /** Every record intact and numbered without a gap on each disk. */
+  readonly ok: boolean
+  /** All disks show the same last record: what a quiesced snapshot promises. */
+  readonly sameRecord: boolean
+  readonly disks: readonly {
+    readonly key: number
+    readonly label: string
+    readonly lastRecord: number
+    readonly records: number
+    readonly problems: readonly string[]
+  }[]
+}
+
+/** Conditions and effects of one fault rule; a rule without conditions always matches. */
+export type FaultRule = {
+  /**
+   * What it strikes: a SOAP method (`CreateSnapshot_Task`), `folder:GET`, `folder:PUT`, `nfc:GET`, `nfc:POST`, or `*`.
+   * Effects on the model (`changedAreas`, `consolidationNeeded`, `quiesceTimeout`, `datastoreFull`, `lockHeld`) need none.
+   */
+  readonly on?: string | undefined
+  /** moref, name of the object, or a `*` glob on its name or path. */
+  readonly object?: string | undefined
+  /** Strikes at the n-th matching call only (1 = the first). */
+  readonly nth?: number | undefined
+  /** Strikes at most this many times. */
+  readonly times?: number | undefined
+  /** 0–1, drawn from the lab's seed. */
+  readonly probability?: number | undefined
+  /** `vcenter` or `esxi`; both when absent. */
+  readonly endpoint?: 'vcenter' | 'esxi' | undefined
+  /** Milliseconds before the call is served. */
+  readonly delayMs?: number | undefined
+  /** Cuts the connection before an answer (`before`) or after the work was done, answer lost (`after`). */
+  readonly cut?: 'before' | 'after' | undefined
+  /** Ends the caller's session before the call. */
+  readonly expireSession?: boolean | undefined
+  /** Answers with this fault, by its vim25 name (`InvalidState`, `FileLocked`). */
+  readonly fault?: string | undefined
+  /** The task is made, runs, and ends with this fault. Where the fault comes before any effect. */
+  readonly taskError?: string | undefined
+  /** Milliseconds the task takes. */
+  readonly taskMs?: number | undefined
+  /** Text of the fault. */
+  readonly message?: string | undefined
+  /** HTTP status to answer with (folder and nfc). */
+  readonly status?: number | undefined
+  /** Ends an HTTP body after this many bytes: `cutAfterBytes` with a reset connection, `shortAfterBytes` with a clean but early end. */
+  readonly cutAfterBytes?: number | undefined
+  readonly shortAfterBytes?: number | undefined
+  /** Answers 200 with the whole file to a Range request. */
+  readonly refuseRange?: boolean | undefined
+  /**
+   * How change tracking lies: `lie-end` stops before the end of the disk, `zero-length` covers nothing, `miss` leaves changed areas out,
+   * `one-area` names the whole disk, `small-pages` gives few areas a call, `noTrack` / `cannotGetChanges` are the host's own faults.
+   */
+  readonly changedAreas?: 'lie-end' | 'zero-length' | 'miss' | 'one-area' | 'small-pages' | 'noTrack' | 'cannotGetChanges' | undefined
+  /** Removal reports success but leaves the redo logs; `ConsolidateVMDisks_Task` is needed. */
+  readonly consolidationNeeded?: boolean | undefined
+  /** The guest cannot hold still: FilesystemQuiesceFault at the thaw. `application`: ApplicationQuiesceFault at the freeze. */
+  readonly quiesce?: 'timeout' | 'application' | 'silent' | undefined
+  /** No space on this datastore. */
+  readonly datastoreFull?: string | undefined
+  /** Another host or proxy holds this VM's disks: consolidation and commit fail with FileLocked, reads with 500. */
+  readonly lockHeld?: boolean | undefined
+}
+
+/** A rule as it stands in the running lab. */
+export type ActiveFault = { readonly id: string; readonly rule: FaultRule; readonly seen: number; readonly struck: number }
+
+export type Capability = {
+  readonly area: string
+  readonly name: string
+  readonly simulated: boolean
+  /** Where it differs from the real thing. */
+  readonly note?: string | undefined
+}
+
+/** Disks and guests, from outside the protocols. */
+export interface LabDisks {
+  /** The guest writes, through its current redo logs; the VM need not run. */
+  write(vm: LabVmName, request?: WriteRequest): Promise<WriteResult>
+  /** Digests of all disks (or the one with key `disk`) now, or of a snapshot's frozen image (`snapshot`: name or moref). */
+  sha256(
+    vm: LabVmName,
+    options?: { readonly disk?: number | undefined; readonly snapshot?: string | undefined },
+  ): Promise<readonly DiskDigest[]>
+  /** Checks the guest's records on every disk. */
+  fsck(vm: LabVmName, options?: { readonly snapshot?: string | undefined }): Promise<FsckReport>
+  /** Digests recorded when a snapshot was made (scenario `recordDigests`), oldest first; kept after the snapshot is gone. */
+  digestsAtSnapshot(vm: LabVmName): Promise<readonly SnapshotDigests[]>
+  /** Starts (rate in records a second) or stops (0) the guest's workload. */
+  workload(vm: LabVmName, recordsPerSecond: number): Promise<void>
+}
+
+/** Fault rules at run time. */
+export interface LabFaults {
+  /** Adds a rule; returns its id. */
+  fault(rule: FaultRule): Promise<string>
+  faults(): Promise<readonly ActiveFault[]>
+  /** Removes one rule or all. */
+  clearFaults(id?: string): Promise<void>
+}
+
+/** What is there right now. */
+export interface LabFacts {
+  state(): Promise<LabState>
+  capabilities(): readonly Capability[]
+}
+
+export type LabControl = LabDisks & LabFaults & LabFacts
+
+export type LabState = {
+  readonly datastores: readonly {
+    readonly name: string
+    readonly type: string
+    readonly directory: string
+    readonly capacityBytes: number
+    readonly usedBytes: number
+  }[]
+  /** VMs that were changed since the lab was made, or all of a small scenario. */
+  readonly vms: readonly LabVmState[]
+  readonly vmCount: number
+  readonly tasks: readonly {
+    readonly key: string
+    readonly name: string
+    readonly entity: string
+    readonly state: string
+    readonly progress: number
+  }[]
+  readonly leases: readonly { readonly id: string; readonly vm: string; readonly kind: 'export' | 'import'; readonly state: string }[]
+  readonly sessions: readonly { readonly endpoint: string; readonly user: string; readonly calls: number }[]
+  readonly locks: readonly { readonly path: string; readonly holder: string; readonly mode: 'exclusive' | 'shared' }[]
+  readonly faults: readonly ActiveFault[]
+}
+
+export type LabVmState = {
+  readonly name: string
+  readonly moref: string
+  readonly host: string
+  readonly powerState: string
+  readonly consolidationNeeded: boolean
+  readonly changeTracking: boolean
+  readonly snapshots: readonly { readonly moref: string; readonly name: string; readonly quiesced: boolean; readonly createdAt: string }[]
+  readonly disks: readonly { readonly key: number; readonly label: string; readonly fileName: string; readonly chain: readonly string[] }[]
+  readonly disabledMethods: readonly { readonly method: string; readonly source: string }[]
+  readonly frozen: boolean
+}
+
+export type Lab = AsyncDisposable & {
+  readonly directory: string
+  /** Both are there unless `kind` named one. */
+  readonly endpoints: { readonly vcenter: LabEndpoint; readonly esxi: LabEndpoint }
+  /** Full rights on both endpoints. */
+  readonly user: string
+  readonly passwordFile: string
+  /** May look, but has no privilege to change anything; same password file form. */
+  readonly restricted: { readonly user: string; readonly passwordFile: string }
+  /** Directory of each datastore by name. */
+  readonly datastores: Readonly<Record<string, string>>
+  readonly control: LabControl
+}
