@@ -1,0 +1,102 @@
+#!/bin/bash
+# Brings the independent programs that the tests hold us against (see test/peer.ts) onto a Debian machine:
+# packages by apt-get, and into .peers/ VMware's own vcsim and govc, which Debian packages only as a library, plus vcsim-lite of
+# scripts/peers/. Needs root or sudo, and no network but the machine's own package sources. A second run finds everything and is done at once.
+#   scripts/install-peers.sh           everything
+#   scripts/install-peers.sh --check   only says what is missing; exit 1 when something is
+set -euo pipefail
+cd "$(dirname "$0")/.."
+top=$PWD
+dest=$top/.peers
+packages=(restic qemu-utils tar e2fsprogs ntfs-3g fdisk fuse3 openssl curl ca-certificates python3-pyvmomi
+  golang-go golang-github-vmware-govmomi-dev golang-github-kr-pretty-dev golang-github-davecgh-go-xdr-dev golang-github-vmware-vmw-guestinfo-dev dpkg-dev)
+built=(vcsim govc vcsim-lite)
+log=$(mktemp)
+work=$(mktemp -d)
+trap 'rm -rf "$work" "$log"' EXIT
+
+fail() {
+  echo "install-peers: $1" >&2
+  [ -s "$log" ] && tail -n 15 "$log" >&2
+  exit 1
+}
+quietly() { "$@" >"$log" 2>&1; }
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo -n "$@"
+  else echo "neither root nor sudo: run as root: $*" && return 1
+  fi
+}
+missing_packages() {
+  local package
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || echo "$package"
+  done
+}
+missing_built() {
+  local program
+  for program in "${built[@]}"; do
+    [ -x "$dest/$program" ] || echo "$program"
+  done
+}
+
+command -v apt-get >/dev/null || fail 'this script knows Debian only: there is no apt-get here. Install the programs named in test/peer.ts by hand'
+mapfile -t lacking < <(missing_packages)
+mapfile -t unbuilt < <(missing_built)
+if [ "${1:-}" = --check ]; then
+  [ $((${#lacking[@]} + ${#unbuilt[@]})) = 0 ] && exit 0
+  echo "missing: ${lacking[*]} ${unbuilt[*]}"
+  exit 1
+fi
+
+if [ ${#lacking[@]} -gt 0 ]; then
+  echo "peers: installing ${#lacking[@]} packages"
+  quietly as_root apt-get -qq update || fail 'apt-get update failed'
+  quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "${lacking[@]}" ||
+    fail "apt-get could not install: ${lacking[*]}"
+fi
+[ ${#unbuilt[@]} -gt 0 ] || { echo "peers: all ${#packages[@]} packages and ${#built[@]} built programs are there"; exit 0; }
+
+# No -trimpath: with it Go 1.19 compiles its standard library anew, a minute more.
+export GOFLAGS= GOCACHE="${GOCACHE:-$work/cache}"
+mkdir -p "$dest"
+build() { # PROGRAM PACKAGE GOPATH: written aside and renamed, so that a broken build leaves nothing that looks finished
+  echo "peers: building $1"
+  quietly env GO111MODULE=off GOPATH="$3" go build -ldflags='-s -w' -o "$work/$1" "$2" && mv "$work/$1" "$dest/$1"
+}
+
+# The machine's own sources of this Debian release, asked for source packages; kept apart from the machine's configuration.
+source_package() { # NAME: unpacks it into $work
+  local release file
+  release=$(. /etc/os-release && echo "${VERSION_CODENAME:?}")
+  mkdir -p "$work/parts" "$work/lists/partial"
+  for file in /etc/apt/sources.list.d/*.sources; do
+    [ -f "$file" ] && awk -v RS= -v ORS='\n\n' -v release="$release" '$0 ~ "Suites:([^\n]* )?" release "([ \n]|$)"' "$file" |
+      sed -E 's/^Types:.*/Types: deb-src/' >"$work/parts/$(basename "$file")"
+  done
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+    [ -f "$file" ] && sed -nE "s/^deb (.* $release .*)/deb-src \1/p" "$file" >"$work/parts/src-$(basename "$file" .list).list"
+  done
+  local apt=(apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/parts" -o Dir::State::lists="$work/lists" -o APT::Sandbox::User=root)
+  as_root "${apt[@]}" update && cd "$work" && as_root "${apt[@]}" source "$1" && cd "$top"
+}
+
+if [[ " ${unbuilt[*]} " == *" vcsim "* || " ${unbuilt[*]} " == *" govc "* ]]; then
+  if quietly source_package golang-github-vmware-govmomi; then
+    mkdir -p "$work/gopath/src/github.com/vmware"
+    ln -s "$work"/golang-github-vmware-govmomi-[0-9]*/ "$work/gopath/src/github.com/vmware/govmomi"
+    for program in vcsim govc; do
+      [ -x "$dest/$program" ] || build $program "github.com/vmware/govmomi/$program" "$work/gopath:/usr/share/gocode" || fail "$program did not build"
+    done
+  else
+    echo 'peers: the source package cannot be had from this machine'"'"'s sources; asking the Go module proxy for the same version' >&2
+    for program in vcsim govc; do
+      [ -x "$dest/$program" ] && continue
+      quietly env GO111MODULE=on GOPATH="$work/modules" GOBIN="$work/bin" GOFLAGS=-modcacherw go install -ldflags='-s -w' "github.com/vmware/govmomi/$program@v0.24.2" ||
+        fail "$program: neither Debian's source package nor the Go module could be had"
+      mv "$work/bin/$program" "$dest/$program"
+    done
+  fi
+fi
+[ -x "$dest/vcsim-lite" ] || build vcsim-lite "$top/scripts/peers/vcsim-lite/main.go" /usr/share/gocode || fail 'vcsim-lite did not build'
+echo "peers: ready in .peers/"
