@@ -1,0 +1,278 @@
+import type { Clock } from '../../core/index.ts'
+import type { ChangeFeed } from './change-feed.ts'
+import { notFound, toVimFault, VimFault } from './fault.ts'
+import type { ManagedObject } from './managed-object.ts'
+import type { LabSession } from './session.ts'
+import { labRef, type LabObject, type LabRef, type LabValue } from './value.ts'
+
+/** What the work of a task is given. */
+export type TaskHandle = {
+  readonly ref: LabRef
+  /** Per cent, 0–100; wakes waiters. */
+  progress(percent: number): void
+  /** True once CancelTask was called on a cancelable task; `signal` is aborted at the same moment. */
+  readonly cancelled: boolean
+  readonly signal: AbortSignal
+}
+export type TaskOptions = {
+  readonly cancelable?: boolean
+  /** Defaults to `<type of entity>.<method without _Task, first letter small>`, e.g. `VirtualMachine.createSnapshot`. */
+  readonly descriptionId?: string
+}
+export type TasksOptions = {
+  readonly clock: Clock
+  readonly feed: ChangeFeed
+  readonly kind: 'vcenter' | 'esxi'
+  /** Name shown as TaskInfo.entityName. */
+  readonly entityName: (entity: LabRef) => string | undefined
+  /** TaskManager's reference, whose recentTask changes. */
+  readonly taskManager: LabRef
+}
+
+type Info = {
+  key: string
+  name: string
+  descriptionId: string
+  entity: LabRef
+  entityName: string | undefined
+  state: 'queued' | 'running' | 'success' | 'error'
+  cancelled: boolean
+  cancelable: boolean
+  error: VimFault | undefined
+  result: LabValue
+  progress: number | undefined
+  userName: string
+  queueTime: Date
+  startTime: Date | undefined
+  completeTime: Date | undefined
+  endedAt: number | undefined
+  eventChainId: number
+  description: LabObject | undefined
+}
+type Task = ManagedObject & { readonly info: Info; readonly cancel: AbortController; readonly done: Promise<void> }
+
+/** Completed tasks are gone after this long, as on real servers. */
+const KEEP_MS = 10 * 60_000
+
+/** Runs long operations and shows them as Task objects. `recent(entity)` is a VM's recentTask. */
+export class Tasks {
+  readonly #options: TasksOptions
+  readonly #tasks = new Map<string, Task>()
+  #next = 1
+
+  constructor(options: TasksOptions) {
+    this.#options = Object.freeze({ ...options })
+  }
+
+  /**
+   * Starts `work` and returns the Task's reference at once; the task is running before this returns. A thrown VimFault becomes info.error, the
+   * returned value info.result. `name` is the method's wire name.
+   */
+  run(
+    name: string,
+    entity: LabRef,
+    session: Pick<LabSession, 'userName'>,
+    work: (task: TaskHandle) => Promise<LabValue> | LabValue,
+    options: TaskOptions = {},
+  ): LabRef {
+    const task = this.#create(name, entity, session.userName, options)
+    task.info.state = 'running'
+    task.info.startTime = this.#options.clock.now()
+    const changed = (): void => this.#options.feed.changed(task.ref, 'info')
+    const handle: TaskHandle = {
+      ref: task.ref,
+      progress: (percent) => {
+        if (task.info.state !== 'running' || task.info.progress === percent) return
+        task.info.progress = Math.max(0, Math.min(100, Math.round(percent)))
+        changed()
+      },
+      get cancelled() {
+        return task.cancel.signal.aborted
+      },
+      signal: task.cancel.signal,
+    }
+    const finish = (change: () => void): void => {
+      change()
+      task.info.completeTime = this.#options.clock.now()
+      task.info.endedAt = this.#options.clock.monotonicMs()
+      changed()
+      this.#listsChanged(entity)
+    }
+    const done = (async () => work(handle))().then(
+      (result) =>
+        finish(() => {
+          task.info.state = 'success'
+          task.info.result = result
+          task.info.progress = undefined
+        }),
+      (error: unknown) =>
+        finish(() => {
+          const requested = task.cancel.signal.aborted && !(error instanceof VimFault)
+          task.info.state = 'error'
+          task.info.error = requested ? new VimFault('RequestCanceled', {}, 'The task was canceled by a user.') : toVimFault(error)
+          task.info.progress = undefined
+        }),
+    )
+    this.#tasks.set(task.ref.value, { ...task, done, property: task.property })
+    this.#listsChanged(entity)
+    return task.ref
+  }
+
+  /** The Task object; undefined when unknown or completed more than ten minutes ago. */
+  get(ref: LabRef): ManagedObject | undefined {
+    this.#purge()
+    return this.#tasks.get(ref.value)
+  }
+
+  /** Tasks of one entity, or all, oldest first: VirtualMachine.recentTask, TaskManager.recentTask. */
+  recent(entity?: LabRef): LabRef[] {
+    this.#purge()
+    return [...this.#tasks.values()]
+      .filter((task) => entity === undefined || task.info.entity.value === entity.value)
+      .map((task) => task.ref)
+  }
+
+  /** TaskInfo objects of tasks that are not finished, for `vcb lab state`. */
+  running(): LabObject[] {
+    return [...this.#tasks.values()].filter((task) => isOpen(task.info)).map((task) => taskInfo(task))
+  }
+
+  /** Fault NotSupported when the task cannot be canceled, InvalidState when it is over. */
+  cancel(ref: LabRef): void {
+    const task = this.#known(ref)
+    if (!task.info.cancelable) throw new VimFault('NotSupported', {}, 'The task cannot be canceled.')
+    if (!isOpen(task.info)) throw new VimFault('InvalidState', {}, 'The task has already ended.')
+    task.info.cancelled = true
+    task.cancel.abort(new Error('canceled'))
+    this.#options.feed.changed(ref, 'info')
+  }
+
+  /** TaskManager.CreateTask: a task another program drives with SetTaskState and UpdateProgress. Returns its TaskInfo. */
+  createForClient(taskTypeId: string, entity: LabRef, userName: string, cancelable: boolean): LabObject {
+    const task = this.#create('', entity, userName, { cancelable, descriptionId: taskTypeId })
+    this.#tasks.set(task.ref.value, task)
+    this.#listsChanged(entity)
+    return taskInfo(task)
+  }
+
+  setState(ref: LabRef, state: string, result: LabValue, fault: LabObject | undefined): void {
+    const { info } = this.#known(ref)
+    if (!isOpen(info)) throw new VimFault('InvalidState', {}, 'The task has already ended.')
+    if (state !== 'queued' && state !== 'running' && state !== 'success' && state !== 'error')
+      throw new VimFault('InvalidArgument', { invalidProperty: 'state' })
+    info.state = state
+    if (state === 'running') info.startTime ??= this.#options.clock.now()
+    if (!isOpen(info)) {
+      info.completeTime = this.#options.clock.now()
+      info.endedAt = this.#options.clock.monotonicMs()
+      info.progress = undefined
+      info.result = state === 'success' ? result : undefined
+      info.error = state === 'error' ? localizedFault(fault) : undefined
+    }
+    this.#options.feed.changed(ref, 'info')
+  }
+
+  updateProgress(ref: LabRef, percent: number): void {
+    const { info } = this.#known(ref)
+    if (info.state !== 'running') throw new VimFault('InvalidState', {}, 'The task is not running.')
+    info.progress = percent
+    this.#options.feed.changed(ref, 'info')
+  }
+
+  setDescription(ref: LabRef, description: LabObject): void {
+    this.#known(ref).info.description = description
+    this.#options.feed.changed(ref, 'info')
+  }
+
+  /** Resolves when every task that is running now has ended; the lab's shutdown calls it once. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#tasks.values()].map((task) => task.done))
+  }
+
+  #create(name: string, entity: LabRef, userName: string, options: TaskOptions): Task {
+    const number = this.#next++
+    const method = name.replace(/_Task$/, '')
+    const descriptionId = options.descriptionId ?? `${entity.$ref}.${method.charAt(0).toLowerCase()}${method.slice(1)}`
+    const key = this.#options.kind === 'vcenter' ? `task-${number}` : `haTask-${entity.value}-vim.${descriptionId}-${number}`
+    const info: Info = {
+      key,
+      name,
+      descriptionId,
+      entity,
+      entityName: this.#options.entityName(entity),
+      state: 'queued',
+      cancelled: false,
+      cancelable: options.cancelable ?? false,
+      error: undefined,
+      result: undefined,
+      progress: undefined,
+      userName,
+      queueTime: this.#options.clock.now(),
+      startTime: undefined,
+      completeTime: undefined,
+      endedAt: undefined,
+      eventChainId: number,
+      description: undefined,
+    }
+    const task: Task = {
+      ref: labRef('Task', key),
+      info,
+      cancel: new AbortController(),
+      done: Promise.resolve(),
+      property: (property) => (property === 'info' ? taskInfo(task) : undefined),
+    }
+    this.#tasks.set(key, task)
+    return task
+  }
+
+  #known(ref: LabRef): Task {
+    const task = this.#tasks.get(ref.value)
+    if (task === undefined) throw notFound(ref)
+    return task
+  }
+
+  #listsChanged(entity: LabRef): void {
+    this.#options.feed.changed(entity, 'recentTask')
+    this.#options.feed.changed(this.#options.taskManager, 'recentTask')
+  }
+
+  #purge(): void {
+    const now = this.#options.clock.monotonicMs()
+    for (const [key, task] of this.#tasks) if (task.info.endedAt !== undefined && now - task.info.endedAt > KEEP_MS) this.#tasks.delete(key)
+  }
+}
+
+const isOpen = (info: Info): boolean => info.state === 'queued' || info.state === 'running'
+
+function localizedFault(fault: LabObject | undefined): VimFault {
+  const inner = fault?.fault
+  if (typeof inner === 'object' && inner !== null && '$type' in inner && typeof inner.$type === 'string') {
+    const { $type, ...fields } = inner as LabObject
+    return new VimFault($type, fields, typeof fault?.localizedMessage === 'string' ? fault.localizedMessage : '')
+  }
+  return new VimFault('SystemError', { reason: 'no fault given' })
+}
+
+function taskInfo({ ref, info }: Pick<Task, 'ref' | 'info'>): LabObject {
+  return {
+    $type: 'TaskInfo',
+    key: info.key,
+    task: ref,
+    description: info.description,
+    name: info.name === '' ? undefined : info.name,
+    descriptionId: info.descriptionId,
+    entity: info.entity,
+    entityName: info.entityName,
+    state: info.state,
+    cancelled: info.cancelled,
+    cancelable: info.cancelable,
+    error: info.error?.localized,
+    result: info.result,
+    progress: info.progress,
+    reason: { $type: 'TaskReasonUser', userName: info.userName },
+    queueTime: info.queueTime,
+    startTime: info.startTime,
+    completeTime: info.completeTime,
+    eventChainId: info.eventChainId,
+  }
+}
