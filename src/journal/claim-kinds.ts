@@ -1,0 +1,36 @@
+import type { SnapshotRef, VmRef } from '../core/index.ts'
+
+/**
+ * Every kind of thing the agent may hold outside its process, with what is known before the effect (`args`) and what is needed to undo it
+ * (`ref`). All of it is plain JSON in the journal. A new kind is one entry here and one releaser; nothing else knows the list.
+ */
+export interface ClaimKinds {
+  /** One job per VM at a time, on this proxy. Found by its row. */
+  vmLock: { args: { readonly vm: VmRef }; ref: { readonly vmKey: string } }
+  /** A VMware snapshot; the claim id is in its name. */
+  snapshot: { args: { readonly vm: VmRef; readonly quiesce: boolean }; ref: SnapshotRef }
+  /** The short snapshot taken and removed once so that newly enabled change tracking becomes active. Found like any snapshot of ours. */
+  changeTrackingSnapshot: { args: { readonly vm: VmRef }; ref: SnapshotRef }
+  /** A destination being written; `partial` is what an adapter left when it died (a temporary file or directory), when there is such a thing. */
+  repositoryWrite: {
+    args: { readonly url: string; readonly vm: VmRef }
+    ref: { readonly url: string; readonly partial?: string | undefined }
+  }
+  /** A local file or directory that is only worth keeping when the job succeeds. Path contains the claim id. */
+  partialFile: { args: { readonly path: string }; ref: { readonly path: string } }
+  /** A directory on a datastore made by a restore; everything in it is ours. `[ds] dir`. */
+  datastoreDirectory: {
+    args: { readonly datacenter: string; readonly path: string }
+    ref: { readonly datacenter: string; readonly path: string }
+  }
+  /** One file being uploaded to a datastore. `[ds] dir/file`. */
+  upload: { args: { readonly datacenter: string; readonly path: string }; ref: { readonly datacenter: string; readonly path: string } }
+  /** A VM registered by a restore that has not succeeded yet; marked with the claim id in its extraConfig. */
+  registeredVm: { args: { readonly name: string; readonly vmPathName: string }; ref: { readonly moref: string } }
+  /** An import or export lease of vSphere. */
+  nfcLease: { args: { readonly name: string }; ref: { readonly moref: string } }
+}
+
+export type ClaimKind = keyof ClaimKinds
+export type ClaimArgs<K extends ClaimKind> = ClaimKinds[K]['args']
+export type ClaimRef<K extends ClaimKind> = ClaimKinds[K]['ref']

@@ -1,0 +1,175 @@
+import { AgentError, type ClaimId, type JobId, toAgentError } from '../core/index.ts'
+import type { ClaimArgs, ClaimKind, ClaimRef } from './claim-kinds.ts'
+import type { Journal, JournaledClaim } from './journal.ts'
+import { type ClaimReport, releaseClaims } from './release-claims.ts'
+import type { Releasers } from './releasers.ts'
+
+/** One thing held. `ref` is how to reach it. */
+export type Held<K extends ClaimKind> = { readonly id: ClaimId; readonly kind: K; readonly ref: ClaimRef<K> }
+
+/** What one job holds. Disposal releases everything in reverse order and reports what could not be released; it never gets the job's signal. */
+export interface Claims extends AsyncDisposable {
+  readonly job: JobId
+  /** What is held now, in the order it was taken. */
+  readonly held: readonly JournaledClaim[]
+  /** True after `detach`. */
+  readonly detached: boolean
+  /**
+   * Takes something: durable intent → `acquire` (which writes the claim id into the effect) → durable confirmation.
+   * When `acquire` fails, whatever it may have done is looked up and released before the error is thrown; should that fail too, the claim
+   * stays and a `SuppressedError` carries both (`suppressed` = the error of `acquire`).
+   */
+  take<K extends ClaimKind>(
+    kind: K,
+    args: ClaimArgs<K>,
+    dependsOn: readonly ClaimId[],
+    acquire: (claim: ClaimId) => Promise<ClaimRef<K>>,
+  ): Promise<Held<K>>
+  /** Releases one claim early. CONFLICT while a claim that depends on it is held. Released already = success. */
+  release(claim: ClaimId): Promise<void>
+  /** The effect is the user's to keep now (a VM restored with success): struck from the journal, not undone. */
+  keep(claim: ClaimId): Promise<void>
+  /** Turns what is held into a lease: disposal then releases nothing; the job stays open until `leaseUntil` or until it is adopted. */
+  detach(leaseUntil: Date): Promise<void>
+}
+
+/** The claims of a job that this process has just begun or adopted. */
+export function createClaims(journal: Journal, releasers: Releasers, job: JobId): Claims {
+  return new JobClaims(journal, releasers, job, [])
+}
+
+/**
+ * The claims of a lease, or of a job nobody answers for, rebuilt from the journal and owned by this process from now on.
+ * NOT_FOUND when there is no such open job, CONFLICT when a process owns it.
+ */
+export async function resumeClaims(journal: Journal, releasers: Releasers, job: JobId): Promise<Claims> {
+  const found = (await journal.unfinished()).find((open) => open.id === job)
+  if (found === undefined) throw new AgentError('NOT_FOUND', `There is no open job or lease ${job}.`, { subject: job })
+  if (found.owner !== undefined || !(await journal.adopt(job, undefined))) {
+    throw new AgentError('CONFLICT', `Job ${job} belongs to a running process${found.owner ? ` (pid ${found.owner.pid})` : ''}.`, {
+      subject: job,
+    })
+  }
+  return new JobClaims(journal, releasers, job, found.claims)
+}
+
+class JobClaims implements Claims {
+  readonly job: JobId
+  readonly #journal: Journal
+  readonly #releasers: Releasers
+  #held: readonly JournaledClaim[]
+  #state: 'open' | 'detached' | 'ended' = 'open'
+
+  constructor(journal: Journal, releasers: Releasers, job: JobId, held: readonly JournaledClaim[]) {
+    this.job = job
+    this.#journal = journal
+    this.#releasers = releasers
+    this.#held = held
+  }
+
+  get held(): readonly JournaledClaim[] {
+    return this.#held
+  }
+
+  get detached(): boolean {
+    return this.#state === 'detached'
+  }
+
+  async take<K extends ClaimKind>(
+    kind: K,
+    args: ClaimArgs<K>,
+    dependsOn: readonly ClaimId[],
+    acquire: (claim: ClaimId) => Promise<ClaimRef<K>>,
+  ): Promise<Held<K>> {
+    if (this.#state !== 'open') throw new AgentError('INTERNAL', `Job ${this.job} took a ${kind} after it had ended.`)
+    const id = await this.#journal.intend(this.job, kind, args, dependsOn)
+    const intended: JournaledClaim = {
+      id,
+      job: this.job,
+      kind,
+      args,
+      dependsOn,
+      state: 'intended',
+      ref: undefined,
+      intendedAt: undefined,
+      keptReason: undefined,
+    }
+    this.#held = [...this.#held, intended]
+    try {
+      const ref = await acquire(id)
+      // Known in memory first: should the confirmation not be recorded, the release needs no search.
+      this.#replace({ ...intended, state: 'confirmed', ref })
+      await this.#journal.confirm(id, ref)
+      return { id, kind, ref }
+    } catch (error) {
+      const left = await this.#releaseThese(this.#held.filter((claim) => claim.id === id))
+      if (left === undefined) throw error
+      throw new SuppressedError(left, error, `${toAgentError(error).message} ${left.message}`)
+    }
+  }
+
+  async release(claim: ClaimId): Promise<void> {
+    const wanted = this.#held.filter((held) => held.id === claim)
+    const above = this.#held.find((held) => held.dependsOn.includes(claim))
+    if (wanted[0] !== undefined && above !== undefined) {
+      throw new AgentError(
+        'CONFLICT',
+        `The ${wanted[0].kind} ${claim} cannot be released while the ${above.kind} ${above.id} depends on it.`,
+        {
+          subject: claim,
+          retry: 'never',
+        },
+      )
+    }
+    const left = await this.#releaseThese(wanted)
+    if (left !== undefined) throw left
+  }
+
+  async keep(claim: ClaimId): Promise<void> {
+    await this.#journal.released(claim)
+    this.#held = this.#held.filter((held) => held.id !== claim)
+  }
+
+  async detach(leaseUntil: Date): Promise<void> {
+    await this.#journal.disown(this.job, leaseUntil)
+    this.#state = 'detached'
+    this.#held = []
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#state !== 'open') return
+    this.#state = 'ended'
+    const left = await this.#releaseThese(this.#held)
+    if (left === undefined) return
+    // Nobody answers for the rest now, so that any recovery, also one in this process, may take it over.
+    try {
+      await this.#journal.disown(this.job)
+    } catch (error) {
+      throw new SuppressedError(error, left, left.message)
+    }
+    throw left
+  }
+
+  #replace(claim: JournaledClaim): void {
+    this.#held = this.#held.map((held) => (held.id === claim.id ? claim : held))
+  }
+
+  /** Releases and forgets; what could not be released stays and comes back as one error, the first cause first. */
+  async #releaseThese(claims: readonly JournaledClaim[]): Promise<AgentError | undefined> {
+    const reports = await releaseClaims(this.#journal, this.#releasers, claims)
+    const kept = reports.filter((report) => report.result === 'kept')
+    const gone = new Set(reports.filter((report) => report.result !== 'kept').map((report) => report.claim))
+    this.#held = this.#held.filter((held) => !gone.has(held.id))
+    return kept.length === 0 ? undefined : leftError(kept)
+  }
+}
+
+function leftError(kept: readonly ClaimReport[]): AgentError {
+  const errors = kept.map((report) => report.error).filter((error) => error !== undefined)
+  const what = kept.map((report) => `${report.kind} ${report.claim}: ${report.reason ?? 'unknown reason'}`).join(' ')
+  return new AgentError(errors[0] === undefined ? 'INTERNAL' : toAgentError(errors[0]).code, `Not everything could be released. ${what}`, {
+    subject: kept[0]?.job,
+    next: 'It stays listed and is released by "vcb recover" once the cause is gone.',
+    cause: errors.length > 1 ? new AggregateError(errors, 'Several releases failed.') : errors[0],
+  })
+}

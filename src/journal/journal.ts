@@ -1,0 +1,74 @@
+import type { ClaimId, JobId } from '../core/index.ts'
+import type { ProcessIdentity } from './process.ts'
+
+/**
+ * What the agent holds right now, durable. One row per job, one per claim; a claim's intent is on disk before its effect starts.
+ * Every call is atomic by itself and durable when it resolves. Errors: CAPACITY (state disk full), INTEGRITY (state file damaged).
+ */
+export interface JobJournal {
+  /** Opens a job owned by this process. `args` must be plain JSON. With `leaseUntil` the job outlives its process until that moment. */
+  begin(kind: string, args: unknown, leaseUntil?: Date): Promise<JobId>
+  /**
+   * Records that the effect of a claim is about to be tried; durable before the effect. `dependsOn` names claims of the same job that
+   * must not be released before this one. INTERNAL when the job is finished or a dependency is unknown.
+   */
+  intend(job: JobId, kind: string, args: unknown, dependsOn: readonly ClaimId[]): Promise<ClaimId>
+  /** The effect exists and `ref` (plain JSON) is how to reach it. Idempotent. */
+  confirm(claim: ClaimId, ref: unknown): Promise<void>
+  /** The effect is gone, or never came to be. Idempotent. */
+  released(claim: ClaimId): Promise<void>
+  /** Closes a job. INTERNAL while it holds a claim: a job with something left is never finished. */
+  finish(job: JobId, outcome: JobOutcome): Promise<void>
+  /** Every job not finished, oldest first, with its open claims in the order they were taken. */
+  unfinished(): Promise<readonly JournaledJob[]>
+}
+
+/** Who answers for a job. Beside `JobJournal` because only `Claims` and recovery use it. */
+export interface JobOwnership {
+  /**
+   * Makes this process the owner, if the owner is still `from` (undefined = nobody). False when another process was faster.
+   * The lease ends: the adopter answers for the job.
+   */
+  adopt(job: JobId, from: ProcessIdentity | undefined): Promise<boolean>
+  /**
+   * Gives the job away: to nobody until `leaseUntil` (a lease, left alone until then), or at once (something could not be released;
+   * any recovery may take it over). `outcome` is what the job itself came to.
+   */
+  disown(job: JobId, leaseUntil?: Date, outcome?: JobOutcome): Promise<void>
+  /** Notes why a claim could not be released yet, for `vcb status`. */
+  kept(claim: ClaimId, reason: string): Promise<void>
+}
+
+export type Journal = JobJournal & JobOwnership
+
+/** How a job ended, for lists; not read by recovery. */
+export type JobOutcome = { readonly result: 'succeeded' | 'failed' | 'canceled' | 'recovered'; readonly reason?: string | undefined }
+
+export type JournaledJob = {
+  readonly id: JobId
+  readonly kind: string
+  readonly args: unknown
+  /** Undefined: nobody answers for it (detached, or given up with something left). */
+  readonly owner: ProcessIdentity | undefined
+  readonly leaseUntil: Date | undefined
+  readonly begunAt: Date
+  /** Set when the job itself ended but something of it is still held. */
+  readonly outcome: JobOutcome | undefined
+  readonly claims: readonly JournaledClaim[]
+}
+
+/** A claim as read back. `kind` and the shapes are what some version of the agent wrote, so they are unknown until a releaser takes them. */
+export type JournaledClaim = {
+  readonly id: ClaimId
+  readonly job: JobId
+  readonly kind: string
+  readonly args: unknown
+  readonly dependsOn: readonly ClaimId[]
+  /** `intended`: the effect may or may not exist. */
+  readonly state: 'intended' | 'confirmed'
+  readonly ref: unknown
+  /** Undefined only on the claims of a running job, where nobody asks. */
+  readonly intendedAt: Date | undefined
+  /** Why the last attempt to release it failed. */
+  readonly keptReason: string | undefined
+}

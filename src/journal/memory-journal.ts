@@ -1,0 +1,110 @@
+import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
+import type { JobOutcome, Journal, JournaledClaim, JournaledJob } from './journal.ts'
+import { type ProcessIdentity, sameProcess } from './process.ts'
+
+type Job = { -readonly [K in keyof Omit<JournaledJob, 'claims'>]: JournaledJob[K] } & { finished: boolean }
+type Claim = { -readonly [K in keyof JournaledClaim]: JournaledClaim[K] } & { released: boolean }
+
+/** What several `MemoryJournal`s share when they stand for several processes over one journal. */
+export class MemoryJournalRows {
+  readonly jobs = new Map<JobId, Job>()
+  readonly claims = new Map<ClaimId, Claim>()
+}
+
+/** A journal that dies with its process: for one-off work that holds nothing outside it, and for tests. Values pass through JSON as on disk. */
+export class MemoryJournal implements Journal {
+  readonly #clock: Clock
+  readonly #ids: Ids
+  readonly #self: ProcessIdentity
+  readonly #rows: MemoryJournalRows
+
+  constructor(clock: Clock, ids: Ids, self: ProcessIdentity, rows = new MemoryJournalRows()) {
+    this.#clock = clock
+    this.#ids = ids
+    this.#self = self
+    this.#rows = rows
+  }
+
+  async begin(kind: string, args: unknown, leaseUntil?: Date): Promise<JobId> {
+    const id = this.#ids.job()
+    const begunAt = this.#clock.now()
+    this.#rows.jobs.set(id, { id, kind, args: plain(args), owner: this.#self, leaseUntil, begunAt, outcome: undefined, finished: false })
+    return id
+  }
+
+  async intend(job: JobId, kind: string, args: unknown, dependsOn: readonly ClaimId[]): Promise<ClaimId> {
+    if (this.#job(job) === undefined) throw new AgentError('INTERNAL', `Job ${job} is not open.`)
+    for (const other of dependsOn) {
+      if (this.#claim(other)?.job !== job) {
+        throw new AgentError('INTERNAL', `A claim was to depend on ${other}, which job ${job} does not hold.`)
+      }
+    }
+    const id = this.#ids.claim()
+    const intendedAt = this.#clock.now()
+    const fixed = { id, job, kind, args: plain(args), dependsOn: [...dependsOn], intendedAt }
+    this.#rows.claims.set(id, { ...fixed, state: 'intended', ref: undefined, keptReason: undefined, released: false })
+    return id
+  }
+
+  async confirm(claim: ClaimId, ref: unknown): Promise<void> {
+    const row = this.#claim(claim)
+    if (row === undefined) throw new AgentError('INTERNAL', `Claim ${claim} is not held.`)
+    row.state = 'confirmed'
+    row.ref = plain(ref)
+  }
+
+  async released(claim: ClaimId): Promise<void> {
+    const row = this.#claim(claim)
+    if (row !== undefined) row.released = true
+  }
+
+  async finish(job: JobId, outcome: JobOutcome): Promise<void> {
+    const held = this.#openClaims(job)
+    if (held.length > 0) throw new AgentError('INTERNAL', `Job ${job} cannot be finished: it holds ${held.map((c) => c.kind).join(', ')}.`)
+    const row = this.#job(job)
+    if (row !== undefined) Object.assign(row, { finished: true, outcome })
+  }
+
+  async unfinished(): Promise<readonly JournaledJob[]> {
+    return [...this.#rows.jobs.values()]
+      .filter((job) => !job.finished)
+      .map(({ finished: _, ...job }) => ({ ...job, claims: this.#openClaims(job.id).map(({ released: _released, ...claim }) => claim) }))
+  }
+
+  async adopt(job: JobId, from: ProcessIdentity | undefined): Promise<boolean> {
+    const row = this.#job(job)
+    if (row === undefined || !sameProcess(row.owner, from)) return false
+    row.owner = this.#self
+    row.leaseUntil = undefined
+    return true
+  }
+
+  async disown(job: JobId, leaseUntil?: Date, outcome?: JobOutcome): Promise<void> {
+    const row = this.#job(job)
+    if (row === undefined) return
+    row.owner = undefined
+    row.leaseUntil = leaseUntil
+    row.outcome = outcome ?? row.outcome
+  }
+
+  async kept(claim: ClaimId, reason: string): Promise<void> {
+    const row = this.#claim(claim)
+    if (row !== undefined) row.keptReason = reason
+  }
+
+  #job(id: JobId): Job | undefined {
+    const job = this.#rows.jobs.get(id)
+    return job === undefined || job.finished ? undefined : job
+  }
+
+  #claim(id: ClaimId): Claim | undefined {
+    const claim = this.#rows.claims.get(id)
+    return claim === undefined || claim.released ? undefined : claim
+  }
+
+  #openClaims(job: JobId): Claim[] {
+    return [...this.#rows.claims.values()].filter((claim) => claim.job === job && !claim.released)
+  }
+}
+
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value ?? null))

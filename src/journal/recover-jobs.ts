@@ -1,0 +1,75 @@
+import type { Clock, JobId, Log } from '../core/index.ts'
+import type { Journal, JournaledJob } from './journal.ts'
+import type { ProcessIdentity } from './process.ts'
+import { type ClaimReport, releaseClaims } from './release-claims.ts'
+import type { Releasers } from './releasers.ts'
+
+export type RecoverOptions = {
+  readonly journal: Journal
+  readonly releasers: Releasers
+  /** `Processes.isAlive`. */
+  readonly isAlive: (owner: ProcessIdentity) => Promise<boolean>
+  readonly clock: Clock
+  readonly log: Log
+  /** Only this job; all otherwise. */
+  readonly job?: JobId | undefined
+}
+
+/** What became of one job nobody answered for. Closed when no claim of it is kept. */
+export type RecoveredJob = {
+  readonly job: JobId
+  readonly kind: string
+  readonly args: unknown
+  readonly closed: boolean
+  readonly claims: readonly ClaimReport[]
+}
+
+export type RecoveryReport = {
+  readonly recovered: readonly RecoveredJob[]
+  /** Open jobs that were left alone, and why: a living process or a valid lease answers for them. */
+  readonly untouched: readonly { readonly job: JobId; readonly kind: string; readonly reason: string }[]
+}
+
+/**
+ * Releases what dead processes left: every open job whose owner is gone and whose lease, if it had one, has run out. Safe to run at any
+ * time, by several processes at once and again after it was itself killed; claims that cannot be released yet stay listed.
+ * Called at the agent's start, by its timer and by `vcb recover`. Throws only when the journal itself cannot be read or written.
+ */
+export async function recoverJobs(options: RecoverOptions): Promise<RecoveryReport> {
+  const { journal, log } = options
+  const recovered: RecoveredJob[] = []
+  const untouched: { job: JobId; kind: string; reason: string }[] = []
+  for (const job of await journal.unfinished()) {
+    if (options.job !== undefined && options.job !== job.id) continue
+    const reason = await answeredFor(job, options)
+    if (reason !== undefined) {
+      untouched.push({ job: job.id, kind: job.kind, reason })
+    } else if (await journal.adopt(job.id, job.owner)) {
+      recovered.push(await recoverJob(job, options))
+    } else {
+      untouched.push({ job: job.id, kind: job.kind, reason: 'another process is recovering it' })
+    }
+  }
+  for (const claim of recovered.flatMap((job) => job.claims)) {
+    if (claim.result === 'kept') log.warn('a claim could not be released', { ...claim, error: undefined })
+    else log.info('released what a dead process held', { ...claim })
+  }
+  return { recovered, untouched }
+}
+
+async function answeredFor(job: JournaledJob, { isAlive, clock }: RecoverOptions): Promise<string | undefined> {
+  if (job.leaseUntil !== undefined && job.leaseUntil > clock.now()) return `leased until ${job.leaseUntil.toISOString()}`
+  if (job.owner !== undefined && (await isAlive(job.owner))) return `process ${job.owner.pid} is running it`
+  return undefined
+}
+
+async function recoverJob(job: JournaledJob, { journal, releasers }: RecoverOptions): Promise<RecoveredJob> {
+  // Read again: between listing and adopting, the dead owner's predecessor in recovery may have released some.
+  const current = (await journal.unfinished()).find((open) => open.id === job.id)
+  const claims = await releaseClaims(journal, releasers, current?.claims ?? [])
+  const closed = claims.every((claim) => claim.result !== 'kept')
+  if (closed)
+    await journal.finish(job.id, job.outcome ?? { result: 'recovered', reason: 'The process that ran it ended without closing it.' })
+  else await journal.disown(job.id, undefined, job.outcome)
+  return { job: job.id, kind: job.kind, args: job.args, closed, claims }
+}

@@ -1,0 +1,167 @@
+import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
+import type { Row, State } from '../state/index.ts'
+import type { JobOutcome, JournaledClaim, JournaledJob, Journal } from './journal.ts'
+import type { ProcessIdentity, Processes } from './process.ts'
+
+export type SqliteJournalOptions = {
+  readonly state: State
+  readonly clock: Clock
+  readonly ids: Ids
+  readonly processes: Processes
+}
+
+/** The journal in the agent's database. Every call is one transaction. */
+export async function openSqliteJournal(options: SqliteJournalOptions): Promise<Journal> {
+  return new SqliteJournal(options.state, options.clock, options.ids, await options.processes.self())
+}
+
+class SqliteJournal implements Journal {
+  readonly #state: State
+  readonly #clock: Clock
+  readonly #ids: Ids
+  readonly #self: ProcessIdentity
+  readonly #sql: ReturnType<typeof prepare>
+
+  constructor(state: State, clock: Clock, ids: Ids, self: ProcessIdentity) {
+    this.#state = state
+    this.#clock = clock
+    this.#ids = ids
+    this.#self = self
+    this.#sql = prepare(state)
+  }
+
+  async begin(kind: string, args: unknown, leaseUntil?: Date): Promise<JobId> {
+    const id = this.#ids.job()
+    const { pid, bootId, startTime } = this.#self
+    const lease = leaseUntil?.toISOString() ?? null
+    this.#state.transaction(() => this.#sql.begin.run(id, kind, toJson(args), pid, bootId, startTime, lease, this.#now()))
+    return id
+  }
+
+  async intend(job: JobId, kind: string, args: unknown, dependsOn: readonly ClaimId[]): Promise<ClaimId> {
+    const id = this.#ids.claim()
+    this.#state.transaction(() => {
+      if (this.#sql.openJob.get(job) === undefined) throw new AgentError('INTERNAL', `Job ${job} is not open.`)
+      for (const other of dependsOn) {
+        if (this.#sql.openClaim.get(other, job) === undefined) {
+          throw new AgentError('INTERNAL', `A claim was to depend on ${other}, which job ${job} does not hold.`)
+        }
+      }
+      this.#sql.intend.run(id, job, kind, toJson(args), toJson(dependsOn), this.#now())
+    })
+    return id
+  }
+
+  async confirm(claim: ClaimId, ref: unknown): Promise<void> {
+    this.#state.transaction(() => {
+      if (this.#sql.confirm.run(toJson(ref), claim) === 0) throw new AgentError('INTERNAL', `Claim ${claim} is not held.`)
+    })
+  }
+
+  async released(claim: ClaimId): Promise<void> {
+    this.#state.transaction(() => this.#sql.released.run(this.#now(), claim))
+  }
+
+  async finish(job: JobId, outcome: JobOutcome): Promise<void> {
+    this.#state.transaction(() => {
+      const held = this.#sql.openClaims.all(job)
+      if (held.length > 0)
+        throw new AgentError('INTERNAL', `Job ${job} cannot be finished: it holds ${held.map((c) => c.kind).join(', ')}.`)
+      this.#sql.finish.run(this.#now(), toJson(outcome), job)
+    })
+  }
+
+  async unfinished(): Promise<readonly JournaledJob[]> {
+    return this.#state.transaction(() => this.#sql.unfinished.all().map((job) => ({ ...job, claims: this.#sql.openClaims.all(job.id) })))
+  }
+
+  async adopt(job: JobId, from: ProcessIdentity | undefined): Promise<boolean> {
+    const { pid, bootId, startTime } = this.#self
+    return this.#state.transaction(
+      () => this.#sql.adopt.run(pid, bootId, startTime, job, from?.pid ?? null, from?.bootId ?? null, from?.startTime ?? null) === 1,
+    )
+  }
+
+  async disown(job: JobId, leaseUntil?: Date, outcome?: JobOutcome): Promise<void> {
+    const lease = leaseUntil?.toISOString() ?? null
+    this.#state.transaction(() => this.#sql.disown.run(lease, outcome === undefined ? null : toJson(outcome), job))
+  }
+
+  async kept(claim: ClaimId, reason: string): Promise<void> {
+    this.#state.transaction(() => this.#sql.kept.run(reason, claim))
+  }
+
+  #now(): string {
+    return this.#clock.now().toISOString()
+  }
+}
+
+function prepare(state: State) {
+  return {
+    begin: state.statement<[string, string, string, number, string, number, string | null, string]>(
+      `INSERT INTO job (id, kind, args, owner_pid, owner_boot, owner_start, lease_until, begun_at, sequence)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(sequence), 0) + 1 FROM job))`,
+    ),
+    openJob: state.statement<[string], string>('SELECT id FROM job WHERE id = ? AND finished_at IS NULL', (row) => row.text('id')),
+    openClaim: state.statement<[string, string], string>(`SELECT id FROM claim WHERE id = ? AND job = ? AND state <> 'released'`, (row) =>
+      row.text('id'),
+    ),
+    intend: state.statement<[string, string, string, string, string, string]>(
+      `INSERT INTO claim (id, job, kind, args, depends_on, intended_at, state, sequence)
+       VALUES (?, ?, ?, ?, ?, ?, 'intended', (SELECT coalesce(max(sequence), 0) + 1 FROM claim))`,
+    ),
+    confirm: state.statement<[string, string]>(`UPDATE claim SET state = 'confirmed', ref = ? WHERE id = ? AND state <> 'released'`),
+    released: state.statement<[string, string]>(
+      `UPDATE claim SET state = 'released', released_at = ?, kept_reason = NULL WHERE id = ? AND state <> 'released'`,
+    ),
+    kept: state.statement<[string, string]>(`UPDATE claim SET kept_reason = ? WHERE id = ? AND state <> 'released'`),
+    finish: state.statement<[string, string, string]>(
+      'UPDATE job SET finished_at = ?, outcome = ?, lease_until = NULL WHERE id = ? AND finished_at IS NULL',
+    ),
+    unfinished: state.statement<[], Omit<JournaledJob, 'claims'>>('SELECT * FROM job WHERE finished_at IS NULL ORDER BY sequence', readJob),
+    openClaims: state.statement<[string], JournaledClaim>(
+      `SELECT * FROM claim WHERE job = ? AND state <> 'released' ORDER BY sequence`,
+      readClaim,
+    ),
+    adopt: state.statement<[number, string, number, string, number | null, string | null, number | null]>(
+      `UPDATE job SET owner_pid = ?, owner_boot = ?, owner_start = ?, lease_until = NULL
+       WHERE id = ? AND finished_at IS NULL AND owner_pid IS ? AND owner_boot IS ? AND owner_start IS ?`,
+    ),
+    disown: state.statement<[string | null, string | null, string]>(
+      `UPDATE job SET owner_pid = NULL, owner_boot = NULL, owner_start = NULL, lease_until = ?, outcome = coalesce(?, outcome)
+       WHERE id = ? AND finished_at IS NULL`,
+    ),
+  }
+}
+
+function readJob(row: Row): Omit<JournaledJob, 'claims'> {
+  const pid = row.optionalInteger('owner_pid')
+  const lease = row.optionalText('lease_until')
+  return {
+    id: row.text('id') as JobId,
+    kind: row.text('kind'),
+    args: row.json('args'),
+    owner: pid === undefined ? undefined : { pid, bootId: row.text('owner_boot'), startTime: row.integer('owner_start') },
+    leaseUntil: lease === undefined ? undefined : new Date(lease),
+    begunAt: new Date(row.text('begun_at')),
+    outcome: row.json('outcome') as JobOutcome | undefined,
+  }
+}
+
+function readClaim(row: Row): JournaledClaim {
+  const dependsOn = row.json('depends_on')
+  if (!Array.isArray(dependsOn)) throw new AgentError('INTEGRITY', 'The state database holds a claim with unreadable dependencies.')
+  return {
+    id: row.text('id') as ClaimId,
+    job: row.text('job') as JobId,
+    kind: row.text('kind'),
+    args: row.json('args'),
+    dependsOn: dependsOn.map((id: unknown) => String(id) as ClaimId),
+    state: row.text('state') === 'confirmed' ? 'confirmed' : 'intended',
+    ref: row.json('ref'),
+    intendedAt: new Date(row.text('intended_at')),
+    keptReason: row.optionalText('kept_reason'),
+  }
+}
+
+const toJson = (value: unknown): string => JSON.stringify(value ?? null)

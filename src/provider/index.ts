@@ -1,0 +1,22 @@
+/**
+ * Rank 2. Where restore points go, and how they come back. One interface (`provider.ts`), three adapters chosen by URL in `openProvider`:
+ *
+ * - `restic:PATH` or a plain path: a standard restic repository; every point a complete image, incrementals reuse the parent's blobs.
+ * - `tar:PATH`, `tar:-`, a tape device: one tar archive per point, disks as sparse entries.
+ * - `dir:PATH`: VMX and VMDK per point in a directory, full images only.
+ *
+ * A point that did not commit does not exist, whichever the adapter. The layouts are in docs/formats/restore-point.md and tar-archive.md.
+ */
+export { type ExportFormat, openProvider, type OpenProviderOptions } from './open-provider.ts'
+export type {
+  BackupProvider,
+  BackupReader,
+  BackupWriter,
+  DiskPlan,
+  DiskProgress,
+  DiskWritten,
+  PointFacts,
+  PointRequest,
+  PointStore,
+  Problem,
+} from './provider.ts'

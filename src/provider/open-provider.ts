@@ -1,0 +1,36 @@
+import type { Writable } from 'node:stream'
+import type { Abortable, Clock, Log, Secret } from '../core/index.ts'
+import type { ExportFormat } from '../disk/index.ts'
+import type { BackupProvider } from './provider.ts'
+
+export type OpenProviderOptions = Abortable & {
+  readonly clock: Clock
+  readonly log: Log
+  /** Cryptographically strong random bytes. */
+  readonly random: (size: number) => Uint8Array
+  /** This proxy and user, as locks and keys of a repository name them. */
+  readonly hostname: string
+  readonly username: string
+  readonly pid: number
+  /** Of a restic repository; the other kinds have none. */
+  readonly password?: Secret | undefined
+  /** Make the repository or directory when there is none. Without it a missing one is NOT_FOUND. */
+  readonly init?: boolean | undefined
+  /** `dir:` only; default `flat`. */
+  readonly exportFormat?: ExportFormat | undefined
+  /** Where `tar:-` goes. */
+  readonly stdout?: Writable | undefined
+  /** Worker threads of the restic writer; default: one a core, at most 4. */
+  readonly workers?: number | undefined
+  /** zstd level of the restic writer, default 1. */
+  readonly compressionLevel?: number | undefined
+}
+
+export type { ExportFormat }
+
+/**
+ * Opens a destination by its URL: a plain path or `restic:PATH` (restic repository), `tar:PATH` (archives in a directory, or a tape
+ * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point).
+ * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password), CONFIG (no password, unknown scheme, no access), CONFLICT.
+ */
+export declare function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider>

@@ -1,0 +1,64 @@
+/**
+ * The numbered steps from an empty file to the present shape. Index + 1 is the version stored in the file. Steps already released are
+ * never edited; a change is a new step.
+ */
+export const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE job (
+    id           TEXT PRIMARY KEY,
+    kind         TEXT NOT NULL,
+    args         TEXT NOT NULL,
+    owner_pid    INTEGER,
+    owner_boot   TEXT,
+    owner_start  INTEGER,
+    lease_until  TEXT,
+    begun_at     TEXT NOT NULL,
+    finished_at  TEXT,
+    outcome      TEXT,
+    sequence     INTEGER NOT NULL UNIQUE
+  ) STRICT;
+  CREATE INDEX job_unfinished ON job (sequence) WHERE finished_at IS NULL;
+
+  CREATE TABLE claim (
+    id           TEXT PRIMARY KEY,
+    job          TEXT NOT NULL REFERENCES job (id),
+    sequence     INTEGER NOT NULL UNIQUE,
+    kind         TEXT NOT NULL,
+    args         TEXT NOT NULL,
+    depends_on   TEXT NOT NULL,
+    state        TEXT NOT NULL CHECK (state IN ('intended', 'confirmed', 'released')),
+    ref          TEXT,
+    intended_at  TEXT NOT NULL,
+    released_at  TEXT,
+    kept_reason  TEXT
+  ) STRICT;
+  CREATE INDEX claim_open ON claim (job, sequence) WHERE state <> 'released';
+
+  CREATE TABLE vm_lock (
+    vm           TEXT PRIMARY KEY,
+    vm_name      TEXT NOT NULL,
+    claim        TEXT NOT NULL UNIQUE REFERENCES claim (id),
+    taken_at     TEXT NOT NULL
+  ) STRICT;
+
+  CREATE TABLE point (
+    repository     TEXT NOT NULL,
+    id             TEXT NOT NULL,
+    time           TEXT NOT NULL,
+    vm_name        TEXT NOT NULL,
+    instance_uuid  TEXT NOT NULL,
+    vcenter_uuid   TEXT NOT NULL,
+    mode           TEXT NOT NULL CHECK (mode IN ('full', 'incremental')),
+    run            TEXT NOT NULL,
+    consistency    TEXT NOT NULL,
+    total_bytes    INTEGER NOT NULL,
+    read_bytes     INTEGER NOT NULL,
+    stored_bytes   INTEGER NOT NULL,
+    not_protected  INTEGER NOT NULL,
+    PRIMARY KEY (repository, id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX point_time ON point (time DESC);
+  CREATE INDEX point_vm ON point (instance_uuid, vcenter_uuid, time DESC);
+  CREATE INDEX point_id ON point (id);
+  `,
+]
