@@ -1,0 +1,100 @@
+import { isTest } from './check-layers.ts'
+import { codeOf, lineAt, type Finding, type SourceFile } from './source-text.ts'
+
+/** Words that are refused outside the one place made for them. `in` limits a ban to some paths; `except` names that place. */
+type Ban = {
+  readonly what: string
+  readonly pattern: RegExp
+  readonly in: RegExp
+  readonly except?: RegExp
+  /** Tests are code too for some bans, and not for others. */
+  readonly tests: boolean
+  /** What is searched besides code: string literals, or those and comments. */
+  readonly also?: 'strings' | 'everything'
+}
+
+const SRC = /^src\//
+const CODE = /^(?:src|test|scripts|bench|integrations)\//
+const CLOCK = { in: SRC, except: /^src\/core\/clock\.ts$/, tests: false } as const
+/** The checks and their tests name what they refuse. */
+const THE_CHECKS = /^(?:scripts\/check-bans\.ts|test\/checks\/)/
+
+export const BANS: readonly Ban[] = [
+  { what: 'reads the time past core/clock.ts (Date.now)', pattern: /\bDate\s*\.\s*now\b/g, ...CLOCK },
+  { what: 'reads the time past core/clock.ts (new Date())', pattern: /\bnew\s+Date\b(?!\s*\(\s*[^)\s])/g, ...CLOCK },
+  {
+    what: 'reads the time past core/clock.ts (performance.now)',
+    pattern: /\bperformance\s*\.\s*now\b|\bprocess\s*\.\s*hrtime\b/g,
+    ...CLOCK,
+  },
+  {
+    what: 'starts a timer past core/clock.ts',
+    pattern: /(?<![.\w]|\bfunction\s+)(?:globalThis\s*\.\s*)?\bset(?:Timeout|Interval)\b(?!\s*[:?]|\??\s*\([^)]*\)\s*:)/g,
+    ...CLOCK,
+  },
+  { what: 'starts a timer past core/clock.ts (AbortSignal.timeout)', pattern: /\bAbortSignal\s*\.\s*timeout\b/g, ...CLOCK },
+  { what: 'starts a timer past core/clock.ts (node:timers)', pattern: /['"]node:timers(?:\/promises)?['"]/g, ...CLOCK, also: 'strings' },
+  { what: 'uses Math.random; ids and seeds come from the composition root', pattern: /\bMath\s*\.\s*random\b/g, in: SRC, tests: false },
+  {
+    what: 'gives up certificate checking; only the pinning connector may, because it compares the fingerprint itself',
+    pattern: /\brejectUnauthorized\b['"]?\s*[:=](?!\s*true\b)/g,
+    in: SRC,
+    except: /^src\/vsphere\/trust\.ts$/,
+    tests: false,
+    also: 'strings',
+  },
+  {
+    what: 'names NODE_TLS_REJECT_UNAUTHORIZED, which switches certificate checking off for the whole process',
+    pattern: /NODE_TLS_REJECT_UNAUTHORIZED/g,
+    in: CODE,
+    except: THE_CHECKS,
+    tests: true,
+    also: 'everything',
+  },
+  {
+    what: 'ends the process; only the entry of the command may',
+    pattern: /\bprocess\s*\.\s*(?:exit|abort|reallyExit)\b(?!Code)/g,
+    in: SRC,
+    except: /^src\/cli\/main\.ts$/,
+    tests: false,
+  },
+  {
+    what: 'swallows an error',
+    pattern: /\.catch\(\s*\(?\s*\w*\s*\)?\s*=>\s*(?:\{\s*\}|undefined|null|void 0)\s*,?\s*\)/g,
+    in: CODE,
+    except: THE_CHECKS,
+    tests: false,
+  },
+  {
+    what: 'silences the type checker',
+    pattern: /@ts-(?:ignore|nocheck|expect-error)\b/g,
+    in: CODE,
+    except: THE_CHECKS,
+    tests: true,
+    also: 'everything',
+  },
+  { what: 'leaves work for later', pattern: /\b(?:TODO|FIXME|XXX)\b/g, in: CODE, except: THE_CHECKS, tests: true, also: 'everything' },
+  {
+    what: 'mocks a module; use a real implementation',
+    pattern: /\b(?:vi|vitest)\s*\.\s*(?:mock|doMock|hoisted)\b|\bmock\s*\.\s*module\b/g,
+    in: CODE,
+    except: THE_CHECKS,
+    tests: true,
+  },
+  { what: 'runs only this test', pattern: /\b(?:it|test|describe)\s*\.\s*only\b/g, in: CODE, except: THE_CHECKS, tests: true },
+]
+
+/** Searches code for every ban. */
+export function checkBans(files: readonly SourceFile[]): Finding[] {
+  return files
+    .filter((file) => /\.[cm]?[jt]sx?$/.test(file.path))
+    .flatMap((file) => {
+      const searched = { code: codeOf(file.text, 'blank'), strings: codeOf(file.text, 'keep'), everything: file.text }
+      return BANS.filter(
+        (ban) => ban.in.test(file.path) && ban.except?.test(file.path) !== true && (ban.tests || !isTest(file.path)),
+      ).flatMap((ban) => {
+        const text = searched[ban.also ?? 'code']
+        return [...text.matchAll(ban.pattern)].map((match) => ({ path: file.path, line: lineAt(text, match.index), what: ban.what }))
+      })
+    })
+}

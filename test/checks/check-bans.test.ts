@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest'
+import { BANS, checkBans } from '../../scripts/check-bans.ts'
+
+const says = (path: string, text: string): string[] => checkBans([{ path, text }]).map((found) => found.what)
+
+/** One planted violation for each ban, in the order of the table. */
+const PLANTED: readonly (readonly [path: string, text: string])[] = [
+  ['src/disk/x.ts', 'const t = Date.now()'],
+  ['src/disk/x.ts', 'const t = new Date()'],
+  ['src/disk/x.ts', 'const t = performance.now()'],
+  ['src/disk/x.ts', 'setTimeout(run, 5)'],
+  ['src/disk/x.ts', 'const signal = AbortSignal.timeout(5)'],
+  ['src/disk/x.ts', "import { setTimeout as sleep } from 'node:timers/promises'"],
+  ['src/disk/x.ts', 'const id = Math.random()'],
+  ['src/vsphere/other.ts', 'connect({ rejectUnauthorized: false })'],
+  ['test/flow/x.test.ts', "process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0'"],
+  ['src/cli/backup.ts', 'process.exit(1)'],
+  ['src/disk/x.ts', 'await close().catch(() => {})'],
+  ['test/x.test.ts', '// @ts-ignore\nf(1)'],
+  ['src/disk/x.ts', '// TODO finish'],
+  ['test/x.test.ts', "vi.mock('../src/disk/index.ts')"],
+  ['test/x.test.ts', "it.only('runs', () => {})"],
+]
+
+describe('checkBans', () => {
+  it('finds a planted violation of every ban, and names that ban', () => {
+    expect(PLANTED).toHaveLength(BANS.length)
+    for (const [index, [path, text]] of PLANTED.entries()) expect(says(path, text), text).toContain(BANS[index]?.what)
+  })
+
+  it.each([
+    'const t = new Date',
+    'const t = new Date( )',
+    'globalThis.setTimeout(run, 5)',
+    'const timer = setInterval(run, 5)',
+    'const later = setTimeout',
+    'const t = process.hrtime.bigint()',
+  ])('sees %j as time', (text) => {
+    expect(says('src/disk/x.ts', text)).toHaveLength(1)
+  })
+
+  it.each([
+    'const t = new Date(row.time)',
+    'const now = clock.now()',
+    'socket.setTimeout(5000)',
+    "// Date.now() would be wrong here\nconst hint = 'Date.now()'",
+    'process.exitCode = 1',
+    'connect({ rejectUnauthorized: true })',
+    'await close().catch((error: unknown) => log.warn(error))',
+    'const x = { setTimeout: 5 }',
+  ])('accepts %j', (text) => {
+    expect(says('src/disk/x.ts', text)).toEqual([])
+  })
+
+  it('allows each thing in the one place made for it, and time in tests', () => {
+    expect(says('src/core/clock.ts', 'const now = () => new Date()')).toEqual([])
+    expect(says('src/cli/main.ts', 'process.exit(1)')).toEqual([])
+    expect(says('src/disk/x.test.ts', 'const t = Date.now()')).toEqual([])
+    expect(says('test/flow/x.test.ts', 'setTimeout(run, 5)')).toEqual([])
+  })
+
+  it('tells the line', () => {
+    expect(checkBans([{ path: 'src/disk/x.ts', text: 'a\n/* b\n */\nDate.now()\n' }])).toMatchObject([{ line: 4 }])
+  })
+})
