@@ -1,0 +1,93 @@
+import Table from 'cli-table3'
+import { type AgentError, toAgentError } from '../core/index.ts'
+
+/** Where a command reads and writes; the process's own in production, buffers in tests. */
+export type CliIo = {
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly out: (text: string) => void
+  readonly err: (text: string) => void
+  /** Standard error is a terminal: progress bars may be drawn. */
+  readonly interactive: boolean
+  /** Aborted by SIGINT or SIGTERM. */
+  readonly signal: AbortSignal
+}
+
+/** One JSON document on standard output for `--json`, readable text otherwise. */
+export type Output = {
+  readonly json: boolean
+  /** Prints the result: `value` as one line of JSON, or what `text` makes of it. */
+  readonly result: <T>(value: T, text: (value: T) => string) => void
+  /** A line for people on standard error; nothing with --json. */
+  readonly note: (line: string) => void
+}
+
+export function createOutput(io: CliIo, json: boolean): Output {
+  return {
+    json,
+    result: (value, text) => {
+      if (json) {
+        io.out(`${JSON.stringify(value)}\n`)
+        return
+      }
+      const shown = text(value)
+      if (shown !== '') io.out(shown.endsWith('\n') ? shown : `${shown}\n`)
+    },
+    note: (line) => {
+      if (!json) io.err(`${line}\n`)
+    },
+  }
+}
+
+/** A plain table without borders; columns padded, long cells kept whole. */
+export function renderTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const none = {
+    top: '',
+    'top-mid': '',
+    'top-left': '',
+    'top-right': '',
+    bottom: '',
+    'bottom-mid': '',
+    'bottom-left': '',
+    'bottom-right': '',
+  }
+  const inner = { left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' }
+  const table = new Table({
+    head: [...head],
+    chars: { ...none, ...inner },
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
+  })
+  for (const row of rows) table.push([...row].map(printable))
+  return table
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n')
+}
+
+/** Text of strangers (VM names, fault messages) without control characters, so that it cannot move the cursor or fake a line. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being replaced
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) => {
+    return `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`
+  })
+}
+
+/** Prints an error as two sentences, or as one JSON object with --json, and gives the exit status. */
+export function reportError(io: CliIo, error: unknown, json: boolean): number {
+  const shown = toAgentError(error)
+  if (json) io.out(`${JSON.stringify({ error: errorJson(shown) })}\n`)
+  else io.err(`vcb: ${printable(shown.message)}\n     ${printable(shown.next)}\n`)
+  if (shown.code === 'INTERNAL' && io.environment['VCB_DEBUG'] !== undefined)
+    io.err(`${String(error instanceof Error ? error.stack : error)}\n`)
+  return shown.exit
+}
+
+export function errorJson(error: AgentError): { code: string; exit: number; message: string; next: string; subject?: string } {
+  return {
+    code: error.code,
+    exit: error.exit,
+    message: error.message,
+    next: error.next,
+    ...(error.subject === undefined ? {} : { subject: error.subject }),
+  }
+}

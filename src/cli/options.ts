@@ -1,0 +1,45 @@
+import type { Command } from 'commander'
+import type { ConfigFlags } from '../agent/config.ts'
+
+const collect = (value: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), value]
+
+/** Flags of every command that talks to vCenter or ESXi. Each has an environment variable; see "vcb help connection". */
+export function withConnection(command: Command): Command {
+  return command
+    .option('--vcenter <url>', 'vCenter or ESXi, https://HOST[:PORT] (VCB_VCENTER)')
+    .option('--user <name>', 'login name (VCB_USER)')
+    .option('--password-file <file>', 'file with the password, - for standard input (VCB_PASSWORD_FILE)')
+    .option('--thumbprint <hex>', 'pinned certificate, SHA-256 or SHA-1 (VCB_THUMBPRINT)')
+    .option('--ca-file <file>', 'PEM file of the certificate authority to trust (VCB_CA_FILE)')
+}
+
+/** Flags of every command that opens a repository. */
+export function withRepository(command: Command): Command {
+  return command
+    .option('--repo <url>', 'repository: DIR or restic:DIR, tar:PATH, dir:PATH (VCB_REPO)')
+    .option('--repo-password-file <file>', 'file with the repository password, - for standard input (VCB_REPO_PASSWORD_FILE)')
+}
+
+/** Flags of every command at all. */
+export function withCommon(command: Command): Command {
+  return command
+    .option('--config <file>', 'configuration file, ./vcb.yaml when it exists (VCB_CONFIG)')
+    .option('--state-dir <dir>', 'directory of the journal and the catalog (VCB_STATE_DIR)')
+    .option('--log-file <file>', 'write the log there as JSON lines (VCB_LOG_FILE)')
+    .option('--log-level <level>', 'error, warn, info or debug (VCB_LOG_LEVEL)')
+    .option('--json', 'print the result as JSON')
+}
+
+/** Flags of commands that read disks. */
+export function withTransports(command: Command): Command {
+  return command
+    .option('--datastore <name=dir>', 'where a datastore is mounted here, for transport san; repeatable (VCB_DATASTORES)', collect)
+    .option('--transport <list>', 'transports to try, in order: san:https (VCB_TRANSPORT)')
+}
+
+export const repeatable = collect
+
+/** What commander parsed; the names of the long flags in camel case. */
+export type CommandFlags = ConfigFlags & { readonly json?: boolean | undefined }
+
+export const examples = (lines: readonly string[]): string => `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}\n`

@@ -1,0 +1,72 @@
+import { type Abortable, type BackupMode, type DiskRef, type SnapshotRef, toAgentError } from '../core/index.ts'
+import { changeBase, type Snapshots } from '../snapshot/index.ts'
+import { AreaList } from './area-list.ts'
+import type { ParentPoint } from './parent-point.ts'
+
+/** One disk, what of it is to be transferred, and why so. */
+export type DiskTransfer = { readonly disk: DiskRef; readonly mode: BackupMode; readonly reason: string; readonly areas: AreaList }
+
+export type TransferQuestion = {
+  readonly snapshot: SnapshotRef
+  readonly disks: readonly DiskRef[]
+  readonly parent: ParentPoint | undefined
+  /** Why there is no parent. */
+  readonly reason: string
+  /**
+   * Whether the map of allocated areas (`"*"`) can be trusted: not when the VM had snapshots of its own, under which tracking may have been
+   * switched on late.
+   */
+  readonly allocatedMap: boolean
+}
+
+/**
+ * Decides for each disk, before a byte is read, which areas to transfer. Any doubt about change tracking (another changeId uuid, another
+ * capacity, a fault, an answer that does not add up) makes that disk a full read with the reason; never an empty list.
+ */
+export async function planTransfers(
+  snapshots: Snapshots,
+  question: TransferQuestion,
+  options?: Abortable,
+): Promise<readonly DiskTransfer[]> {
+  const transfers: DiskTransfer[] = []
+  for (const disk of question.disks) transfers.push(await planDisk(snapshots, question, disk, options))
+  return transfers
+}
+
+async function planDisk(snapshots: Snapshots, question: TransferQuestion, disk: DiskRef, options?: Abortable): Promise<DiskTransfer> {
+  const { snapshot, parent } = question
+  if (parent === undefined) return { ...(await planFull(snapshots, question, disk, options)), reason: question.reason }
+  const base = changeBase(
+    parent.manifest.disks.find((facts) => facts.key === disk.key),
+    disk,
+  )
+  if (!base.use) return { ...(await planFull(snapshots, question, disk, options)), reason: base.reason }
+  try {
+    const areas = await AreaList.from(snapshots.changed(snapshot, disk, base.changeId, options))
+    return { disk, mode: 'incremental', reason: base.reason, areas }
+  } catch (error) {
+    const shown = toAgentError(error)
+    if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
+    return { ...(await planFull(snapshots, question, disk, options)), reason: `change tracking gave no usable answer: ${shown.message}` }
+  }
+}
+
+/** The allocated areas where the map can be trusted, else the whole disk; a source that knows its holes skips those anyway. */
+async function planFull(
+  snapshots: Snapshots,
+  { snapshot, allocatedMap }: TransferQuestion,
+  disk: DiskRef,
+  options?: Abortable,
+): Promise<Omit<DiskTransfer, 'reason'>> {
+  if (allocatedMap && disk.changeId !== undefined) {
+    try {
+      return { disk, mode: 'full', areas: await AreaList.from(snapshots.allocated(snapshot, disk, options)) }
+    } catch (error) {
+      const shown = toAgentError(error)
+      if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
+    }
+  }
+  const areas = new AreaList()
+  areas.add({ offset: 0, length: disk.capacityBytes })
+  return { disk, mode: 'full', areas }
+}

@@ -1,0 +1,89 @@
+import { type Abortable, AgentError, type BlockSource, toAgentError, type Verdict } from '../core/index.ts'
+import { type ByteSource, type DiskFiles, openChain } from '../disk/index.ts'
+import { type DatastoreFiles, datacenterOf, openDatastoreFiles, type Vsphere, vmMoRef } from '../vsphere/index.ts'
+import { insideDatastore, resolveReference } from './datastore-path.ts'
+import type { SnapshotDisk, Transport } from './transport.ts'
+import { refuseBacking, verifyDisk } from './verify-disk.ts'
+
+/** One request reads at most this much; larger reads are split and run side by side. Bytes. */
+const REQUEST_BYTES = 4 * 1024 * 1024
+/** Requests under way at once for one read: enough to hide latency, few enough for a host's web server. */
+const PARALLEL_REQUESTS = 4
+
+/**
+ * Reads the frozen files over datastore HTTP (`/folder` with ranges), through vCenter or straight from the host. Works where the host lets
+ * the parents of a snapshot be read and its web server answers 206; the probe finds out per disk.
+ */
+export function httpsTransport(vsphere: Vsphere): Transport {
+  const openVerified = async (disk: SnapshotDisk, options?: Abortable): Promise<BlockSource> => {
+    const datacenter = await datacenterOf(vsphere, vmMoRef(disk.config.vm), options)
+    const chain = await openChain(disk.disk.fileName, datastoreDiskFiles(openDatastoreFiles(vsphere, datacenter), disk), options)
+    try {
+      verifyDisk(chain, disk.disk, (location) => location)
+      return chain
+    } catch (error) {
+      await chain[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+  return {
+    name: 'https',
+    async probe(disk: SnapshotDisk, options?: Abortable): Promise<Verdict> {
+      const refused = refuseBacking(disk.disk)
+      if (refused !== undefined) return { ok: false, reason: refused }
+      try {
+        const source = await openVerified(disk, options)
+        await source[Symbol.asyncDispose]()
+        return { ok: true, note: `datastore files from ${vsphere.host}` }
+      } catch (error) {
+        const shown = toAgentError(error)
+        if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
+        return { ok: false, reason: shown.message }
+      }
+    },
+    open: openVerified,
+  }
+}
+
+/** The files of a disk chain on its datastores; locations are datastore paths. */
+function datastoreDiskFiles(files: DatastoreFiles, { config }: SnapshotDisk): DiskFiles {
+  return {
+    resolve: async (reference, from) => resolveReference(reference, from, config.datastores),
+    open: async (location, options) => {
+      insideDatastore(location)
+      const { size, ranges } = await files.stat(location, options)
+      if (!ranges) {
+        throw new AgentError('UNAVAILABLE', `The server sends ${location} only whole, not in ranges.`, {
+          subject: location,
+          retry: 'never',
+          next: 'Use another transport, or connect to the ESXi host itself.',
+        })
+      }
+      return rangedFile(files, location, size)
+    },
+  }
+}
+
+/** A datastore file as bytes. Reads beyond `REQUEST_BYTES` go out as several requests side by side. */
+function rangedFile(files: DatastoreFiles, location: string, size: number): ByteSource {
+  return {
+    name: location,
+    size,
+    read: async (offset, into, options) => {
+      if (offset + into.length > size) {
+        throw new AgentError('INTEGRITY', `${location} ends at byte ${size}, before the ${into.length} bytes at ${offset}.`, {
+          subject: location,
+        })
+      }
+      for (let start = 0; start < into.length; start += REQUEST_BYTES * PARALLEL_REQUESTS) {
+        const requests: Promise<void>[] = []
+        for (let at = start; at < Math.min(into.length, start + REQUEST_BYTES * PARALLEL_REQUESTS); at += REQUEST_BYTES) {
+          requests.push(files.readRange(location, offset + at, into.subarray(at, Math.min(into.length, at + REQUEST_BYTES)), options))
+        }
+        // All are awaited, so that none still writes into the caller's buffer after this has thrown.
+        for (const result of await Promise.allSettled(requests)) if (result.status === 'rejected') throw result.reason
+      }
+    },
+    [Symbol.asyncDispose]: async () => undefined,
+  }
+}

@@ -1,0 +1,40 @@
+import { AgentError, type DiskRef } from '../core/index.ts'
+import type { DiskChain } from '../disk/index.ts'
+
+const DISK_BACKINGS: readonly DiskRef['backing'][] = ['flat', 'seSparse', 'sparse']
+
+/** Why a disk of this kind has no file that could be read; undefined when it has. */
+export function refuseBacking(disk: DiskRef): string | undefined {
+  if (!DISK_BACKINGS.includes(disk.backing)) return `${disk.label} is backed by ${disk.backing}, which is not a file`
+  if (disk.sharing === 'sharingMultiWriter') return `${disk.label} is shared by several writers`
+  return undefined
+}
+
+/**
+ * Proves that an opened chain is the disk vSphere speaks of, before a byte of it is trusted: same capacity, same uuid where both say one,
+ * same links in the same order. A directory mapped to the wrong datastore, or an old copy of one, is caught here.
+ * `nameOf` turns a link's location into a datastore path. Errors: INTEGRITY.
+ */
+export function verifyDisk(chain: DiskChain, disk: DiskRef, nameOf: (location: string) => string | undefined): void {
+  const next = 'Check that the datastore is mapped to the directory where that very datastore is mounted.'
+  const fail = (what: string): never => {
+    throw new AgentError('INTEGRITY', `The files of ${disk.label} (${disk.fileName}) are not the disk vSphere describes: ${what}.`, {
+      subject: disk.fileName,
+      next,
+    })
+  }
+  if (chain.size !== disk.capacityBytes) fail(`they hold ${chain.size} bytes, vSphere says ${disk.capacityBytes}`)
+  const uuid = normalizeUuid(chain.links[0]?.descriptor.ddb.get('ddb.uuid') ?? chain.links.at(-1)?.descriptor.ddb.get('ddb.uuid'))
+  const wanted = normalizeUuid(disk.uuid)
+  if (uuid !== undefined && wanted !== undefined && uuid !== wanted) fail(`their uuid is ${uuid}, vSphere says ${wanted}`)
+  const links = chain.links.map((link) => nameOf(link.location) ?? link.location)
+  if (disk.chain.length > 0 && (links.length !== disk.chain.length || links.some((name, index) => name !== disk.chain[index]))) {
+    fail(`their chain is ${links.join(' ← ')}, vSphere says ${disk.chain.join(' ← ')}`)
+  }
+}
+
+/** Hex digits only: the API writes `6000C29a-…`, descriptors `60 00 C2 9a …-…`. */
+function normalizeUuid(uuid: string | undefined): string | undefined {
+  const digits = uuid?.replace(/[^0-9a-fA-F]/g, '').toLowerCase()
+  return digits === undefined || digits.length !== 32 ? undefined : digits
+}
