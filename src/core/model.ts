@@ -154,6 +154,20 @@ export type DiskFacts = {
   readonly sha256?: string | undefined
 }
 
+/** Where a disk's image lies inside a restore point; filled in by the provider (docs/formats/restore-point.md). */
+export type DiskImage = {
+  readonly key: number
+  /** File name of the VMDK descriptor. */
+  readonly descriptor: string
+  readonly capacityBytes: number
+  /** restic: bytes of every blob but an extent's last. */
+  readonly blockSize?: number | undefined
+  /** Present when the image is several extents: bytes of each but the last. */
+  readonly extentBytes?: number | undefined
+  /** Directory export: the VMDK format. */
+  readonly format?: string | undefined
+}
+
 /** Version of the manifest's shape; readers refuse a higher one. */
 export const MANIFEST_VERSION = 1
 
@@ -170,8 +184,8 @@ export type Manifest = {
   readonly parent?: PointId | undefined
   readonly consistency: ConsistencyLevel
   readonly consistencyReason: string
-  /** Milliseconds from the snapshot's creation to its removal request; unknown while the point is being written. */
   readonly disks: readonly DiskFacts[]
+  readonly images?: readonly DiskImage[] | undefined
   readonly notProtected: readonly NotProtected[]
   /** Files beside the disks in the point: `.vmx`, `.nvram`, … */
   readonly files: readonly { readonly name: string; readonly size: number }[]
