@@ -1,4 +1,166 @@
-import type { Backend } from './backend.ts'
+import { open, readdir, rename, rm, stat, unlink } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { type Abortable, AgentError, ensureDirectory, fromErrno, isMissing, syncDirectory, throwIfAborted } from '../core/index.ts'
+import type { Backend, FileKind, FileRef } from './backend.ts'
+import { isHexId } from './ids.ts'
 
-/** A repository in a local (or mounted) directory, in restic's local layout. The directory is made when something is saved. */
-export declare function directoryBackend(path: string): Backend
+const FOLDERS: Readonly<Record<Exclude<FileKind, 'config'>, string>> = Object.freeze({
+  data: 'data',
+  index: 'index',
+  key: 'keys',
+  lock: 'locks',
+  snapshot: 'snapshots',
+})
+
+/**
+ * A repository in a local (or mounted) directory, in restic's local layout: packs in `data/<first two hex digits>/`, files 0400,
+ * directories 0700. Directories are made when something is saved in them.
+ */
+export function directoryBackend(path: string): Backend {
+  return new DirectoryBackend(resolve(path))
+}
+
+class DirectoryBackend implements Backend {
+  readonly url: string
+  readonly #root: string
+  readonly #made = new Set<string>()
+  #temporary = 0
+
+  constructor(root: string) {
+    this.#root = root
+    this.url = root
+  }
+
+  async load(
+    file: FileRef,
+    options?: Abortable & { readonly range?: { readonly offset: number; readonly length: number } | undefined },
+  ): Promise<Buffer> {
+    throwIfAborted(options)
+    const path = this.#path(file)
+    try {
+      await using handle = await open(path, 'r')
+      const { offset, length } = options?.range ?? { offset: 0, length: (await handle.stat()).size }
+      const bytes = Buffer.allocUnsafeSlow(length)
+      let filled = 0
+      while (filled < length) {
+        const { bytesRead } = await handle.read(bytes, filled, length - filled, offset + filled)
+        if (bytesRead === 0) {
+          throw new AgentError('INTEGRITY', `${path} ends at byte ${offset + filled}; ${offset + length} were expected.`, { subject: path })
+        }
+        filled += bytesRead
+      }
+      return bytes
+    } catch (error) {
+      throw fromErrno(error, path) ?? error
+    }
+  }
+
+  async save(file: FileRef, data: Uint8Array, options?: Abortable): Promise<void> {
+    throwIfAborted(options)
+    const path = this.#path(file)
+    const folder = join(path, '..')
+    const temporary = join(folder, `${file.name}-tmp-${process.pid}-${++this.#temporary}`)
+    try {
+      await this.#ensure(folder)
+      if (file.kind === 'config') await this.#layOut()
+      await using handle = await open(temporary, 'wx', 0o400)
+      for (let written = 0; written < data.length; ) {
+        const { bytesWritten } = await handle.write(data, written, data.length - written)
+        written += bytesWritten
+      }
+      await handle.sync()
+      await rename(temporary, path)
+      await syncDirectory(folder)
+    } catch (error) {
+      await rm(temporary, { force: true })
+      throw fromErrno(error, path) ?? error
+    }
+  }
+
+  async *list(kind: FileKind, options?: Abortable): AsyncGenerator<{ readonly name: string; readonly size: number }> {
+    throwIfAborted(options)
+    if (kind === 'config') {
+      const found = await this.stat({ kind, name: 'config' })
+      if (found !== undefined) yield { name: 'config', size: found.size }
+      return
+    }
+    const folder = join(this.#root, FOLDERS[kind])
+    if (kind !== 'data') {
+      yield* this.#listFolder(folder, options)
+      return
+    }
+    for (const name of await readNames(folder)) {
+      if (/^[0-9a-f]{2}$/u.test(name)) yield* this.#listFolder(join(folder, name), options)
+    }
+  }
+
+  async stat(file: FileRef, options?: Abortable): Promise<{ readonly size: number } | undefined> {
+    throwIfAborted(options)
+    const path = this.#path(file)
+    try {
+      return { size: (await stat(path)).size }
+    } catch (error) {
+      if (isMissing(error)) return undefined
+      throw fromErrno(error, path) ?? error
+    }
+  }
+
+  async remove(file: FileRef, options?: Abortable): Promise<void> {
+    throwIfAborted(options)
+    const path = this.#path(file)
+    try {
+      await unlink(path)
+      await syncDirectory(join(path, '..'))
+    } catch (error) {
+      if (!isMissing(error)) throw fromErrno(error, path) ?? error
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Nothing is held between calls.
+  }
+
+  async *#listFolder(folder: string, options?: Abortable): AsyncGenerator<{ readonly name: string; readonly size: number }> {
+    for (const name of await readNames(folder)) {
+      if (!isHexId(name)) continue
+      throwIfAborted(options)
+      try {
+        const found = await stat(join(folder, name))
+        if (found.isFile()) yield { name, size: found.size }
+      } catch (error) {
+        if (!isMissing(error)) throw fromErrno(error, join(folder, name)) ?? error
+      }
+    }
+  }
+
+  /** All folders of a new repository, as `restic init` makes them. */
+  async #layOut(): Promise<void> {
+    for (const name of Object.values(FOLDERS)) await ensureDirectory(join(this.#root, name))
+    for (let byte = 0; byte < 256; byte++) await ensureDirectory(join(this.#root, FOLDERS.data, byte.toString(16).padStart(2, '0')))
+    await syncDirectory(join(this.#root, FOLDERS.data))
+  }
+
+  /** Makes a folder and what is above it durable, once. */
+  async #ensure(folder: string): Promise<void> {
+    if (this.#made.has(folder)) return
+    await ensureDirectory(folder)
+    for (let above = join(folder, '..'); above.startsWith(this.#root); above = join(above, '..')) await syncDirectory(above)
+    this.#made.add(folder)
+  }
+
+  #path(file: FileRef): string {
+    if (file.kind === 'config') return join(this.#root, 'config')
+    if (!isHexId(file.name)) throw new AgentError('USAGE', `${JSON.stringify(file.name)} is not the name of a repository file.`)
+    const folder = join(this.#root, FOLDERS[file.kind])
+    return file.kind === 'data' ? join(folder, file.name.slice(0, 2), file.name) : join(folder, file.name)
+  }
+}
+
+async function readNames(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder)
+  } catch (error) {
+    if (isMissing(error)) return []
+    throw fromErrno(error, folder) ?? error
+  }
+}

@@ -16,6 +16,7 @@ export type {
   KdfParameters,
   Repository,
   RepositoryDeps,
+  RepositoryLease,
   RepositoryOptions,
   RepositoryProblem,
   RepositoryWriter,

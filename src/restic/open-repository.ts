@@ -1,25 +1,247 @@
-import type { Secret } from '../core/index.ts'
-import type { Backend } from './backend.ts'
-import type { KdfParameters, Repository, RepositoryDeps, RepositoryOptions } from './repository.ts'
+import { availableParallelism } from 'node:os'
+import { type Abortable, AgentError, type Secret, throwIfAborted, toAgentError } from '../core/index.ts'
+import { type Backend, CONFIG_FILE } from './backend.ts'
+import { BlobStore } from './blob-store.ts'
+import { checkRepository } from './check-repository.ts'
+import { isHexId } from './ids.ts'
+import { IndexStore } from './index-store.ts'
+import { createKeyFile, DEFAULT_KDF, openKeyFile } from './key-file.ts'
+import { randomPolynomial } from './polynomial.ts'
+import type {
+  BlobReader,
+  CheckOptions,
+  KdfParameters,
+  Repository,
+  RepositoryDeps,
+  RepositoryLease,
+  RepositoryOptions,
+  RepositoryProblem,
+  RepositoryWriter,
+  SnapshotStore,
+} from './repository.ts'
+import { RepositoryLock } from './repository-lock.ts'
+import { SnapshotWriter } from './repository-writer.ts'
+import { SealedFiles } from './sealed-files.ts'
+import type { SealKey } from './sealing.ts'
+import { isRecord } from './snapshot.ts'
+import { SnapshotFiles } from './snapshot-files.ts'
+import { WriteEngine, type WriteSettings } from './write-engine.ts'
+import { type ZstdCodec, zstdCodec } from './zstd-codec.ts'
+
+const MIB = 1024 * 1024
 
 /**
  * Makes a new repository in an empty backend and opens it. CONFLICT when there is one already; CAPACITY, UNAVAILABLE.
  * `kdf` is for tests, which cannot spend half a second on each key.
  */
-export declare function initRepository(
+export async function initRepository(
   backend: Backend,
   password: Secret,
   deps: RepositoryDeps,
-  options?: RepositoryOptions & { readonly kdf?: KdfParameters | undefined },
-): Promise<Repository>
+  options: RepositoryOptions & { readonly kdf?: KdfParameters | undefined } = {},
+): Promise<Repository> {
+  const settings = settingsOf(options)
+  if (password.reveal() === '') throw new AgentError('CONFIG', 'A repository cannot be made with an empty password.')
+  if ((await backend.stat(CONFIG_FILE, options)) !== undefined) {
+    throw new AgentError('CONFLICT', `There is a repository at ${backend.url} already.`, {
+      subject: backend.url,
+      next: 'Open it instead of making a new one, or name another place.',
+      retry: 'never',
+    })
+  }
+  for await (const { name } of backend.list('key', options)) {
+    throw new AgentError('CONFLICT', `${backend.url} holds the key file ${name} but no repository configuration.`, {
+      subject: backend.url,
+      next: 'This may be a damaged repository: restore its config file, or name an empty place.',
+      retry: 'never',
+    })
+  }
+  const key = await createKeyFile(backend, password, deps, options.kdf ?? DEFAULT_KDF, options)
+  const id = Buffer.from(deps.random(32)).toString('hex')
+  const polynomial = randomPolynomial(deps.random).toString(16)
+  const files = new SealedFiles(backend, key, deps.random)
+  // Last, and it makes the directory layout: what has no configuration is no repository.
+  await files.saveConfig(CONFIG_FILE, Buffer.from(`{"version":2,"id":"${id}","chunker_polynomial":"${polynomial}"}`), options)
+  return new ResticRepository(id, files, key, deps, settings, options)
+}
 
 /**
  * Opens a repository, ours or one made by stock restic. NOT_FOUND when there is none, AUTH for a wrong password, CONFIG for format
  * version 1 or one not known. The backend stays the caller's to dispose.
  */
-export declare function openRepository(
+export async function openRepository(
   backend: Backend,
   password: Secret,
   deps: RepositoryDeps,
-  options?: RepositoryOptions,
-): Promise<Repository>
+  options: RepositoryOptions = {},
+): Promise<Repository> {
+  const settings = settingsOf(options)
+  if ((await backend.stat(CONFIG_FILE, options)) === undefined) {
+    throw new AgentError('NOT_FOUND', `There is no restic repository at ${backend.url}.`, {
+      subject: backend.url,
+      next: 'Check the path, or make a repository there first.',
+    })
+  }
+  const key = await openKeyFile(backend, password, deps, options)
+  const files = new SealedFiles(backend, key, deps.random)
+  const config = await files.loadJson(CONFIG_FILE, options)
+  const { version, id } = isRecord(config) ? config : {}
+  if (version === 1) {
+    throw new AgentError('CONFIG', `The repository ${backend.url} has format version 1, which is not written to.`, {
+      subject: backend.url,
+      next: 'Upgrade it with "restic migrate upgrade_repo_v2", then run the command again.',
+    })
+  }
+  if (version !== 2) {
+    throw new AgentError(
+      'CONFIG',
+      `The repository ${backend.url} has format version ${JSON.stringify(version)}; only version 2 is known.`,
+      {
+        subject: backend.url,
+        next: 'Use a newer release of vcb, or another repository.',
+      },
+    )
+  }
+  if (!isHexId(id)) throw new AgentError('INTEGRITY', `The configuration of the repository ${backend.url} has no valid id.`)
+  return new ResticRepository(id, files, key, deps, settings, options)
+}
+
+class ResticRepository implements Repository {
+  readonly id: string
+  readonly url: string
+  readonly snapshots: SnapshotStore
+  readonly #blobs: BlobStore
+  readonly #files: SealedFiles
+  readonly #key: SealKey
+  readonly #deps: RepositoryDeps
+  readonly #settings: WriteSettings
+  readonly #index: IndexStore
+  readonly #codec: ZstdCodec
+  readonly #writers = new Set<RepositoryWriter>()
+  #engine: WriteEngine | undefined
+  #disposed = false
+
+  constructor(id: string, files: SealedFiles, key: SealKey, deps: RepositoryDeps, settings: WriteSettings, options: RepositoryOptions) {
+    this.id = id
+    this.url = files.backend.url
+    this.#files = files
+    this.#key = key
+    this.#deps = deps
+    this.#settings = settings
+    this.#codec = zstdCodec(settings.level, settings.codec)
+    this.#index = new IndexStore(files, deps.log)
+    this.snapshots = new SnapshotFiles(files, deps)
+    this.#blobs = new BlobStore({
+      backend: files.backend,
+      index: this.#index,
+      key,
+      codec: this.#codec,
+      pending: (pack, offset, length) => this.#engine?.pending(pack, offset, length),
+      cacheBytes: options.cacheBytes ?? 32 * MIB,
+    })
+  }
+
+  get blobs(): BlobReader {
+    return this.#blobs
+  }
+
+  async beginWrite(options: Abortable & { readonly waitMs?: number | undefined } = {}): Promise<RepositoryWriter> {
+    const lock = await this.#lock(options)
+    let counted = false
+    try {
+      // Only now, under the lock, does what the index says stay true: no prune can run any more.
+      const index = await this.#index.refresh(options)
+      throwIfAborted(options)
+      // Writers of a failed engine are about to end; what they left in the index is not in the repository.
+      throwIfAborted({ signal: this.#engine?.failed })
+      this.#index.writerBegins()
+      counted = true
+      const engine = this.#engine ?? this.#startEngine(index)
+      const writer: SnapshotWriter = new SnapshotWriter({
+        engine,
+        lock,
+        files: this.#files,
+        log: this.#deps.log,
+        onEnd: (sound) => this.#endWriter(writer, engine, lock, sound),
+      })
+      this.#writers.add(writer)
+      return writer
+    } catch (error) {
+      if (counted) this.#index.writerEnds(false)
+      await lock[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  async beginRead(options: Abortable & { readonly waitMs?: number | undefined } = {}): Promise<RepositoryLease> {
+    return await this.#lock(options)
+  }
+
+  async *check(options: CheckOptions = {}): AsyncGenerator<RepositoryProblem> {
+    await using lock = await this.#lock(options)
+    const { snapshots } = this
+    yield* checkRepository(
+      { files: this.#files, index: this.#index, blobs: this.#blobs, snapshots, key: this.#key, codec: this.#codec },
+      options,
+    )
+    throwIfAborted(lock)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed = true
+    for (const writer of this.#writers) await writer[Symbol.asyncDispose]()
+  }
+
+  #lock(options: Abortable & { readonly waitMs?: number | undefined }): Promise<RepositoryLock> {
+    if (this.#disposed) throw new AgentError('INTERNAL', `The repository ${this.url} is used after it was closed.`)
+    return RepositoryLock.take(this.#files, this.#deps, { exclusive: false, signal: options.signal, waitMs: options.waitMs })
+  }
+
+  #startEngine(index: Awaited<ReturnType<IndexStore['current']>>): WriteEngine {
+    this.#engine = new WriteEngine({
+      files: this.#files,
+      index,
+      key: this.#key,
+      random: this.#deps.random,
+      codec: this.#codec,
+      settings: this.#settings,
+      onIndexFile: (name) => this.#index.note(name),
+    })
+    return this.#engine
+  }
+
+  /** The last writer ends the engine. What an aborted writer left in open packs is dropped, so the index must be read anew. */
+  async #endWriter(writer: RepositoryWriter, engine: WriteEngine, lock: RepositoryLock, sound: boolean): Promise<void> {
+    this.#writers.delete(writer)
+    const last = this.#writers.size === 0
+    let whole = sound && !engine.failed.aborted
+    if (last && this.#engine === engine) this.#engine = undefined
+    try {
+      if (last || engine.failed.aborted) await engine.close(!lock.signal.aborted)
+    } catch (error) {
+      // The writer is ending without a commit and its own error is on its way to the caller; this one is only about what is left behind.
+      this.#deps.log.warn('Packs of an aborted backup could not be indexed.', { repository: this.url, reason: toAgentError(error).message })
+      whole = false
+    }
+    this.#index.writerEnds(whole)
+  }
+}
+
+function settingsOf(options: RepositoryOptions): WriteSettings {
+  const between = (name: string, value: number, low: number, high: number): number => {
+    if (!Number.isInteger(value) || value < low || value > high) {
+      throw new AgentError('CONFIG', `The repository setting ${name} is ${value}; it must be a whole number from ${low} to ${high}.`)
+    }
+    return value
+  }
+  const level = between('compressionLevel', options.compressionLevel ?? 1, -7, 19)
+  if (level === -1 || level === 0)
+    throw new AgentError('CONFIG', `The zstd level ${level} means another level; choose 1 or more, or -2 or less.`)
+  return Object.freeze({
+    workers: between('workers', options.workers ?? Math.min(4, availableParallelism()), 1, 64),
+    blockSize: between('blockSize', options.blockSize ?? MIB, 4096, 8 * MIB),
+    level,
+    packSize: between('packSize', options.packSize ?? 16 * MIB, 4 * MIB, 128 * MIB),
+    codec: options.codec ?? 'auto',
+  })
+}

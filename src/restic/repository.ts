@@ -1,5 +1,4 @@
 import type { Abortable, BlockSource, Clock, Log } from '../core/index.ts'
-import type { BlobIds } from './ids.ts'
 import type { BlockPipeline } from './block-pipeline.ts'
 import type { Snapshot, StoredSnapshot } from './snapshot.ts'
 import type { TreeNode } from './tree.ts'
@@ -46,8 +45,18 @@ export interface Repository extends AsyncDisposable {
    * CONFLICT when another process holds the repository exclusively (`waitMs`: keep trying so long, default 0).
    */
   beginWrite(options?: Abortable & { readonly waitMs?: number | undefined }): Promise<RepositoryWriter>
-  /** Problems as sentences; none yielded = sound. `readData` also reads and verifies every pack; `snapshot` limits it to one snapshot. */
+  /**
+   * Takes a non-exclusive lock, so that no prune removes what is being read; held until disposed. For restores, exports and mounts.
+   * Reading works without it where the repository may not be written to. CONFLICT.
+   */
+  beginRead(options?: Abortable & { readonly waitMs?: number | undefined }): Promise<RepositoryLease>
+  /** Problems as sentences; none yielded = sound. Holds a non-exclusive lock meanwhile. `readData` also reads and verifies every pack; `snapshot` limits it to one snapshot. */
   check(options?: CheckOptions): AsyncIterable<RepositoryProblem>
+}
+
+/** A lock held for reading. `signal` aborts with CONFLICT when it is lost. */
+export interface RepositoryLease extends AsyncDisposable {
+  readonly signal: AbortSignal
 }
 
 export type CheckOptions = Abortable & { readonly readData?: boolean | undefined; readonly snapshot?: string | undefined }
@@ -96,5 +105,3 @@ export interface RepositoryWriter extends AsyncDisposable {
   commit(snapshot: Snapshot, options?: Abortable): Promise<string>
   stats(): WriterStats
 }
-
-export type { BlobIds }

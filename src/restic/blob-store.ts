@@ -1,0 +1,144 @@
+import { hash } from 'node:crypto'
+import { type Abortable, AgentError, type BlockSource, isAgentError } from '../core/index.ts'
+import type { Backend } from './backend.ts'
+import { BlobFile } from './blob-file.ts'
+import type { BlobIndex, BlobLocation } from './blob-index.ts'
+import { type BlobType, DATA, TREE } from './blob-records.ts'
+import { BlockCache } from './block-cache.ts'
+import { idBytes, idHex } from './ids.ts'
+import type { IndexStore } from './index-store.ts'
+import type { BlobReader } from './repository.ts'
+import { SEAL_OVERHEAD, type SealKey, unseal } from './sealing.ts'
+import { parseTree, type TreeNode } from './tree.ts'
+import type { ZstdCodec } from './zstd-codec.ts'
+
+/** Larger blobs are refused: restic's own are at most 8 MiB, trees seldom more than a few. */
+export const MAX_BLOB_BYTES = 256 * 1024 * 1024
+
+/** Sealed bytes of blobs in packs that are still being written. */
+export type PendingBlobs = (pack: number, offset: number, length: number) => Buffer | undefined
+
+/** Opens a blob: MAC, bounded decompression, SHA-256. INTEGRITY naming blob and pack. */
+export function openBlob(key: SealKey, codec: ZstdCodec, sealed: Uint8Array, location: BlobLocation, id: Uint8Array, pack: string): Buffer {
+  const name = idHex(id)
+  const what = `blob ${name} in pack ${pack}`
+  let plain = unseal(key, sealed, what)
+  if (location.uncompressedLength !== 0) {
+    if (location.uncompressedLength > MAX_BLOB_BYTES)
+      throw new AgentError('INTEGRITY', `The ${what} claims a size that is not accepted.`, { subject: pack })
+    const bytes = codec.decompress(plain, location.uncompressedLength)
+    if (bytes === undefined) throw new AgentError('INTEGRITY', `The ${what} cannot be decompressed.`, { subject: pack })
+    plain = bytes
+  }
+  if (hash('sha256', plain) !== name) throw new AgentError('INTEGRITY', `The ${what} does not hold what its id says.`, { subject: pack })
+  return plain
+}
+
+/** Plain length of a blob. */
+export const plainLength = (location: BlobLocation): number =>
+  location.uncompressedLength === 0 ? location.length - SEAL_OVERHEAD : location.uncompressedLength
+
+export type BlobStoreParts = {
+  readonly backend: Backend
+  readonly index: IndexStore
+  readonly key: SealKey
+  readonly codec: ZstdCodec
+  readonly pending: PendingBlobs
+  readonly cacheBytes: number
+}
+
+/** Reads blobs, trees and files through a bounded cache of decompressed blocks. */
+export class BlobStore implements BlobReader {
+  readonly #parts: BlobStoreParts
+  readonly #cache: BlockCache
+
+  constructor(parts: BlobStoreParts) {
+    this.#parts = parts
+    this.#cache = new BlockCache(parts.cacheBytes)
+  }
+
+  read(id: Uint8Array, options?: Abortable): Promise<Uint8Array> {
+    return this.#cache.get(idHex(id), () => this.#load(DATA, id, options))
+  }
+
+  async tree(id: string, options?: Abortable): Promise<readonly TreeNode[]> {
+    return parseTree(await this.#load(TREE, idBytes(id, 'a tree id'), options), id)
+  }
+
+  async find(treeId: string, path: readonly string[], options?: Abortable): Promise<TreeNode | undefined> {
+    let found: TreeNode | undefined
+    let tree: string | undefined = treeId
+    for (const name of path) {
+      if (tree === undefined) return undefined
+      found = (await this.tree(tree, options)).find((node) => node.name === name)
+      tree = found?.subtree
+    }
+    return found
+  }
+
+  async openFile(node: TreeNode, options?: Abortable): Promise<BlockSource> {
+    const content = node.content
+    if (node.type !== 'file' || content === undefined) {
+      throw new AgentError('USAGE', `${JSON.stringify(node.name)} is a ${node.type}, not a file.`)
+    }
+    const lengths = new Float64Array(content.length)
+    let index = await this.#parts.index.current(options)
+    for (let number = 0; number < content.length; number++) {
+      const id = content.at(number)
+      let location = index.find(DATA, id)
+      if (location === undefined) {
+        index = await this.#parts.index.refresh(options)
+        location = index.find(DATA, id)
+      }
+      if (location === undefined) throw missing(DATA, id, this.#parts.backend)
+      lengths[number] = plainLength(location)
+    }
+    return BlobFile.open(node.name, node.size ?? 0, content, lengths, (id, inner) => this.read(id, inner))
+  }
+
+  /** Lengths come from the index; a location that has become wrong (a prune meanwhile) is looked up once more. */
+  async #load(type: BlobType, id: Uint8Array, options?: Abortable): Promise<Buffer> {
+    const index = await this.#parts.index.current(options)
+    try {
+      return await this.#loadFrom(index, type, id, options)
+    } catch (error) {
+      if (!isAgentError(error, 'NOT_FOUND')) throw error
+    }
+    const fresh = await this.#parts.index.refresh(options)
+    try {
+      return await this.#loadFrom(fresh, type, id, options)
+    } catch (error) {
+      throw isAgentError(error, 'NOT_FOUND') ? missing(type, id, this.#parts.backend, error) : error
+    }
+  }
+
+  /** Tries every place the blob lies in; NOT_FOUND when there is none or no pack of it exists. */
+  async #loadFrom(index: BlobIndex, type: BlobType, id: Uint8Array, options?: Abortable): Promise<Buffer> {
+    let failure: AgentError = new AgentError('NOT_FOUND', `The index does not know blob ${idHex(id)}.`)
+    for (const location of index.findAll(type, id)) {
+      const pack = index.packId(location.pack).toString('hex')
+      try {
+        const sealed =
+          this.#parts.pending(location.pack, location.offset, location.length) ??
+          (await this.#parts.backend.load(
+            { kind: 'data', name: pack },
+            { signal: options?.signal, range: { offset: location.offset, length: location.length } },
+          ))
+        return openBlob(this.#parts.key, this.#parts.codec, sealed, location, id, pack)
+      } catch (error) {
+        if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND')) throw error
+        if (failure.code === 'NOT_FOUND') failure = error
+      }
+    }
+    throw failure
+  }
+}
+
+function missing(type: BlobType, id: Uint8Array, backend: Backend, cause?: unknown): AgentError {
+  const what = type === TREE ? 'tree' : 'data block'
+  return new AgentError('INTEGRITY', `The ${what} ${idHex(id)} is missing from the repository ${backend.url}.`, {
+    subject: idHex(id),
+    next: 'Run "vcb check" to see which restore points are affected, and take a new full backup of those machines.',
+    cause,
+  })
+}

@@ -1,0 +1,186 @@
+import { hash } from 'node:crypto'
+import { type AgentError, toAgentError } from '../core/index.ts'
+import type { BlobIndex } from './blob-index.ts'
+import { BlobRecords, type BlobType, DATA, TREE } from './blob-records.ts'
+import { idHex } from './ids.ts'
+import { encodeIndexFile, INDEX_FILE_BLOBS } from './index-file.ts'
+import { encodePackHeader, packTailBytes } from './pack-header.ts'
+import type { SealedFiles } from './sealed-files.ts'
+import { IV_BYTES, seal, type SealKey } from './sealing.ts'
+import { SlotPool } from './slot-pool.ts'
+
+/** Packs in memory at once: one open for data, one for trees, two on their way to the backend. */
+export const PACK_BUFFERS = 4
+
+export type PackWriterParts = {
+  readonly files: SealedFiles
+  readonly index: BlobIndex
+  readonly key: SealKey
+  readonly random: (size: number) => Uint8Array
+  /** Memory of the packs, shared with the worker threads. */
+  readonly buffers: readonly SharedArrayBuffer[]
+  /** SHA-256 of the beginning of a pack buffer, off this thread. */
+  readonly digest: (buffer: number, length: number) => Promise<Uint8Array>
+  /** An index file was stored; its blobs are in `index` already. */
+  readonly onIndexFile: (name: string) => void
+  readonly onFailure: (error: AgentError) => void
+}
+
+type IndexedPack = { readonly id: Uint8Array; readonly blobs: BlobRecords }
+type Pack = {
+  readonly number: number
+  /** -1: memory of its own, for a blob larger than a pack. */
+  readonly buffer: number
+  readonly memory: Buffer
+  readonly blobs: BlobRecords
+  length: number
+}
+
+/**
+ * Collects sealed blobs into packs, stores full packs and, after them, index files. Data and trees never share a pack.
+ * Appending waits when all buffers are on their way to the backend. Any failure is reported once and then thrown by every call.
+ */
+export class PackWriter {
+  readonly #parts: PackWriterParts
+  readonly #free: SlotPool
+  readonly #open: [Pack | undefined, Pack | undefined] = [undefined, undefined]
+  /** Packs not stored yet, by their number in the index. */
+  readonly #pending = new Map<number, Pack>()
+  readonly #underWay = new Set<Promise<void>>()
+  #unindexed: IndexedPack[] = []
+  #unindexedBlobs = 0
+  #turn: Promise<unknown> = Promise.resolve()
+  #failure: AgentError | undefined
+
+  constructor(parts: PackWriterParts) {
+    this.#parts = parts
+    this.#free = new SlotPool(parts.buffers.length)
+  }
+
+  /** Puts a sealed blob, copied, into the open pack of its type and enters it in the index. */
+  append(type: BlobType, id: Uint8Array, sealed: Uint8Array, uncompressedLength: number): Promise<void> {
+    const turn = this.#turn.then(() => this.#append(type, id, sealed, uncompressedLength))
+    // The caller gets the failure; the next in turn finds it in #failure.
+    this.#turn = turn.catch((error: unknown) => this.fail(toAgentError(error)))
+    return turn
+  }
+
+  /** A copy of the sealed bytes of a blob whose pack is not stored yet; undefined when it is. */
+  pending(pack: number, offset: number, length: number): Buffer | undefined {
+    const found = this.#pending.get(pack)
+    return found === undefined ? undefined : Buffer.from(found.memory.subarray(offset, offset + length))
+  }
+
+  /** Stores everything: open packs, then the index of all packs not yet in one. */
+  async flush(): Promise<void> {
+    await this.#turn
+    for (const pack of this.#open) if (pack !== undefined) this.#finish(pack)
+    await this.#settle()
+    this.#writeIndex()
+    await this.#settle()
+  }
+
+  /** Leaves open packs unwritten, waits for those on their way and indexes them, so that the next run need not store them again. */
+  async abandon(): Promise<void> {
+    await this.#turn
+    this.#open.fill(undefined)
+    await this.#settle()
+    this.#writeIndex()
+    await this.#settle()
+  }
+
+  fail(error: AgentError): void {
+    if (this.#failure !== undefined) return
+    this.#failure = error
+    this.#free.fail(error)
+    this.#parts.onFailure(error)
+  }
+
+  /** Waits for every store under way, also when one of them failed. */
+  async idle(): Promise<void> {
+    while (this.#underWay.size > 0) await Promise.all(this.#underWay)
+  }
+
+  async #settle(): Promise<void> {
+    await this.idle()
+    if (this.#failure !== undefined) throw this.#failure
+  }
+
+  async #append(type: BlobType, id: Uint8Array, sealed: Uint8Array, uncompressedLength: number): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure
+    let pack = this.#open[type]
+    if (pack !== undefined && !fits(pack, sealed.length)) {
+      this.#finish(pack)
+      pack = undefined
+    }
+    pack ??= await this.#begin(type, sealed.length)
+    const place = { type, offset: pack.length, length: sealed.length, uncompressedLength }
+    pack.memory.set(sealed, pack.length)
+    pack.length += sealed.length
+    pack.blobs.add(id, place)
+    this.#parts.index.add(id, place, pack.number)
+  }
+
+  async #begin(type: BlobType, room: number): Promise<Pack> {
+    const size = this.#parts.buffers[0]?.byteLength ?? 0
+    const own = room + packTailBytes(1) > size
+    const buffer = own ? -1 : await this.#free.acquire()
+    const shared = this.#parts.buffers[buffer]
+    const memory = shared === undefined ? Buffer.allocUnsafeSlow(room + packTailBytes(1)) : Buffer.from(shared)
+    const pack: Pack = { number: this.#parts.index.addPack(), buffer, memory, blobs: new BlobRecords(), length: 0 }
+    this.#open[type] = pack
+    this.#pending.set(pack.number, pack)
+    return pack
+  }
+
+  #finish(pack: Pack): void {
+    if (this.#open[DATA] === pack) this.#open[DATA] = undefined
+    if (this.#open[TREE] === pack) this.#open[TREE] = undefined
+    this.#track(this.#store(pack))
+  }
+
+  async #store(pack: Pack): Promise<void> {
+    const { files, key, random, digest, index } = this.#parts
+    const header = seal(key, random(IV_BYTES), encodePackHeader(pack.blobs))
+    pack.memory.set(header, pack.length)
+    pack.memory.writeUInt32LE(header.length, pack.length + header.length)
+    const bytes = pack.memory.subarray(0, pack.length + header.length + 4)
+    const id = pack.buffer < 0 ? hash('sha256', bytes, 'buffer') : await digest(pack.buffer, bytes.length)
+    await files.backend.save({ kind: 'data', name: idHex(id) }, bytes)
+    index.setPackId(pack.number, id)
+    this.#pending.delete(pack.number)
+    if (pack.buffer >= 0) this.#free.release(pack.buffer)
+    this.#unindexed.push({ id, blobs: pack.blobs })
+    this.#unindexedBlobs += pack.blobs.count
+    if (this.#unindexedBlobs >= INDEX_FILE_BLOBS) this.#writeIndex()
+  }
+
+  #writeIndex(): void {
+    let packs: IndexedPack[] = []
+    let blobs = 0
+    const write = (): void => {
+      if (packs.length > 0) this.#track(this.#parts.files.save('index', encodeIndexFile(packs)).then(this.#parts.onIndexFile))
+      packs = []
+      blobs = 0
+    }
+    for (const pack of this.#unindexed) {
+      if (blobs + pack.blobs.count > INDEX_FILE_BLOBS) write()
+      packs.push(pack)
+      blobs += pack.blobs.count
+    }
+    write()
+    this.#unindexed = []
+    this.#unindexedBlobs = 0
+  }
+
+  #track(work: Promise<void>): void {
+    const tracked = work
+      .catch((error: unknown) => this.fail(toAgentError(error)))
+      .finally(() => {
+        this.#underWay.delete(tracked)
+      })
+    this.#underWay.add(tracked)
+  }
+}
+
+const fits = (pack: Pack, length: number): boolean => pack.length + length + packTailBytes(pack.blobs.count + 1) <= pack.memory.length

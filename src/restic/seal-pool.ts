@@ -1,0 +1,151 @@
+import { Worker } from 'node:worker_threads'
+import { AgentError } from '../core/index.ts'
+import {
+  DIGEST,
+  HASH,
+  ID_AT,
+  LENGTH_AT,
+  PLAIN_LENGTH_AT,
+  type ReplyMessage,
+  SEAL,
+  type SealWorkerData,
+  slotLayout,
+  type SlotLayout,
+} from './seal-tasks.ts'
+
+/** Tasks handed to a worker ahead of its replies, so that it need not wait for the main thread. */
+const AHEAD = 2
+
+type Task = {
+  readonly number: number
+  readonly kind: number
+  readonly target: number
+  readonly length: number
+  readonly resolve: (value: boolean | Uint8Array) => void
+  readonly reject: (error: AgentError) => void
+}
+type Thread = { readonly worker: Worker; readonly under: Map<number, Task> }
+
+export type SealedBlock = { readonly sealed: Uint8Array; readonly uncompressedLength: number }
+
+/**
+ * Worker threads that hash, compress and seal blocks in memory shared with them, and digest packs. They never keep the process alive.
+ * A thread that dies fails the pool: `onFailure` is called once, and every task under way and later rejects with that error.
+ */
+export class SealPool implements AsyncDisposable {
+  readonly #threads: Thread[]
+  readonly #layouts: readonly SlotLayout[]
+  readonly #onFailure: (error: AgentError) => void
+  /** Sealing goes before hashing: it is what frees slots. */
+  readonly #urgent: Task[] = []
+  readonly #waiting: Task[] = []
+  #next = 0
+  #failure: AgentError | undefined
+
+  constructor(count: number, data: SealWorkerData, onFailure: (error: AgentError) => void) {
+    this.#onFailure = onFailure
+    this.#layouts = data.slots.map((memory) => slotLayout(memory, data.blockSize))
+    // The source is TypeScript, the build JavaScript; both carry the worker beside this file.
+    const script = new URL(`./seal-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
+    this.#threads = Array.from({ length: count }, () => {
+      const worker = new Worker(script, { workerData: data, name: 'vcb-seal' })
+      const thread: Thread = { worker, under: new Map() }
+      worker.on('message', (reply: ReplyMessage) => this.#replied(thread, reply))
+      worker.on('error', (error) => this.#fail(error))
+      worker.on('exit', (code) => this.#fail(new Error(`exit status ${code}`)))
+      return thread
+    })
+    this.#reference()
+  }
+
+  /** The memory of a slot's block. */
+  plain(slot: number): Uint8Array {
+    return this.#layout(slot).plain
+  }
+
+  /** Id of the block in a slot; undefined when it is all zeros, which is not hashed. */
+  async hash(slot: number, length: number): Promise<Uint8Array | undefined> {
+    const zero = await this.#run(HASH, slot, length)
+    return zero === true ? undefined : Uint8Array.from(this.#layout(slot).meta.subarray(ID_AT, ID_AT + 32))
+  }
+
+  /** Compresses and seals the block in a slot. The result lies in the slot. */
+  async seal(slot: number, length: number): Promise<SealedBlock> {
+    await this.#run(SEAL, slot, length)
+    const { sealed, meta } = this.#layout(slot)
+    return { sealed: sealed.subarray(0, meta.readUInt32LE(LENGTH_AT)), uncompressedLength: meta.readUInt32LE(PLAIN_LENGTH_AT) }
+  }
+
+  /** SHA-256 of the first `length` bytes of a pack buffer. */
+  async digest(pack: number, length: number): Promise<Uint8Array> {
+    const digest = await this.#run(DIGEST, pack, length)
+    if (typeof digest === 'boolean') throw new AgentError('INTERNAL', 'A seal worker gave no digest.')
+    return digest
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop(new AgentError('CANCELED', 'The writer of the repository was closed.'))
+    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
+  }
+
+  #run(kind: number, target: number, length: number): Promise<boolean | Uint8Array> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    return new Promise((resolve, reject) => {
+      const task: Task = { number: this.#next++, kind, target, length, resolve, reject }
+      ;(kind === HASH ? this.#waiting : this.#urgent).push(task)
+      this.#dispatch()
+    })
+  }
+
+  #dispatch(): void {
+    while (this.#urgent.length > 0 || this.#waiting.length > 0) {
+      const thread = this.#threads.reduce((least, other) => (other.under.size < least.under.size ? other : least))
+      if (thread.under.size >= AHEAD) return
+      const task = this.#urgent.shift() ?? this.#waiting.shift()
+      if (task === undefined) return
+      thread.under.set(task.number, task)
+      this.#reference()
+      thread.worker.postMessage([task.number, task.kind, task.target, task.length])
+    }
+  }
+
+  #replied(thread: Thread, [number, value]: ReplyMessage): void {
+    const task = thread.under.get(number)
+    if (task === undefined) return
+    thread.under.delete(number)
+    this.#dispatch()
+    this.#reference()
+    task.resolve(value)
+  }
+
+  /** Threads hold the process only while they have work. */
+  #reference(): void {
+    for (const { worker, under } of this.#threads) {
+      if (under.size > 0) worker.ref()
+      else worker.unref()
+    }
+  }
+
+  #fail(cause: unknown): void {
+    if (this.#failure !== undefined) return
+    const error = new AgentError('INTERNAL', 'A worker thread that compresses blocks died.', { cause })
+    this.#stop(error)
+    this.#onFailure(error)
+  }
+
+  #stop(error: AgentError): void {
+    this.#failure ??= error
+    const tasks = [...this.#urgent.splice(0), ...this.#waiting.splice(0)]
+    for (const { under } of this.#threads) {
+      tasks.push(...under.values())
+      under.clear()
+    }
+    for (const task of tasks) task.reject(this.#failure)
+  }
+
+  #layout(slot: number): SlotLayout {
+    const layout = this.#layouts[slot]
+    if (layout === undefined) throw new AgentError('INTERNAL', `There is no slot ${slot}.`)
+    return layout
+  }
+}

@@ -1,0 +1,62 @@
+import { type Abortable, AgentError, isAgentError } from '../core/index.ts'
+import type { SnapshotStore, RepositoryDeps } from './repository.ts'
+import { RepositoryLock } from './repository-lock.ts'
+import type { SealedFiles } from './sealed-files.ts'
+import { isHexId } from './ids.ts'
+import { parseSnapshot, type StoredSnapshot } from './snapshot.ts'
+
+const MIN_PREFIX = 6
+
+/** The snapshot files of a repository. */
+export class SnapshotFiles implements SnapshotStore {
+  readonly #files: SealedFiles
+  readonly #deps: RepositoryDeps
+
+  constructor(files: SealedFiles, deps: RepositoryDeps) {
+    this.#files = files
+    this.#deps = deps
+  }
+
+  async *list(options?: Abortable): AsyncGenerator<StoredSnapshot> {
+    for await (const { name } of this.#files.backend.list('snapshot', options)) {
+      try {
+        yield await this.#load(name, options)
+      } catch (error) {
+        // Forgotten between listing and reading.
+        if (!isAgentError(error, 'NOT_FOUND')) throw error
+      }
+    }
+  }
+
+  async get(id: string, options?: Abortable): Promise<StoredSnapshot> {
+    if (!/^[0-9a-f]{6,64}$/u.test(id)) {
+      throw new AgentError('USAGE', `${JSON.stringify(id)} is not a snapshot id: at least ${MIN_PREFIX} hex digits are needed.`)
+    }
+    const found: string[] = []
+    for await (const { name } of this.#files.backend.list('snapshot', options)) if (name.startsWith(id)) found.push(name)
+    const [name, other] = found
+    if (name === undefined)
+      throw new AgentError('NOT_FOUND', `The repository ${this.#files.backend.url} has no snapshot ${id}.`, { subject: id })
+    if (other !== undefined) {
+      throw new AgentError('USAGE', `The snapshot id ${id} is ambiguous: ${found.length} snapshots begin with it.`, {
+        subject: id,
+        next: 'Give more digits of the id.',
+      })
+    }
+    return await this.#load(name, options)
+  }
+
+  async forget(ids: readonly string[], options?: Abortable): Promise<void> {
+    for (const id of ids) if (!isHexId(id)) throw new AgentError('USAGE', `${JSON.stringify(id)} is not a full snapshot id.`)
+    if (ids.length === 0) return
+    await using lock = await RepositoryLock.take(this.#files, this.#deps, { exclusive: true, signal: options?.signal })
+    for (const name of ids) {
+      await lock.verify(options)
+      await this.#files.backend.remove({ kind: 'snapshot', name }, options)
+    }
+  }
+
+  async #load(name: string, options?: Abortable): Promise<StoredSnapshot> {
+    return parseSnapshot(await this.#files.loadJson({ kind: 'snapshot', name }, options), name)
+  }
+}

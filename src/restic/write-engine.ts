@@ -1,0 +1,172 @@
+import { hash } from 'node:crypto'
+import { type Abortable, AgentError, toAgentError } from '../core/index.ts'
+import type { BlobIndex } from './blob-index.ts'
+import { type BlobType, DATA } from './blob-records.ts'
+import type { StoredBlock } from './block-pipeline.ts'
+import { idHex } from './ids.ts'
+import { PACK_BUFFERS, PackWriter } from './pack-writer.ts'
+import { SealPool } from './seal-pool.ts'
+import { slotBytes } from './seal-tasks.ts'
+import type { SealedFiles } from './sealed-files.ts'
+import { IV_BYTES, SEAL_OVERHEAD, type SealKey, sealInPlace } from './sealing.ts'
+import { SlotPool } from './slot-pool.ts'
+import { zeroBlockId } from './zero-block.ts'
+import type { ZstdCodec } from './zstd-codec.ts'
+
+export type WriteSettings = {
+  readonly workers: number
+  readonly blockSize: number
+  readonly level: number
+  readonly packSize: number
+  readonly codec: 'auto' | 'zlib'
+}
+
+export type WriteEngineParts = {
+  readonly files: SealedFiles
+  readonly index: BlobIndex
+  readonly key: SealKey
+  readonly random: (size: number) => Uint8Array
+  /** For what is compressed on this thread: trees and small files. */
+  readonly codec: ZstdCodec
+  readonly settings: WriteSettings
+  readonly onIndexFile: (name: string) => void
+}
+
+/**
+ * What the writers of one repository share: worker threads, slots, open packs and the index, so that a block two of them store at the
+ * same time is stored once. The first failure fails it for good: `failed` aborts, everything under way and later throws that error.
+ */
+export class WriteEngine {
+  readonly slots: number
+  readonly blockSize: number
+  readonly #parts: WriteEngineParts
+  readonly #pool: SealPool
+  readonly #free: SlotPool
+  readonly #packs: PackWriter
+  readonly #failed = new AbortController()
+  /** Blobs between the look-up and the pack. */
+  readonly #underWay = new Set<string>()
+
+  constructor(parts: WriteEngineParts) {
+    const { workers, blockSize, packSize, level, codec } = parts.settings
+    this.#parts = parts
+    this.blockSize = blockSize
+    this.slots = Math.max(8, workers * 4)
+    const slots = Array.from({ length: this.slots }, () => new SharedArrayBuffer(slotBytes(blockSize)))
+    const packs = Array.from({ length: PACK_BUFFERS }, () => new SharedArrayBuffer(packSize))
+    this.#free = new SlotPool(this.slots)
+    this.#pool = new SealPool(workers, { slots, packs, blockSize, key: parts.key, level, codec }, (error) => this.fail(error))
+    this.#packs = new PackWriter({
+      files: parts.files,
+      index: parts.index,
+      key: parts.key,
+      random: parts.random,
+      buffers: packs,
+      digest: (buffer, length) => this.#pool.digest(buffer, length),
+      onIndexFile: parts.onIndexFile,
+      onFailure: (error) => this.fail(error),
+    })
+  }
+
+  /** Aborts with the first failure. */
+  get failed(): AbortSignal {
+    return this.#failed.signal
+  }
+
+  acquire(options?: Abortable): Promise<number> {
+    return this.#free.acquire(options)
+  }
+
+  release(slot: number): void {
+    this.#free.release(slot)
+  }
+
+  bytes(slot: number): Uint8Array {
+    return this.#pool.plain(slot)
+  }
+
+  /** Takes the filled slot over and gives it back when the block is in a pack. */
+  async submit(slot: number, length: number): Promise<StoredBlock> {
+    try {
+      const hashed = await this.#pool.hash(slot, length)
+      const id = hashed ?? Uint8Array.from(zeroBlockId(length))
+      const zero = hashed === undefined
+      const storedBytes = await this.#once(DATA, id, async () => {
+        const { sealed, uncompressedLength } = await this.#pool.seal(slot, length)
+        await this.#packs.append(DATA, id, sealed, uncompressedLength)
+        return sealed.length
+      })
+      return { id, storedBytes, zero }
+    } finally {
+      this.#free.release(slot)
+    }
+  }
+
+  /** Stores the block of `length` zeros unless it is known. */
+  async zero(length: number): Promise<StoredBlock> {
+    const id = Uint8Array.from(zeroBlockId(length))
+    const storedBytes = await this.#once(DATA, id, () => this.#sealHere(DATA, id, Buffer.alloc(length)))
+    return { id, storedBytes, zero: true }
+  }
+
+  /** Stores a blob from this thread unless it is known. */
+  async save(type: BlobType, bytes: Uint8Array): Promise<{ readonly id: Uint8Array; readonly storedBytes: number }> {
+    const id = Uint8Array.from(hash('sha256', bytes, 'buffer'))
+    return { id, storedBytes: await this.#once(type, id, () => this.#sealHere(type, id, bytes)) }
+  }
+
+  /** Sealed bytes of a blob in a pack that is not stored yet. */
+  pending(pack: number, offset: number, length: number): Buffer | undefined {
+    return this.#packs.pending(pack, offset, length)
+  }
+
+  /** Everything stored so far is durable and indexed when this resolves. */
+  flush(): Promise<void> {
+    return this.#packs.flush()
+  }
+
+  fail(error: AgentError): void {
+    if (this.#failed.signal.aborted) return
+    this.#failed.abort(error)
+    this.#free.fail(error)
+    this.#packs.fail(error)
+  }
+
+  /** Ends the threads. `keep`: index the packs already stored; never after a failure or a lost lock. */
+  async close(keep: boolean): Promise<void> {
+    try {
+      if (keep && !this.#failed.signal.aborted) await this.#packs.abandon()
+    } finally {
+      const closed = new AgentError('CANCELED', 'The writer of the repository was closed.')
+      this.fail(closed)
+      await this.#pool[Symbol.asyncDispose]()
+      await this.#packs.idle()
+    }
+  }
+
+  /** Runs `store` unless the blob is known or just being stored; 0 when it was. */
+  async #once(type: BlobType, id: Uint8Array, store: () => Promise<number>): Promise<number> {
+    const name = `${type}${idHex(id)}`
+    if (this.#failed.signal.aborted) throw this.#failed.signal.reason
+    if (this.#underWay.has(name) || this.#parts.index.has(type, id)) return 0
+    this.#underWay.add(name)
+    try {
+      return await store()
+    } catch (error) {
+      // Whoever found this blob under way relies on it, so that its failure is everybody's.
+      this.fail(toAgentError(error))
+      throw this.#failed.signal.reason
+    } finally {
+      this.#underWay.delete(name)
+    }
+  }
+
+  async #sealHere(type: BlobType, id: Uint8Array, bytes: Uint8Array): Promise<number> {
+    const region = Buffer.allocUnsafeSlow(bytes.length + Math.ceil(bytes.length / 128) + 1024 + SEAL_OVERHEAD)
+    const compressed = this.#parts.codec.compress(bytes, region.subarray(IV_BYTES))
+    if (compressed === undefined) region.set(bytes, IV_BYTES)
+    const sealed = sealInPlace(this.#parts.key, this.#parts.random(IV_BYTES), region, compressed ?? bytes.length)
+    await this.#packs.append(type, id, sealed, compressed === undefined ? 0 : bytes.length)
+    return sealed.length
+  }
+}

@@ -1,0 +1,49 @@
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { AgentError } from '../core/index.ts'
+import { ffiCodec } from './ffi-codec.ts'
+
+/** zstd of whole blocks. One object belongs to one thread; calls are synchronous. */
+export interface ZstdCodec {
+  readonly name: 'ffi' | 'zlib'
+  /** Compresses `source` to the beginning of `target` (room for `source.length` bytes and more). Returns the length, or undefined when it would not be smaller. */
+  compress(source: Uint8Array, target: Uint8Array): number | undefined
+  /** Decompresses to exactly `length` bytes; undefined when the frame is damaged or holds another length. */
+  decompress(source: Uint8Array, length: number): Buffer | undefined
+}
+
+/** The stable way: node:zlib, a fresh context each call. */
+export function zlibCodec(level: number): ZstdCodec {
+  const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 }
+  return Object.freeze({
+    name: 'zlib' as const,
+    compress(source: Uint8Array, target: Uint8Array): number | undefined {
+      const out = zstdCompressSync(source, { params })
+      if (out.length >= source.length) return undefined
+      target.set(out)
+      return out.length
+    },
+    decompress: (source: Uint8Array, length: number): Buffer | undefined => {
+      const out = decompressUpTo(source, length)
+      return out?.length === length ? out : undefined
+    },
+  })
+}
+
+/** The fastest codec this Node offers, or node:zlib when asked for. */
+export function zstdCodec(level: number, choice: 'auto' | 'zlib'): ZstdCodec {
+  return (choice === 'auto' ? ffiCodec(level) : undefined) ?? zlibCodec(level)
+}
+
+/** Decompresses when the result is at most `limit` bytes; undefined for damage or more. */
+export function decompressUpTo(source: Uint8Array, limit: number): Buffer | undefined {
+  try {
+    return zstdDecompressSync(source, {
+      maxOutputLength: Math.max(1, limit),
+      chunkSize: Math.min(Math.max(64, limit + 64), 16 * 1024 * 1024),
+    })
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && typeof error.code === 'string' && /^(ZSTD|ERR_BUFFER|ERR_ZSTD|Z_)/u.test(error.code))
+      return undefined
+    throw new AgentError('INTERNAL', 'Decompressing failed.', { cause: error })
+  }
+}
