@@ -78,7 +78,7 @@ function setDisk(vmx: Vmx, disk: DiskRef, file: string | undefined): void {
 }
 
 function setNetworks(vmx: Vmx, options: RestoredVmxOptions): void {
-  for (const [key] of [...vmx]) {
+  for (const [key] of vmx) {
     const device = /^(ethernet\d+)\.present$/i.exec(key)?.[1]
     if (device === undefined) continue
     const old = vmx.get(`${device}.networkName`)

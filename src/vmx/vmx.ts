@@ -41,7 +41,7 @@ export class Vmx {
 
   /** Removes every key that `test` (given it in lower case) accepts. */
   remove(test: (key: string) => boolean): void {
-    for (const key of [...this.#entries.keys()]) if (test(key)) this.#entries.delete(key)
+    for (const key of this.#entries.keys()) if (test(key)) this.#entries.delete(key)
   }
 
   *[Symbol.iterator](): Generator<readonly [key: string, value: string]> {

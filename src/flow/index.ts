@@ -1,0 +1,19 @@
+/**
+ * Rank 4. The only room that knows the order of stages. Each flow reads top to bottom; what it holds is in `Claims`, and `releasers.ts` is the one
+ * registry of how each kind of claim is undone, by whomever.
+ *
+ * - `backup.ts`: lock → quiesce, snapshot → plan disks → read, store → commit → release.
+ * - `restore-directory.ts`, `restore-vm.ts`: the same reversed.
+ * - `recover.ts`: what dead processes left.
+ */
+export { backupVm, type BackupDeps, type BackupProgress, type BackupRequest, type BackupResult } from './backup.ts'
+export { recover, type RecoverDeps } from './recover.ts'
+export { createReleasers, type ReleaseDeps } from './releasers.ts'
+export {
+  type DirectoryRestoreRequest,
+  type DirectoryRestoreResult,
+  restoreToDirectory,
+  type RestoreOptions,
+  type RestoreProgress,
+} from './restore-directory.ts'
+export { restoreVm, type VmRestoreRequest, type VmRestoreResult } from './restore-vm.ts'

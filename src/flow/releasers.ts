@@ -1,0 +1,82 @@
+import { access } from 'node:fs/promises'
+import { type ClaimId, isAgentError, isMissing, type MoRef, type SnapshotRef, toAgentError, type VmRef } from '../core/index.ts'
+import { type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
+import type { Snapshots } from '../snapshot/index.ts'
+import { deleteDatastoreFile, destroyVm, listDatastores, parseDatastorePath, retrieveAll, type Vsphere } from '../vsphere/index.ts'
+import { partialDirectory, removePartial } from './restore-directory.ts'
+import { restoreDirectory, restoreMark } from './vm-import.ts'
+
+/** vSphere as the releasers reach it: connected on first use, because most releases never need it. */
+export type ReleaseDeps = {
+  readonly vsphere: () => Promise<Vsphere>
+  readonly snapshots: () => Promise<Snapshots>
+  readonly locks: VmLocks
+}
+
+/**
+ * The one registry of how each kind of claim is found and undone. Success, failure, cancel and recovery all come here; there is no other
+ * clean-up. Calls take no signal: what is held is released whatever was canceled.
+ */
+export function createReleasers(deps: ReleaseDeps): Releasers {
+  const findSnapshot = async (vm: VmRef, claim: ClaimId): Promise<SnapshotRef | undefined> => (await deps.snapshots()).find(vm, claim)
+  const removeSnapshot = async (ref: SnapshotRef): Promise<void> => {
+    await (await deps.snapshots()).remove(ref)
+  }
+  return {
+    vmLock: vmLockReleaser(deps.locks),
+    snapshot: { find: (claim) => findSnapshot(claim.args.vm, claim.id), release: removeSnapshot },
+    changeTrackingSnapshot: { find: (claim) => findSnapshot(claim.args.vm, claim.id), release: removeSnapshot },
+    partialFile: {
+      find: async (claim) => {
+        const path = partialDirectory(claim.args.path, claim.id)
+        return (await exists(path)) ? { path } : undefined
+      },
+      release: (ref) => removePartial(ref.path),
+    },
+    datastoreDirectory: {
+      find: async (claim) => {
+        const vsphere = await deps.vsphere()
+        const { datastore, path } = parseDatastorePath(claim.args.path)
+        const known = (await listDatastores(vsphere)).find((each) => each.name === datastore)
+        return known === undefined ? undefined : { datacenter: claim.args.datacenter, path: restoreDirectory(known, path, claim.id) }
+      },
+      release: async (ref) => {
+        const datacenter: MoRef = { type: 'Datacenter', value: ref.datacenter }
+        await goneIsFine(deleteDatastoreFile(await deps.vsphere(), datacenter, ref.path))
+      },
+    },
+    registeredVm: {
+      find: async (claim) => {
+        const moref = await findMarked(await deps.vsphere(), claim.id)
+        return moref === undefined ? undefined : { moref }
+      },
+      release: async (ref) => goneIsFine(destroyVm(await deps.vsphere(), { type: 'VirtualMachine', value: ref.moref })),
+    },
+  }
+}
+
+/** The VM that carries the mark of a restore in its annotation. */
+async function findMarked(vsphere: Vsphere, claim: ClaimId): Promise<string | undefined> {
+  for await (const { obj, props } of retrieveAll(vsphere, { type: 'VirtualMachine', paths: ['config.annotation'] })) {
+    if (props.get('config.annotation')?.text === restoreMark(claim)) return obj.value
+  }
+  return undefined
+}
+
+async function goneIsFine(work: Promise<void>): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    if (!isAgentError(toAgentError(error), 'NOT_FOUND')) throw error
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path)
+    return true
+  } catch (error) {
+    if (isMissing(error)) return false
+    throw error
+  }
+}
