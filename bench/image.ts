@@ -79,6 +79,23 @@ function layOut(size: number, below: (below: number) => number): (Range & { read
   return runs
 }
 
+/** A disk of `size` bytes that is empty but for `data` bytes of files, in runs of 16 MiB spread evenly over it. */
+export function makeSparseImage(path: string, size: number, data: number): void {
+  const piece = Math.min(16 * MIB, data)
+  const pieces = Math.floor(data / piece)
+  const tree = fileTree(TREE)
+  const file = openSync(path, 'w')
+  try {
+    ftruncateSync(file, size)
+    for (let index = 0; index < pieces; index++) {
+      const offset = Math.floor(((size / pieces) * index) / BLOCK) * BLOCK
+      writeSync(file, tree(piece), 0, piece, offset)
+    }
+  } finally {
+    closeSync(file)
+  }
+}
+
 /**
  * Day 2: rewrites `share` of the disk in place, in runs of 1 to 12 blocks of 64 KiB, most of them in the used part: half existing data
  * changed a little, a quarter log lines, a quarter incompressible. Returns the exact list of what changed: what change tracking would say.
