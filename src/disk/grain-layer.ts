@@ -1,0 +1,77 @@
+import type { Abortable, BlockSource, Extent, Range } from '../core/index.ts'
+import type { ByteSource } from './byte-source.ts'
+import { ABSENT_GRAIN, GrainIndex, type GrainMap } from './grain-index.ts'
+import { checkInside } from './inside.ts'
+import { type Piece, readScattered } from './scattered-read.ts'
+
+/** A read is worked off in slices of this size, so that its list of pieces stays small. */
+const SLICE = 8 * 1024 * 1024
+
+/** A layer made of a directory, tables and uncompressed grains: hosted sparse, COWD and seSparse. Owns `bytes`. */
+export class GrainLayer implements BlockSource {
+  readonly size: number
+  readonly #bytes: ByteSource
+  readonly #index: GrainIndex
+
+  constructor(bytes: ByteSource, map: GrainMap) {
+    this.size = map.size
+    this.#bytes = bytes
+    this.#index = new GrainIndex(map)
+  }
+
+  async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
+    checkInside(offset, into.length, this.size, this.#bytes.name)
+    for (let done = 0; done < into.length; done += SLICE) {
+      const slice = into.subarray(done, done + SLICE)
+      await readScattered(this.#bytes, await this.#pieces(offset + done, slice, options), options)
+    }
+  }
+
+  /** What must be read for a slice, grains that follow each other in the file joined; everything else of it is filled with zeros. */
+  async #pieces(offset: number, into: Uint8Array, options?: Abortable): Promise<Piece[]> {
+    const { grainBytes } = this.#index
+    const pieces: Piece[] = []
+    let run: { position: number; from: number; length: number } | undefined
+    const endRun = (): void => {
+      if (run !== undefined) pieces.push({ position: run.position, into: into.subarray(run.from, run.from + run.length) })
+      run = undefined
+    }
+    for (let done = 0; done < into.length; ) {
+      const { table, start, end } = await this.#index.at(offset + done, options)
+      const stop = Math.min(end - offset, into.length)
+      if (table === undefined) {
+        endRun()
+        into.fill(0, done, stop)
+        done = stop
+      }
+      while (done < stop) {
+        const inTable = offset + done - start
+        const grain = Math.floor(inTable / grainBytes)
+        const inGrain = inTable - grain * grainBytes
+        const length = Math.min(grainBytes - inGrain, stop - done)
+        const position = table?.[grain] ?? ABSENT_GRAIN
+        if (position <= 0) {
+          endRun()
+          into.fill(0, done, done + length)
+        } else if (run !== undefined && run.position + run.length === position + inGrain) {
+          run.length += length
+        } else {
+          endRun()
+          run = { position: position + inGrain, from: done, length }
+        }
+        done += length
+      }
+    }
+    endRun()
+    return pieces
+  }
+
+  extents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
+    checkInside(range.offset, range.length, this.size, this.#bytes.name)
+    return this.#index.extents(range, options)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#bytes[Symbol.asyncDispose]()
+  }
+}

@@ -1,0 +1,108 @@
+import { constants } from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
+import { type Abortable, AgentError, type Extent, fromErrno, type Range, throwIfAborted } from '../core/index.ts'
+import { type ByteSource, handOver } from './byte-source.ts'
+import { fileExtents } from './file-holes.ts'
+import { checkInside } from './inside.ts'
+
+export type LocalFileOptions = {
+  /** Also accept block devices (a LUN, a hot-added disk). Default false. */
+  readonly devices?: boolean | undefined
+}
+
+/**
+ * Opens a local file for reading; the caller disposes it. FIFOs, sockets and devices are refused before they can block.
+ * Errors: NOT_FOUND, CONFIG (no permission, not a regular file).
+ */
+export async function openLocalFile(path: string, options: LocalFileOptions = {}): Promise<ByteSource> {
+  // Without O_NONBLOCK the open of a FIFO nobody writes to would never return.
+  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW).catch((error: unknown) => {
+    throw translate(error, path)
+  })
+  return handOver(handle, async () => {
+    const facts = await handle.stat()
+    if (facts.isFile()) return new LocalFile(path, facts.size, handle)
+    if (facts.isBlockDevice() && options.devices === true) return new LocalFile(path, await deviceSize(handle, path), handle)
+    throw new AgentError('CONFIG', `${path} is not a regular file.`, { subject: path, next: 'Name a VMDK file.' })
+  })
+}
+
+/** stat says 0 for a block device; the largest readable offset is its size. */
+async function deviceSize(handle: FileHandle, path: string): Promise<number> {
+  const probe = Buffer.allocUnsafe(512)
+  const readable = async (offset: number): Promise<boolean> => (await handle.read(probe, 0, 512, offset)).bytesRead === 512
+  if (!(await readable(0))) throw new AgentError('UNAVAILABLE', `The device ${path} is empty or cannot be read.`, { subject: path })
+  let low = 0
+  let high = 512
+  while (await readable(high)) {
+    low = high
+    high *= 2
+  }
+  while (high - low > 512) {
+    const middle = Math.floor((low + high) / 1024) * 512
+    if (await readable(middle)) low = middle
+    else high = middle
+  }
+  return high
+}
+
+class LocalFile implements ByteSource {
+  readonly name: string
+  readonly size: number
+  readonly #handle: FileHandle
+
+  constructor(name: string, size: number, handle: FileHandle) {
+    this.name = name
+    this.size = size
+    this.#handle = handle
+  }
+
+  async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
+    checkInside(offset, into.length, this.size, this.name)
+    let done = 0
+    while (done < into.length) {
+      throwIfAborted(options)
+      const { bytesRead } = await this.#handle.read(into, done, into.length - done, offset + done).catch((error: unknown) => {
+        throw translate(error, this.name)
+      })
+      if (bytesRead === 0) {
+        throw new AgentError('INTEGRITY', `${this.name} ended at byte ${offset + done} although it was ${this.size} bytes long.`, {
+          subject: this.name,
+          next: 'The file was cut while it was being read; take a new snapshot and run the backup again.',
+        })
+      }
+      done += bytesRead
+    }
+  }
+
+  async *dataExtents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
+    checkInside(range.offset, range.length, this.size, this.name)
+    const extents = fileExtents(this.#handle.fd, range)
+    if (extents === undefined) {
+      if (range.length > 0) yield { ...range, kind: 'data' }
+      return
+    }
+    for (const extent of extents) {
+      throwIfAborted(options)
+      yield extent
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#handle.close()
+  }
+}
+
+function translate(error: unknown, path: string): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (code === 'ESTALE' || code === 'EREMOTEIO' || code === 'ENXIO' || code === 'EAGAIN' || code === 'EBUSY') {
+    return new AgentError('UNAVAILABLE', `${path} cannot be read now (${code}).`, { subject: path, cause: error, retry: 'later' })
+  }
+  if (code === 'ELOOP') {
+    return new AgentError('CONFIG', `${path} is a symbolic link.`, { subject: path, cause: error, next: 'Name the file itself.' })
+  }
+  if (code === 'ENAMETOOLONG' || code === 'ENOTDIR' || code === 'ERR_INVALID_ARG_VALUE') {
+    return new AgentError('NOT_FOUND', `${JSON.stringify(path.slice(0, 300))} does not exist.`, { subject: path, cause: error })
+  }
+  return fromErrno(error, path) ?? error
+}

@@ -1,0 +1,30 @@
+import type { BlockSource, Extent, Range } from '../core/index.ts'
+import { checkInside } from './inside.ts'
+import { openFlat } from './flat.ts'
+import { memoryBytes } from './memory-bytes.ts'
+
+/**
+ * A small disk in memory, for tests and previews. `extents` (ordered, gapless) says what is `zero` or `absent`; those bytes read as
+ * zeros whatever `bytes` holds there. Default: all `data`.
+ */
+export function memorySource(bytes: Uint8Array, extents?: readonly Extent[]): BlockSource {
+  const image = Uint8Array.from(bytes)
+  for (const extent of extents ?? []) if (extent.kind !== 'data') image.fill(0, extent.offset, extent.offset + extent.length)
+  return openFlat(memoryBytes(image, 'a disk in memory', extents))
+}
+
+/** A disk of `size` bytes, all zero. */
+export function zeroSource(size: number): BlockSource {
+  return Object.freeze({
+    size,
+    async read(offset: number, into: Uint8Array): Promise<void> {
+      checkInside(offset, into.length, size, 'an empty disk')
+      into.fill(0)
+    },
+    async *extents(range: Range): AsyncGenerator<Extent> {
+      checkInside(range.offset, range.length, size, 'an empty disk')
+      if (range.length > 0) yield { ...range, kind: 'zero' }
+    },
+    async [Symbol.asyncDispose](): Promise<void> {},
+  })
+}

@@ -1,0 +1,122 @@
+import { open, type FileHandle, unlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import {
+  type Abortable,
+  AgentError,
+  type BlockSink,
+  fromErrno,
+  isMissing,
+  isZero,
+  type Range,
+  syncDirectory,
+  throwIfAborted,
+} from '../core/index.ts'
+import { fileExtents } from './file-holes.ts'
+import { checkInside } from './inside.ts'
+
+/** Zero runs shorter than this are written as data; file systems allocate no smaller. */
+const BLOCK = 4096
+const CLEAR = 1024 * 1024
+
+/**
+ * A new raw image of `size` bytes, sparse: full length at once, only bytes that are not zero take space. Readable by its user alone.
+ * Disposed without `flush`, the file is removed. Errors: CONFLICT (exists), CAPACITY, CONFIG, NOT_FOUND.
+ */
+export async function createRawFile(path: string, size: number): Promise<BlockSink> {
+  let handle: FileHandle
+  try {
+    handle = await open(path, 'wx+', 0o600)
+  } catch (error) {
+    throw fromErrno(error, path) ?? error
+  }
+  const file = new RawFile(path, size, handle)
+  try {
+    await handle.truncate(size)
+    return file
+  } catch (error) {
+    await file[Symbol.asyncDispose]()
+    const tooLarge = error instanceof Error && 'code' in error && (error.code === 'EFBIG' || error.code === 'EINVAL')
+    if (!tooLarge) throw fromErrno(error, path) ?? error
+    throw new AgentError('CAPACITY', `The file system of ${path} cannot hold a file of ${size} bytes.`, { subject: path, cause: error })
+  }
+}
+
+class RawFile implements BlockSink {
+  readonly size: number
+  readonly #path: string
+  readonly #handle: FileHandle
+  #complete = false
+
+  constructor(path: string, size: number, handle: FileHandle) {
+    this.size = size
+    this.#path = path
+    this.#handle = handle
+  }
+
+  async write(offset: number, data: Uint8Array, options?: Abortable): Promise<void> {
+    checkInside(offset, data.length, this.size, this.#path)
+    throwIfAborted(options)
+    for (let at = 0; at < data.length; ) {
+      const start = at
+      const zero = isZero(data.subarray(at, at + BLOCK))
+      do at = Math.min(at + BLOCK, data.length)
+      while (at < data.length && isZero(data.subarray(at, at + BLOCK)) === zero)
+      if (zero) await this.#clear({ offset: offset + start, length: at - start })
+      else await this.#put(offset + start, data.subarray(start, at))
+    }
+  }
+
+  async zero(range: Range, options?: Abortable): Promise<void> {
+    checkInside(range.offset, range.length, this.size, this.#path)
+    throwIfAborted(options)
+    await this.#clear(range)
+  }
+
+  async flush(): Promise<void> {
+    try {
+      await this.#handle.sync()
+      await syncDirectory(dirname(this.#path))
+    } catch (error) {
+      throw fromErrno(error, this.#path) ?? error
+    }
+    this.#complete = true
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#handle.close()
+    if (!this.#complete) {
+      await unlink(this.#path).catch((error: unknown) => {
+        if (!isMissing(error)) throw error
+      })
+    }
+  }
+
+  /** A hole is zero already; only what was written before is overwritten. */
+  async #clear(range: Range): Promise<void> {
+    const known = fileExtents(this.#handle.fd, range)
+    if (known === undefined) return this.#clearByReading(range)
+    for (const extent of known) if (extent.kind === 'data') await this.#clearByReading(extent)
+  }
+
+  async #clearByReading(range: Range): Promise<void> {
+    const buffer = Buffer.allocUnsafe(Math.min(CLEAR, range.length))
+    for (let done = 0; done < range.length; ) {
+      const part = buffer.subarray(0, Math.min(CLEAR, range.length - done))
+      const { bytesRead } = await this.#handle.read(part, 0, part.length, range.offset + done)
+      if (bytesRead === 0) throw new AgentError('UNAVAILABLE', `${this.#path} was cut while it was being written.`, { subject: this.#path })
+      const read = part.subarray(0, bytesRead)
+      if (!isZero(read)) await this.#put(range.offset + done, read.fill(0))
+      done += bytesRead
+    }
+  }
+
+  async #put(offset: number, data: Uint8Array): Promise<void> {
+    try {
+      for (let done = 0; done < data.length; ) {
+        done += (await this.#handle.write(data, done, data.length - done, offset + done)).bytesWritten
+      }
+    } catch (error) {
+      throw fromErrno(error, this.#path) ?? error
+    }
+  }
+}

@@ -1,0 +1,136 @@
+import { type Abortable, SECTOR } from '../core/index.ts'
+import { ahead } from './ahead.ts'
+import { inflateGrain, maxCompressedBytes } from './compressed-grain.ts'
+import { corrupt, notUnderstood } from './corrupt.ts'
+import { type Descriptor, MAX_DESCRIPTOR_BYTES } from './descriptor.ts'
+import { parseDescriptor } from './descriptor-parser.ts'
+import { ForwardBytes } from './forward-bytes.ts'
+import { ENTRIES_PER_TABLE, type HostedSparseHeader, parseHostedSparseHeader } from './hosted-sparse-header.ts'
+import { MARKER, parseMarker } from './stream-marker.ts'
+import { checkFooter } from './stream-optimized.ts'
+import { StreamTally, tallyTablesUpFront } from './stream-tally.ts'
+
+const INFLATES_AT_ONCE = 4
+/** Sectors a progress marker may announce. */
+const MAX_SKIP = 65_536
+/** Zero bytes tolerated behind the end-of-stream marker. */
+const MAX_PADDING = 65_536
+
+/** A streamOptimized file that arrives forward only. */
+export interface StreamOptimizedStream {
+  /** Bytes of the disk. */
+  readonly capacityBytes: number
+  readonly descriptor: Descriptor | undefined
+  /**
+   * The stored grains in the order they come; everything not yielded is zero. Called once. Completes only when the stream is proven
+   * whole: end-of-stream reached, footer right, every grain of the tables met. Errors: INTEGRITY, those of the source, CANCELED.
+   */
+  grains(): AsyncIterable<StreamGrain>
+}
+
+export type StreamGrain = { readonly offset: number; readonly data: Uint8Array }
+
+/** Starts decoding; reads the header and descriptor. `name` is for messages. Errors: INTEGRITY. */
+export async function decodeStreamOptimized(
+  chunks: AsyncIterable<Uint8Array>,
+  name: string,
+  options?: Abortable,
+): Promise<StreamOptimizedStream> {
+  const stream = new ForwardBytes(chunks, name, options)
+  try {
+    const header = parseHostedSparseHeader(await stream.take(SECTOR), name)
+    if (!header.compressed || !header.markers) throw notUnderstood(name, 'is no streamOptimized VMDK')
+    const descriptor = await takeDescriptor(stream, header)
+    return Object.freeze({ capacityBytes: header.capacity, descriptor, grains: () => decodeGrains(stream, header) })
+  } catch (error) {
+    await stream.close()
+    throw error
+  }
+}
+
+async function takeDescriptor(stream: ForwardBytes, header: HostedSparseHeader): Promise<Descriptor | undefined> {
+  const { descriptorOffset, descriptorBytes, overhead } = header
+  if (descriptorOffset === 0 || descriptorBytes === 0) return undefined
+  const end = descriptorOffset + descriptorBytes
+  if (descriptorOffset < SECTOR || descriptorBytes > MAX_DESCRIPTOR_BYTES || end > overhead) {
+    throw corrupt(stream.name, `claims a descriptor of ${descriptorBytes} bytes at ${descriptorOffset}, which it cannot hold`)
+  }
+  await stream.skip(descriptorOffset - stream.position)
+  return parseDescriptor(await stream.take(descriptorBytes), `in ${stream.name}`)
+}
+
+type Packed = { readonly grain: number; readonly data: Uint8Array }
+
+async function* decodeGrains(stream: ForwardBytes, header: HostedSparseHeader): AsyncGenerator<StreamGrain> {
+  const { name } = stream
+  const { grainBytes, capacity } = header
+  try {
+    yield* ahead(packedGrains(stream, header), INFLATES_AT_ONCE, async ({ grain, data }: Packed): Promise<StreamGrain> => {
+      const offset = grain * grainBytes
+      const needed = Math.min(grainBytes, capacity - offset)
+      return { offset, data: await inflateGrain(data, grainBytes, needed, `grain ${grain}`, name) }
+    })
+  } finally {
+    await stream.close()
+  }
+}
+
+async function* packedGrains(stream: ForwardBytes, header: HostedSparseHeader): AsyncGenerator<Packed> {
+  const { name } = stream
+  const tally = new StreamTally()
+  if (header.overhead < stream.position) throw corrupt(name, 'claims that its grains begin inside its header')
+  if (header.directory === undefined) await stream.skip(header.overhead - stream.position)
+  else await tallyTablesUpFront(stream, header, header.directory, tally)
+  let footer = false
+  for (;;) {
+    const start = stream.position
+    const sector = await stream.takeOrEnd(SECTOR)
+    // A file with its tables up front may simply end; the tally below tells whether it is whole.
+    if (sector === undefined && header.directory !== undefined) break
+    if (sector === undefined) throw corrupt(name, `ended early, after ${start} bytes, so its transfer was cut`)
+    const marker = parseMarker(sector, name)
+    if (marker.size !== 0) {
+      tally.met(start / SECTOR)
+      yield await takeGrain(stream, header, sector, marker.value, marker.size)
+    } else if (marker.type === MARKER.endOfStream && marker.value === 0) {
+      await expectOnlyZeros(stream)
+      break
+    } else if (marker.type === MARKER.grainTable && marker.value === (ENTRIES_PER_TABLE * 4) / SECTOR) {
+      const table = await stream.take(ENTRIES_PER_TABLE * 4)
+      if (header.directory === undefined) tally.named(table)
+    } else if (marker.type === MARKER.grainDirectory && marker.value === Math.ceil((header.tables * 4) / SECTOR)) {
+      await stream.skip(marker.value * SECTOR)
+    } else if (marker.type === MARKER.footer && marker.value === 1) {
+      checkFooter(header, parseHostedSparseHeader(await stream.take(SECTOR), name), name)
+      footer = true
+    } else if (marker.type === MARKER.progress && marker.value <= MAX_SKIP) {
+      await stream.skip(marker.value * SECTOR)
+    } else {
+      throw corrupt(name, `holds a marker of type ${marker.type} announcing ${marker.value} sectors at byte ${start}`)
+    }
+  }
+  if (header.directory === undefined && !footer) throw corrupt(name, 'has no footer, so its transfer was cut')
+  tally.check(name)
+}
+
+async function takeGrain(stream: ForwardBytes, header: HostedSparseHeader, sector: Uint8Array, lba: number, size: number): Promise<Packed> {
+  const { name } = stream
+  const grain = (lba * SECTOR) / header.grainBytes
+  if (!Number.isInteger(grain) || lba * SECTOR >= header.capacity)
+    throw corrupt(name, `holds a grain for sector ${lba}, which does not exist`)
+  if (size > maxCompressedBytes(header.grainBytes)) throw corrupt(name, `claims ${size} compressed bytes for grain ${grain}`)
+  const inSector = Math.min(size, SECTOR - 12)
+  const data = Buffer.concat([sector.subarray(12, 12 + inSector), await stream.take(size - inSector)])
+  // qemu does not pad the very last grain of a file.
+  await stream.skipUpTo((SECTOR - ((12 + size) % SECTOR)) % SECTOR)
+  return { grain, data }
+}
+
+async function expectOnlyZeros(stream: ForwardBytes): Promise<void> {
+  for (let seen = 0; seen <= MAX_PADDING; seen++) {
+    const more = await stream.takeOrEnd(1)
+    if (more === undefined) return
+    if (more[0] !== 0) break
+  }
+  throw corrupt(stream.name, 'goes on after its end-of-stream marker')
+}

@@ -1,0 +1,23 @@
+import { type Abortable, AgentError, type BlockSource, type Clock, type Range, throwIfAborted } from '../core/index.ts'
+
+/**
+ * Holds reading to `bytesPerSecond` over all concurrent reads. A read first waits until those before it have used up their time, so one
+ * large read is never split. Listing extents is free. Owns `source`. Errors: USAGE for a rate that is not positive.
+ */
+export function throttled(source: BlockSource, bytesPerSecond: number, clock: Clock): BlockSource {
+  if (!(bytesPerSecond > 0)) throw new AgentError('USAGE', `A rate of ${bytesPerSecond} bytes a second cannot be kept.`)
+  let freeAt = clock.monotonicMs()
+  return Object.freeze({
+    size: source.size,
+    async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
+      throwIfAborted(options)
+      const now = clock.monotonicMs()
+      const start = Math.max(now, freeAt)
+      freeAt = start + (into.length / bytesPerSecond) * 1000
+      if (start > now) await clock.sleep(start - now, options)
+      await source.read(offset, into, options)
+    },
+    extents: (range: Range, options?: Abortable) => source.extents(range, options),
+    [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
+  })
+}
