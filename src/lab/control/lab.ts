@@ -2,6 +2,8 @@
  * The face of a running lab for tests and the demo. `startLab` makes it; the `vcb lab` command reaches the same things over `/lab/…`.
  */
 
+import type { ActiveFault, FaultRule } from '../model/index.ts'
+
 export type LabEndpoint = {
   /** `https://127.0.0.1:PORT`, without path; SOAP is at `/sdk`, files at `/folder`, leases at `/nfc`, control at `/lab` (vCenter only). */
   readonly url: string
@@ -21,8 +23,12 @@ export type DiskDigest = {
   readonly label: string
   /** Bytes. */
   readonly capacityBytes: number
-  /** Lower-case hex SHA-256 over the whole image as the guest saw it. */
+  /**
+   * Lower-case hex SHA-256 over the whole image as the guest saw it. Beyond 64 GiB `kind` is `content`: SHA-256 over (u64 LE offset, bytes) of
+   * each 1 MiB block that is not all zeros.
+   */
   readonly sha256: string
+  readonly kind: 'sha256' | 'content'
 }
 
 export type SnapshotDigests = {
@@ -78,62 +84,6 @@ export type FsckReport = {
     readonly problems: readonly string[]
   }[]
 }
-
-/** Conditions and effects of one fault rule; a rule without conditions always matches. */
-export type FaultRule = {
-  /**
-   * What it strikes: a SOAP method (`CreateSnapshot_Task`), `folder:GET`, `folder:PUT`, `nfc:GET`, `nfc:POST`, or `*`.
-   * Effects on the model (`changedAreas`, `consolidationNeeded`, `quiesceTimeout`, `datastoreFull`, `lockHeld`) need none.
-   */
-  readonly on?: string | undefined
-  /** moref, name of the object, or a `*` glob on its name or path. */
-  readonly object?: string | undefined
-  /** Strikes at the n-th matching call only (1 = the first). */
-  readonly nth?: number | undefined
-  /** Strikes at most this many times. */
-  readonly times?: number | undefined
-  /** 0–1, drawn from the lab's seed. */
-  readonly probability?: number | undefined
-  /** `vcenter` or `esxi`; both when absent. */
-  readonly endpoint?: 'vcenter' | 'esxi' | undefined
-  /** Milliseconds before the call is served. */
-  readonly delayMs?: number | undefined
-  /** Cuts the connection before an answer (`before`) or after the work was done, answer lost (`after`). */
-  readonly cut?: 'before' | 'after' | undefined
-  /** Ends the caller's session before the call. */
-  readonly expireSession?: boolean | undefined
-  /** Answers with this fault, by its vim25 name (`InvalidState`, `FileLocked`). */
-  readonly fault?: string | undefined
-  /** The task is made, runs, and ends with this fault. Where the fault comes before any effect. */
-  readonly taskError?: string | undefined
-  /** Milliseconds the task takes. */
-  readonly taskMs?: number | undefined
-  /** Text of the fault. */
-  readonly message?: string | undefined
-  /** HTTP status to answer with (folder and nfc). */
-  readonly status?: number | undefined
-  /** Ends an HTTP body after this many bytes: `cutAfterBytes` with a reset connection, `shortAfterBytes` with a clean but early end. */
-  readonly cutAfterBytes?: number | undefined
-  readonly shortAfterBytes?: number | undefined
-  /** Answers 200 with the whole file to a Range request. */
-  readonly refuseRange?: boolean | undefined
-  /**
-   * How change tracking lies: `lie-end` stops before the end of the disk, `zero-length` covers nothing, `miss` leaves changed areas out,
-   * `one-area` names the whole disk, `small-pages` gives few areas a call, `noTrack` / `cannotGetChanges` are the host's own faults.
-   */
-  readonly changedAreas?: 'lie-end' | 'zero-length' | 'miss' | 'one-area' | 'small-pages' | 'noTrack' | 'cannotGetChanges' | undefined
-  /** Removal reports success but leaves the redo logs; `ConsolidateVMDisks_Task` is needed. */
-  readonly consolidationNeeded?: boolean | undefined
-  /** The guest cannot hold still: FilesystemQuiesceFault at the thaw. `application`: ApplicationQuiesceFault at the freeze. */
-  readonly quiesce?: 'timeout' | 'application' | 'silent' | undefined
-  /** No space on this datastore. */
-  readonly datastoreFull?: string | undefined
-  /** Another host or proxy holds this VM's disks: consolidation and commit fail with FileLocked, reads with 500. */
-  readonly lockHeld?: boolean | undefined
-}
-
-/** A rule as it stands in the running lab. */
-export type ActiveFault = { readonly id: string; readonly rule: FaultRule; readonly seen: number; readonly struck: number }
 
 export type Capability = {
   readonly area: string
