@@ -84,7 +84,9 @@ const fileSchema = z.strictObject({
   transports: transportList.optional(),
   quiesce: z.enum(['require', 'try', 'none']).optional(),
   changeTracking: z.boolean().optional(),
-  repository: z.strictObject({ url: z.string().optional(), passwordFile: z.string().optional(), passwordEnv: z.string().optional() }).optional(),
+  repository: z
+    .strictObject({ url: z.string().optional(), passwordFile: z.string().optional(), passwordEnv: z.string().optional() })
+    .optional(),
   stateDirectory: z.string().optional(),
   log: z.strictObject({ file: z.string().optional(), level: z.enum(['error', 'warn', 'info', 'debug']).optional() }).optional(),
   parallel: z.int().min(1).max(64).optional(),
@@ -99,31 +101,33 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
   const path = resolve(named ?? 'vcb.yaml')
   const file = await readConfigFile(path, named !== undefined)
   const base = dirname(path)
-  const local = (value: string | undefined): string | undefined => (value === undefined ? undefined : isAbsolute(value) ? value : resolve(base, value))
+  const local = (value: string | undefined): string | undefined =>
+    value === undefined ? undefined : isAbsolute(value) ? value : resolve(base, value)
   const datastores: Record<string, string> = {}
   for (const [name, directory] of Object.entries(file.datastores ?? {})) datastores[name] = local(directory) ?? directory
   for (const pair of [...(environment['VCB_DATASTORES']?.split(',') ?? []), ...(flags.datastore ?? [])]) {
     const at = pair.lastIndexOf('=')
     if (at <= 0 || at === pair.length - 1) {
-      throw new AgentError('USAGE', `"${pair}" does not map a datastore to a directory.`, { next: 'Write --datastore NAME=/mounted/directory.' })
+      throw new AgentError('USAGE', `"${pair}" does not map a datastore to a directory.`, {
+        next: 'Write --datastore NAME=/mounted/directory.',
+      })
     }
     datastores[pair.slice(0, at)] = resolve(pair.slice(at + 1))
   }
-  const transports = parseFlag('--transport', transportList, flags.transport ?? environment['VCB_TRANSPORT']) ?? file.transports ?? DEFAULT_TRANSPORTS
-  const quiesce = parseFlag('--quiesce', z.enum(['require', 'try', 'none']), flags.quiesce ?? environment['VCB_QUIESCE']) ?? file.quiesce ?? 'try'
+  const transports =
+    parseFlag('--transport', transportList, flags.transport ?? environment['VCB_TRANSPORT']) ?? file.transports ?? DEFAULT_TRANSPORTS
+  const quiesce =
+    parseFlag('--quiesce', z.enum(['require', 'try', 'none']), flags.quiesce ?? environment['VCB_QUIESCE']) ?? file.quiesce ?? 'try'
   const parallel = parseFlag('--parallel', z.coerce.number().int().min(1).max(64), flags.parallel) ?? file.parallel ?? 2
-  const level = parseFlag('--log-level', z.enum(['error', 'warn', 'info', 'debug']), flags.logLevel ?? environment['VCB_LOG_LEVEL']) ?? file.log?.level ?? 'warn'
+  const level =
+    parseFlag('--log-level', z.enum(['error', 'warn', 'info', 'debug']), flags.logLevel ?? environment['VCB_LOG_LEVEL']) ??
+    file.log?.level ??
+    'warn'
   return Object.freeze({
     vcenter: Object.freeze({
       url: flags.vcenter ?? environment['VCB_VCENTER'] ?? file.vcenter?.url,
       user: flags.user ?? environment['VCB_USER'] ?? file.vcenter?.user,
-      password: secretSource(
-        flags.passwordFile,
-        environment,
-        'VCB_PASSWORD',
-        local(file.vcenter?.passwordFile),
-        file.vcenter?.passwordEnv,
-      ),
+      password: secretSource(flags.passwordFile, environment, 'VCB_PASSWORD', local(file.vcenter?.passwordFile), file.vcenter?.passwordEnv),
       thumbprint: flags.thumbprint ?? environment['VCB_THUMBPRINT'] ?? file.vcenter?.thumbprint,
       caFile: flags.caFile ?? environment['VCB_CA_FILE'] ?? local(file.vcenter?.caFile),
     }),
@@ -141,7 +145,9 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
         file.repository?.passwordEnv,
       ),
     }),
-    stateDirectory: resolve(flags.stateDir ?? environment['VCB_STATE_DIR'] ?? local(file.stateDirectory) ?? defaultStateDirectory(environment)),
+    stateDirectory: resolve(
+      flags.stateDir ?? environment['VCB_STATE_DIR'] ?? local(file.stateDirectory) ?? defaultStateDirectory(environment),
+    ),
     logFile: flags.logFile ?? environment['VCB_LOG_FILE'] ?? local(file.log?.file),
     logLevel: level,
     parallel,
@@ -180,16 +186,21 @@ function secretSource(
 export async function readSecret(source: SecretSource, what: string, flag: string): Promise<Secret> {
   if (source.env !== undefined) {
     if (source.value === undefined || source.value === '') {
-      throw new AgentError('CONFIG', `The environment variable ${source.env} for ${what} is empty.`, { next: `Set it, or use ${flag} FILE.` })
+      throw new AgentError('CONFIG', `The environment variable ${source.env} for ${what} is empty.`, {
+        next: `Set it, or use ${flag} FILE.`,
+      })
     }
     return new Secret(source.value)
   }
   if (source.file === undefined) {
-    throw new AgentError('USAGE', `No ${what} was given.`, { next: `Give ${flag} FILE (or - for standard input), or the variable named in "vcb help connection".` })
+    throw new AgentError('USAGE', `No ${what} was given.`, {
+      next: `Give ${flag} FILE (or - for standard input), or the variable named in "vcb help connection".`,
+    })
   }
   const text = source.file === '-' ? await readStandardInput() : await readSecretFile(source.file, what)
   const secret = text.replace(/\r?\n[\s\S]*$/, '')
-  if (secret === '') throw new AgentError('CONFIG', `${source.file === '-' ? 'Standard input' : source.file} holds no ${what}.`, { subject: source.file })
+  if (secret === '')
+    throw new AgentError('CONFIG', `${source.file === '-' ? 'Standard input' : source.file} holds no ${what}.`, { subject: source.file })
   return new Secret(secret)
 }
 
@@ -201,7 +212,8 @@ async function readSecretFile(path: string, what: string): Promise<string> {
     if (text.length > SECRET_LIMIT) throw new AgentError('CONFIG', `${path} is too large to hold the ${what}.`, { subject: path })
     return text
   } catch (error) {
-    if (isMissing(error)) throw new AgentError('CONFIG', `The file ${path} with the ${what} does not exist.`, { subject: path, cause: error })
+    if (isMissing(error))
+      throw new AgentError('CONFIG', `The file ${path} with the ${what} does not exist.`, { subject: path, cause: error })
     throw fromErrno(error, path) ?? error
   }
 }
@@ -226,7 +238,8 @@ async function readConfigFile(path: string, required: boolean): Promise<z.infer<
   }
   const document = parseDocument(text)
   const problem = document.errors[0]
-  if (problem !== undefined) throw new AgentError('CONFIG', `The configuration file ${path} is not valid YAML: ${problem.message}`, { subject: path })
+  if (problem !== undefined)
+    throw new AgentError('CONFIG', `The configuration file ${path} is not valid YAML: ${problem.message}`, { subject: path })
   const parsed = fileSchema.safeParse(document.toJS() ?? {})
   if (!parsed.success) {
     throw new AgentError('CONFIG', `The configuration file ${path} is wrong: ${z.prettifyError(parsed.error)}`, { subject: path })

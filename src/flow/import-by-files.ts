@@ -28,7 +28,7 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
 
   const directory = await claims.take(
     'datastoreDirectory',
-    { datacenter: datacenter.moref.value, path: `[${datastore.name}] ${work.name}` },
+    { vcenterUuid: vsphere.about.instanceUuid, datacenter: datacenter.moref.value, path: `[${datastore.name}] ${work.name}` },
     [],
     async (claim) => {
       const path = restoreDirectory(datastore, work.name, claim)
@@ -69,14 +69,19 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
   })
   for (const device of dropped) if (!work.dropped.includes(device)) work.dropped.push(device)
 
-  const held = await claims.take('registeredVm', { name: work.name, vmPathName: inside('vm.vmx') }, [directory.id], async (claim) => {
-    vmx.set('annotation', restoreMark(claim))
-    const text = Buffer.from(vmx.format())
-    await files.upload(inside('vm.vmx'), once(text), text.length, options)
-    const target = { folder: placement.folder, pool: placement.pool, host: placement.host?.moref }
-    const vm = await registerVm(vsphere, target, inside('vm.vmx'), work.name, { signal: options.signal })
-    return { moref: vm.value }
-  })
+  const held = await claims.take(
+    'registeredVm',
+    { vcenterUuid: vsphere.about.instanceUuid, name: work.name, vmPathName: inside('vm.vmx') },
+    [directory.id],
+    async (claim) => {
+      vmx.set('annotation', restoreMark(claim))
+      const text = Buffer.from(vmx.format())
+      await files.upload(inside('vm.vmx'), once(text), text.length, options)
+      const target = { folder: placement.folder, pool: placement.pool, host: placement.host?.moref }
+      const vm = await registerVm(vsphere, target, inside('vm.vmx'), work.name, { signal: options.signal })
+      return { moref: vm.value }
+    },
+  )
   const vm: MoRef = { type: 'VirtualMachine', value: held.ref.moref }
   return { vm, claim: held.id, keep: [held.id, directory.id], thin: false }
 }

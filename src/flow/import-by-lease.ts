@@ -26,25 +26,32 @@ export async function importByLease(work: VmImport, claims: Claims, options: Res
   const { config } = reader.manifest
   const networks = new Map<string, string>()
   for (const [old, target] of work.networks) if (target !== null) networks.set(old, target)
-  let lease: Awaited<ReturnType<typeof importVm>> | undefined
-  const held = await claims.take('registeredVm', { name, vmPathName: `[${placement.datastore.name}]` }, [], async (claim) => {
-    const ovf = ovfDescriptor({ config, disks, name, annotation: restoreMark(claim), networks })
-    const { spec, items, warnings } = await createImportSpec(
-      vsphere,
-      ovf,
-      {
-        pool: placement.pool,
-        datastore: { type: 'Datastore', value: placement.datastore.moref },
-        host: placement.host?.moref,
-        name,
-        networks: [...work.networkRefs].map(([network, moref]) => ({ name: network, network: moref })),
-        diskProvisioning: disks.every((disk) => disk.thin) ? 'thin' : 'thick',
-      },
-      options,
-    )
-    work.warnings.push(...warnings)
-    lease = await importVm(vsphere, { pool: placement.pool, folder: placement.folder, host: placement.host?.moref }, spec, options)
-    try {
+  const held = await claims.take(
+    'registeredVm',
+    { vcenterUuid: vsphere.about.instanceUuid, name, vmPathName: `[${placement.datastore.name}]` },
+    [],
+    async (claim) => {
+      const ovf = ovfDescriptor({ config, disks, name, annotation: restoreMark(claim), networks })
+      const { spec, items, warnings } = await createImportSpec(
+        vsphere,
+        ovf,
+        {
+          pool: placement.pool,
+          datastore: { type: 'Datastore', value: placement.datastore.moref },
+          host: placement.host?.moref,
+          name,
+          networks: [...work.networkRefs].map(([network, moref]) => ({ name: network, network: moref })),
+          diskProvisioning: disks.every((disk) => disk.thin) ? 'thin' : 'thick',
+        },
+        options,
+      )
+      work.warnings.push(...warnings)
+      await using lease = await importVm(
+        vsphere,
+        { pool: placement.pool, folder: placement.folder, host: placement.host?.moref },
+        spec,
+        options,
+      )
       for (const [index, disk] of disks.entries()) {
         const file = ovfFileName(index)
         const item = items.find((each) => each.path === file)
@@ -59,17 +66,22 @@ export async function importByLease(work: VmImport, claims: Claims, options: Res
         await using source = await reader.disk(disk.key, options)
         const report = (doneBytes: number): void => {
           options.onProgress?.({ disk: disk.label, doneBytes, totalBytes: disk.capacityBytes })
-          lease?.progress(Math.floor(((index + doneBytes / disk.capacityBytes) / disks.length) * 100))
+          lease.progress(Math.floor(((index + doneBytes / disk.capacityBytes) / disks.length) * 100))
         }
         const body = streamOptimized(source, file, { signal: options.signal, onProgress: (at) => report(at.doneBytes) })
         await lease.upload(device, body, undefined, options)
       }
+      if (lease.entity === undefined) {
+        throw new AgentError('UNAVAILABLE', `The import lease of ${name} names no VM.`, {
+          subject: name,
+          retry: 'never',
+          next: 'Restore with --via folder.',
+        })
+      }
       await lease.complete(options)
       return { moref: lease.entity.value }
-    } finally {
-      await lease[Symbol.asyncDispose]()
-    }
-  })
+    },
+  )
   const vm: MoRef = { type: 'VirtualMachine', value: held.ref.moref }
   await reconfigureVm(vsphere, vm, await finalSettings(work, vm, options), { signal: options.signal })
   return { vm, claim: held.id, keep: [held.id], thin: true }

@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises'
-import { type ClaimId, isAgentError, isMissing, type MoRef, type SnapshotRef, toAgentError, type VmRef } from '../core/index.ts'
+import { AgentError, type ClaimId, isAgentError, isMissing, type MoRef, type SnapshotRef, toAgentError, type VmRef } from '../core/index.ts'
 import { type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
-import type { Snapshots } from '../snapshot/index.ts'
+import { createSnapshots } from '../snapshot/index.ts'
 import { deleteDatastoreFile, destroyVm, listDatastores, parseDatastorePath, retrieveAll, type Vsphere } from '../vsphere/index.ts'
 import { partialDirectory, removePartial } from './restore-directory.ts'
 import { restoreDirectory, restoreMark } from './vm-import.ts'
@@ -9,7 +9,6 @@ import { restoreDirectory, restoreMark } from './vm-import.ts'
 /** vSphere as the releasers reach it: connected on first use, because most releases never need it. */
 export type ReleaseDeps = {
   readonly vsphere: () => Promise<Vsphere>
-  readonly snapshots: () => Promise<Snapshots>
   readonly locks: VmLocks
 }
 
@@ -18,9 +17,19 @@ export type ReleaseDeps = {
  * clean-up. Calls take no signal: what is held is released whatever was canceled.
  */
 export function createReleasers(deps: ReleaseDeps): Releasers {
-  const findSnapshot = async (vm: VmRef, claim: ClaimId): Promise<SnapshotRef | undefined> => (await deps.snapshots()).find(vm, claim)
+  /** The vCenter a claim is on. Another one would say "no such VM", which must not be taken for "released". */
+  const on = async (vcenterUuid: string): Promise<Vsphere> => {
+    const vsphere = await deps.vsphere()
+    if (vsphere.about.instanceUuid === vcenterUuid) return vsphere
+    throw new AgentError('CONFIG', `What is to be released is on the vCenter ${vcenterUuid}, not on ${vsphere.host}.`, {
+      subject: vcenterUuid,
+      next: 'Run "vcb recover" with the connection of that vCenter.',
+    })
+  }
+  const findSnapshot = async (vm: VmRef, claim: ClaimId): Promise<SnapshotRef | undefined> =>
+    createSnapshots(await on(vm.vcenterUuid)).find(vm, claim)
   const removeSnapshot = async (ref: SnapshotRef): Promise<void> => {
-    await (await deps.snapshots()).remove(ref)
+    await createSnapshots(await on(ref.vm.vcenterUuid)).remove(ref)
   }
   return {
     vmLock: vmLockReleaser(deps.locks),
@@ -35,22 +44,22 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
     },
     datastoreDirectory: {
       find: async (claim) => {
-        const vsphere = await deps.vsphere()
+        const vsphere = await on(claim.args.vcenterUuid)
         const { datastore, path } = parseDatastorePath(claim.args.path)
         const known = (await listDatastores(vsphere)).find((each) => each.name === datastore)
         return known === undefined ? undefined : { datacenter: claim.args.datacenter, path: restoreDirectory(known, path, claim.id) }
       },
-      release: async (ref) => {
+      release: async (ref, claim) => {
         const datacenter: MoRef = { type: 'Datacenter', value: ref.datacenter }
-        await goneIsFine(deleteDatastoreFile(await deps.vsphere(), datacenter, ref.path))
+        await goneIsFine(deleteDatastoreFile(await on(claim.args.vcenterUuid), datacenter, ref.path))
       },
     },
     registeredVm: {
       find: async (claim) => {
-        const moref = await findMarked(await deps.vsphere(), claim.id)
+        const moref = await findMarked(await on(claim.args.vcenterUuid), claim.id)
         return moref === undefined ? undefined : { moref }
       },
-      release: async (ref) => goneIsFine(destroyVm(await deps.vsphere(), { type: 'VirtualMachine', value: ref.moref })),
+      release: async (ref, claim) => goneIsFine(destroyVm(await on(claim.args.vcenterUuid), { type: 'VirtualMachine', value: ref.moref })),
     },
   }
 }

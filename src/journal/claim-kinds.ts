@@ -20,13 +20,16 @@ export interface ClaimKinds {
   partialFile: { args: { readonly path: string }; ref: { readonly path: string } }
   /** A directory on a datastore made by a restore; everything in it is ours. `[ds] dir`. */
   datastoreDirectory: {
-    args: { readonly datacenter: string; readonly path: string }
+    args: { readonly vcenterUuid: string; readonly datacenter: string; readonly path: string }
     ref: { readonly datacenter: string; readonly path: string }
   }
   /** One file being uploaded to a datastore. `[ds] dir/file`. */
   upload: { args: { readonly datacenter: string; readonly path: string }; ref: { readonly datacenter: string; readonly path: string } }
-  /** A VM registered by a restore that has not succeeded yet; marked with the claim id in its extraConfig. */
-  registeredVm: { args: { readonly name: string; readonly vmPathName: string }; ref: { readonly moref: string } }
+  /** A VM registered by a restore that has not succeeded yet; marked with the claim id in its annotation. */
+  registeredVm: {
+    args: { readonly vcenterUuid: string; readonly name: string; readonly vmPathName: string }
+    ref: { readonly moref: string }
+  }
   /** An import or export lease of vSphere. */
   nfcLease: { args: { readonly name: string }; ref: { readonly moref: string } }
 }

@@ -1,0 +1,110 @@
+import PQueue from 'p-queue'
+import { type AgentError, type BackupMode, type QuiescePolicy, type RunId, toAgentError, type VmRef } from '../core/index.ts'
+import { backupVm, type BackupProgress, type BackupResult } from '../flow/index.ts'
+import { selectVms } from '../inventory/index.ts'
+import { createSnapshots } from '../snapshot/index.ts'
+import type { Agent } from './agent.ts'
+import { createTransports } from './transports.ts'
+
+export type BackupRunRequest = {
+  readonly expressions: readonly string[]
+  /** Several VMs of one plain name are wanted, not an error. */
+  readonly bulk: boolean
+  readonly mode: 'auto' | BackupMode
+  readonly quiesce: QuiescePolicy
+  readonly excludeDisks: readonly string[]
+  /** Make the repository when there is none. */
+  readonly init: boolean
+  readonly onProgress?: ((progress: BackupProgress) => void) | undefined
+  readonly onVm?: ((outcome: VmOutcome) => void) | undefined
+}
+
+export type VmOutcome = ({ readonly ok: true } & BackupResult) | { readonly ok: false; readonly vm: VmRef; readonly error: AgentError }
+
+export type BackupRun = {
+  readonly run: RunId
+  readonly repository: string
+  readonly startedAt: string
+  readonly endedAt: string
+  readonly vms: readonly VmOutcome[]
+}
+
+/**
+ * Backs up every VM an expression names, `config.parallel` at a time, each as a job of its own: the failure of one does not touch the others.
+ * Throws only what concerns the run as a whole (connection, repository, selection); per-VM errors are in the outcomes.
+ */
+export async function runBackup(agent: Agent, request: BackupRunRequest): Promise<BackupRun> {
+  const { clock, signal, config } = agent
+  const startedAt = clock.now().toISOString()
+  const vsphere = await agent.vsphere()
+  await agent.recoverFirst()
+  const vms = await selectVms(vsphere, request.expressions, { bulk: request.bulk, signal })
+  const provider = await agent.provider({ init: request.init })
+  const run = agent.ids.run()
+  const transports = createTransports(config, vsphere)
+  const queue = new PQueue({ concurrency: config.parallel })
+  const outcomes = await Promise.all(
+    vms.map((vm) =>
+      queue.add(async (): Promise<VmOutcome> => {
+        const outcome = await backupOne(vm)
+        request.onVm?.(outcome)
+        return outcome
+      }),
+    ),
+  )
+  return { run, repository: provider.url, startedAt, endedAt: clock.now().toISOString(), vms: outcomes }
+
+  async function backupOne(vm: VmRef): Promise<VmOutcome> {
+    try {
+      const deps = { vsphere, snapshots: createSnapshots(vsphere), transports, provider, locks: agent.locks, clock, log: agent.log }
+      const result = await agent.job('backup', { run, vm }, (claims) =>
+        backupVm(
+          deps,
+          claims,
+          {
+            vm,
+            run,
+            mode: request.mode,
+            quiesce: request.quiesce,
+            changeTracking: config.changeTracking,
+            excludeDisks: request.excludeDisks,
+          },
+          { signal, onProgress: request.onProgress },
+        ),
+      )
+      await record(result)
+      return { ok: true, ...result }
+    } catch (error) {
+      agent.log.error('backup failed', { vm: vm.name, error: toAgentError(error).message })
+      return { ok: false, vm, error: toAgentError(error) }
+    }
+  }
+
+  /** The catalog is a convenience: the point exists whether or not it could be written there. */
+  async function record(result: BackupResult): Promise<void> {
+    if (provider.points === undefined) return
+    const sum = (of: (disk: BackupResult['disks'][number]) => number): number => result.disks.reduce((total, disk) => total + of(disk), 0)
+    try {
+      await agent.catalog.add({
+        id: result.point,
+        repository: provider.url,
+        time: result.time,
+        vmName: result.vm.name,
+        instanceUuid: result.vm.instanceUuid,
+        vcenterUuid: result.vm.vcenterUuid,
+        mode: result.mode,
+        run,
+        consistency: result.consistency,
+        totalBytes: sum((disk) => disk.capacityBytes),
+        readBytes: sum((disk) => disk.readBytes),
+        storedBytes: sum((disk) => disk.storedBytes),
+        notProtected: result.notProtected.length,
+      })
+    } catch (error) {
+      agent.log.warn('the point is stored but the catalog could not be written', {
+        point: result.point,
+        error: toAgentError(error).message,
+      })
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import {
+  type DirectoryRestoreRequest,
+  type DirectoryRestoreResult,
+  restoreToDirectory,
+  type RestoreProgress,
+  restoreVm,
+  type VmRestoreRequest,
+  type VmRestoreResult,
+} from '../flow/index.ts'
+import type { Agent } from './agent.ts'
+
+export type RestoreRunOptions = { readonly onProgress?: ((progress: RestoreProgress) => void) | undefined }
+
+/** One restore to a directory as a job: a failure leaves nothing. */
+export async function runDirectoryRestore(
+  agent: Agent,
+  request: DirectoryRestoreRequest,
+  options: RestoreRunOptions,
+): Promise<DirectoryRestoreResult> {
+  const points = await agent.points()
+  return agent.job('restore-directory', { point: request.point, directory: request.directory }, (claims) =>
+    restoreToDirectory(points, claims, request, { log: agent.log, signal: agent.signal, onProgress: options.onProgress }),
+  )
+}
+
+/** One restore to vSphere as a job: a failure leaves no half VM. */
+export async function runVmRestore(agent: Agent, request: VmRestoreRequest, options: RestoreRunOptions): Promise<VmRestoreResult> {
+  const vsphere = await agent.vsphere()
+  await agent.recoverFirst()
+  const points = await agent.points()
+  return agent.job('restore-vm', { point: request.point, name: request.name ?? null }, (claims) =>
+    restoreVm(vsphere, points, claims, request, { log: agent.log, signal: agent.signal, onProgress: options.onProgress }),
+  )
+}
