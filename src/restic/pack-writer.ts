@@ -9,8 +9,10 @@ import type { SealedFiles } from './sealed-files.ts'
 import { IV_BYTES, seal, type SealKey } from './sealing.ts'
 import { SlotPool } from './slot-pool.ts'
 
-/** Packs in memory at once: one open for data, one for trees, two on their way to the backend. */
-export const PACK_BUFFERS = 4
+/** Data packs in memory at once: one open, two on their way to the backend. */
+export const PACK_BUFFERS = 3
+/** Tree packs are small, few, and hashed on this thread. */
+const TREE_PACK_BYTES = 4 * 1024 * 1024
 
 export type PackWriterParts = {
   readonly files: SealedFiles
@@ -29,7 +31,7 @@ export type PackWriterParts = {
 type IndexedPack = { readonly id: Uint8Array; readonly blobs: BlobRecords }
 type Pack = {
   readonly number: number
-  /** -1: memory of its own, for a blob larger than a pack. */
+  /** -1: memory of its own, for trees and for a blob larger than a pack. */
   readonly buffer: number
   readonly memory: Buffer
   readonly blobs: BlobRecords
@@ -122,11 +124,11 @@ export class PackWriter {
   }
 
   async #begin(type: BlobType, room: number): Promise<Pack> {
-    const size = this.#parts.buffers[0]?.byteLength ?? 0
-    const own = room + packTailBytes(1) > size
+    const least = room + packTailBytes(1)
+    const own = type === TREE || least > (this.#parts.buffers[0]?.byteLength ?? 0)
     const buffer = own ? -1 : await this.#free.acquire()
     const shared = this.#parts.buffers[buffer]
-    const memory = shared === undefined ? Buffer.allocUnsafeSlow(room + packTailBytes(1)) : Buffer.from(shared)
+    const memory = shared === undefined ? Buffer.allocUnsafeSlow(Math.max(TREE_PACK_BYTES, least)) : Buffer.from(shared)
     const pack: Pack = { number: this.#parts.index.addPack(), buffer, memory, blobs: new BlobRecords(), length: 0 }
     this.#open[type] = pack
     this.#pending.set(pack.number, pack)

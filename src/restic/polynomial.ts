@@ -32,7 +32,7 @@ export const degreeOf = (f: bigint): number => (f === 0n ? -1 : f.toString(2).le
 
 /** Squaring over GF(2) spreads the bits: bit i goes to bit 2i. */
 function square(f: bigint): bigint {
-  return BigInt(`0b${[...f.toString(2)].join('0')}`)
+  return BigInt(`0b${f.toString(2).split('').join('0')}`)
 }
 
 function remainder(dividend: bigint, divisor: bigint): bigint {

@@ -21,7 +21,7 @@ type Task = {
   readonly kind: number
   readonly target: number
   readonly length: number
-  readonly resolve: (value: boolean | Uint8Array) => void
+  readonly resolve: (value: true | Uint8Array) => void
   readonly reject: (error: AgentError) => void
 }
 type Thread = { readonly worker: Worker; readonly under: Map<number, Task> }
@@ -63,10 +63,10 @@ export class SealPool implements AsyncDisposable {
     return this.#layout(slot).plain
   }
 
-  /** Id of the block in a slot; undefined when it is all zeros, which is not hashed. */
-  async hash(slot: number, length: number): Promise<Uint8Array | undefined> {
-    const zero = await this.#run(HASH, slot, length)
-    return zero === true ? undefined : Uint8Array.from(this.#layout(slot).meta.subarray(ID_AT, ID_AT + 32))
+  /** Id of the block in a slot. */
+  async hash(slot: number, length: number): Promise<Uint8Array> {
+    await this.#run(HASH, slot, length)
+    return Uint8Array.from(this.#layout(slot).meta.subarray(ID_AT, ID_AT + 32))
   }
 
   /** Compresses and seals the block in a slot. The result lies in the slot. */
@@ -79,7 +79,7 @@ export class SealPool implements AsyncDisposable {
   /** SHA-256 of the first `length` bytes of a pack buffer. */
   async digest(pack: number, length: number): Promise<Uint8Array> {
     const digest = await this.#run(DIGEST, pack, length)
-    if (typeof digest === 'boolean') throw new AgentError('INTERNAL', 'A seal worker gave no digest.')
+    if (digest === true) throw new AgentError('INTERNAL', 'A seal worker gave no digest.')
     return digest
   }
 
@@ -88,7 +88,7 @@ export class SealPool implements AsyncDisposable {
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
   }
 
-  #run(kind: number, target: number, length: number): Promise<boolean | Uint8Array> {
+  #run(kind: number, target: number, length: number): Promise<true | Uint8Array> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
     return new Promise((resolve, reject) => {
       const task: Task = { number: this.#next++, kind, target, length, resolve, reject }
@@ -105,6 +105,7 @@ export class SealPool implements AsyncDisposable {
       if (task === undefined) return
       thread.under.set(task.number, task)
       this.#reference()
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a worker thread, not a window
       thread.worker.postMessage([task.number, task.kind, task.target, task.length])
     }
   }

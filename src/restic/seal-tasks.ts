@@ -1,14 +1,14 @@
 import type { SealKey } from './sealing.ts'
 
-/** Kinds of task: zero test and SHA-256 of a slot's block; compress and seal it; SHA-256 of a pack buffer. */
+/** Kinds of task: SHA-256 of a slot's block; compress and seal it; SHA-256 of a pack buffer. */
 export const HASH = 0
 export const SEAL = 1
 export const DIGEST = 2
 
 /** [task number, kind, slot or pack buffer, bytes] */
 export type TaskMessage = readonly [number, number, number, number]
-/** [task number, whether the block is zero (HASH) | true (SEAL) | the digest (DIGEST)] */
-export type ReplyMessage = readonly [number, boolean | Uint8Array]
+/** [task number, true: the result lies in the slot | the digest of a pack] */
+export type ReplyMessage = readonly [number, true | Uint8Array]
 
 export type SealWorkerData = {
   readonly slots: readonly SharedArrayBuffer[]

@@ -1,6 +1,6 @@
 import { hash, randomFillSync } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
-import { isZero } from '../core/index.ts'
+import { ffiCtr, nodeCtr } from './ctr-cipher.ts'
 import { IV_BYTES, SEAL_OVERHEAD, sealInPlace } from './sealing.ts'
 import { DIGEST, HASH, ID_AT, LENGTH_AT, PLAIN_LENGTH_AT, type SealWorkerData, slotLayout, type TaskMessage } from './seal-tasks.ts'
 import { zstdCodec } from './zstd-codec.ts'
@@ -10,6 +10,7 @@ const { slots, packs, blockSize, key, level, codec: choice } = workerData as Sea
 const port = parentPort
 if (port === null) throw new TypeError('seal-worker runs only as a worker thread')
 const codec = zstdCodec(level, choice)
+const ctr = (choice === 'auto' ? ffiCtr() : undefined) ?? nodeCtr
 const layouts = slots.map((memory) => slotLayout(memory, blockSize))
 const iv = Buffer.alloc(IV_BYTES)
 
@@ -24,9 +25,8 @@ port.on('message', ([task, kind, target, length]: TaskMessage) => {
   if (slot === undefined) throw new RangeError(`slot ${target}`)
   const plain = slot.plain.subarray(0, length)
   if (kind === HASH) {
-    const zero = isZero(plain)
-    if (!zero) slot.meta.set(hash('sha256', plain, 'buffer'), ID_AT)
-    port.postMessage([task, zero])
+    slot.meta.set(hash('sha256', plain, 'buffer'), ID_AT)
+    port.postMessage([task, true])
     return
   }
   let stored = codec.compress(plain, slot.sealed.subarray(IV_BYTES, slot.sealed.length - IV_BYTES))
@@ -35,7 +35,7 @@ port.on('message', ([task, kind, target, length]: TaskMessage) => {
     slot.sealed.set(plain, IV_BYTES)
     stored = length
   }
-  sealInPlace(key, randomFillSync(iv), slot.sealed, stored)
+  sealInPlace(key, randomFillSync(iv), slot.sealed, stored, ctr)
   const view = new DataView(slot.meta.buffer, slot.meta.byteOffset, slot.meta.byteLength)
   view.setUint32(LENGTH_AT, stored + SEAL_OVERHEAD, true)
   view.setUint32(PLAIN_LENGTH_AT, compressed ? length : 0, true)

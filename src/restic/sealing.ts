@@ -1,6 +1,7 @@
-import { createCipheriv, createDecipheriv, timingSafeEqual } from 'node:crypto'
+import { createCipheriv, timingSafeEqual } from 'node:crypto'
 import { crypto_onetimeauth } from 'sodium-native'
 import { AgentError } from '../core/index.ts'
+import { type CtrCipher, nodeCtr } from './ctr-cipher.ts'
 
 /** Bytes that sealing adds: IV in front, MAC behind. */
 export const IV_BYTES = 16
@@ -19,10 +20,10 @@ export function sealKeyFrom(bytes: Uint8Array): SealKey {
  * Seals the `length` bytes that stand at `region[16..]` in place: the IV goes in front, the MAC behind. Returns the sealed part of
  * `region`, `length + 32` bytes. `iv` = 16 random bytes, never used twice with a key.
  */
-export function sealInPlace(key: SealKey, iv: Uint8Array, region: Uint8Array, length: number): Uint8Array {
+export function sealInPlace(key: SealKey, iv: Uint8Array, region: Uint8Array, length: number, ctr: CtrCipher = nodeCtr): Uint8Array {
   const body = region.subarray(IV_BYTES, IV_BYTES + length)
   region.set(iv, 0)
-  body.set(createCipheriv('aes-256-ctr', key.encrypt, iv).update(body))
+  ctr(key.encrypt, iv, body)
   writeMac(key, iv, body, region.subarray(IV_BYTES + length, IV_BYTES + length + MAC_BYTES))
   return region.subarray(0, length + SEAL_OVERHEAD)
 }
@@ -36,21 +37,23 @@ export function seal(key: SealKey, iv: Uint8Array, plain: Uint8Array): Buffer {
 }
 
 /** Verifies the MAC and decrypts. INTEGRITY, naming `what`, when the bytes are not what was sealed with this key. */
-export function unseal(key: SealKey, sealed: Uint8Array, what: string): Buffer {
-  const plain = tryUnseal(key, sealed)
+export function unseal(key: SealKey, sealed: Uint8Array, what: string, ctr: CtrCipher = nodeCtr): Buffer {
+  const plain = tryUnseal(key, sealed, ctr)
   if (plain === undefined) throw new AgentError('INTEGRITY', `The ${what} is damaged: its authentication code does not match.`)
   return plain
 }
 
 /** As `unseal`, but undefined for a MAC that does not match: the wrong password, when it is a key. */
-export function tryUnseal(key: SealKey, sealed: Uint8Array): Buffer | undefined {
+export function tryUnseal(key: SealKey, sealed: Uint8Array, ctr: CtrCipher = nodeCtr): Buffer | undefined {
   if (sealed.length < SEAL_OVERHEAD) return undefined
   const iv = sealed.subarray(0, IV_BYTES)
   const body = sealed.subarray(IV_BYTES, sealed.length - MAC_BYTES)
   const mac = Buffer.alloc(MAC_BYTES)
   writeMac(key, iv, body, mac)
   if (!timingSafeEqual(mac, sealed.subarray(sealed.length - MAC_BYTES))) return undefined
-  return createDecipheriv('aes-256-ctr', key.encrypt, iv).update(body)
+  const plain = Buffer.from(body)
+  ctr(key.encrypt, iv, plain)
+  return plain
 }
 
 function writeMac(key: SealKey, iv: Uint8Array, body: Uint8Array, mac: Uint8Array): void {

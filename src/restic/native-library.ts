@@ -1,0 +1,61 @@
+type Signature = { readonly arguments: readonly string[]; readonly return: string }
+type Ffi = {
+  dlopen(path: null, symbols: Readonly<Record<string, Signature>>): { functions: Record<string, (...args: unknown[]) => unknown> }
+  getRawPointer(buffer: ArrayBufferLike): bigint
+}
+
+/** Functions inside the node binary itself, called through `node:ffi`. */
+export type NativeLibrary = {
+  /** Calls a bound function; pointers and sizes are bigints. */
+  readonly call: (name: string, ...args: readonly (bigint | number)[]) => bigint
+  /** Address of the first byte of a view; valid while its memory lives. */
+  readonly pointer: (bytes: Uint8Array) => bigint
+}
+
+/**
+ * Binds functions of the libraries that the node binary carries and exports (zstd, OpenSSL). `node:ffi` is experimental in Node, so
+ * undefined wherever it, or one of the symbols, is not to be had; whoever uses this has another way and the same tests for both.
+ */
+export function nativeLibrary(symbols: Readonly<Record<string, Signature>>): NativeLibrary | undefined {
+  try {
+    const ffi = loadFfi()
+    if (ffi === undefined) return undefined
+    const { functions } = ffi.dlopen(null, symbols)
+    const pointers = new WeakMap<ArrayBufferLike, bigint>()
+    return Object.freeze({
+      call(name: string, ...args: readonly (bigint | number)[]): bigint {
+        const bound = functions[name]
+        if (bound === undefined) throw new TypeError(`${name} is not bound`)
+        const result = bound(...args)
+        return typeof result === 'bigint' ? result : BigInt(Number(result ?? 0))
+      },
+      pointer(bytes: Uint8Array): bigint {
+        let base = pointers.get(bytes.buffer)
+        if (base === undefined) {
+          base = ffi.getRawPointer(bytes.buffer)
+          pointers.set(bytes.buffer, base)
+        }
+        return base + BigInt(bytes.byteOffset)
+      },
+    })
+  } catch (error) {
+    // No such symbol, or no leave to use ffi (permission model): both carry a code. Anything else is ours to report.
+    if (error instanceof Error && 'code' in error) return undefined
+    throw error
+  }
+}
+
+/** `node:ffi` without its warning: nobody who runs the product can do anything about it. Every other warning passes. */
+function loadFfi(): Ffi | undefined {
+  // oxlint-disable-next-line typescript/unbound-method -- put back below, and called on process
+  const emit = process.emitWarning
+  process.emitWarning = (warning: string | Error, ...rest: unknown[]): void => {
+    if (String(warning).includes('FFI')) return
+    Reflect.apply(emit, process, [warning, ...rest])
+  }
+  try {
+    return process.getBuiltinModule('node:ffi') as unknown as Ffi | undefined
+  } finally {
+    process.emitWarning = emit
+  }
+}
