@@ -40,7 +40,7 @@ export {
 } from './inventory-tree.ts'
 export { listNetworks, type NetworkRef } from './network.ts'
 export { exportSnapshot, exportVm, type LeaseDevice, leaseManifest, type ManifestEntry, type NfcLease } from './nfc-lease.ts'
-export { createImportSpec, type ImportItem, type ImportTarget, importVm } from './ovf-import.ts'
+export { createImportSpec, type ImportItem, type ImportLease, type ImportTarget, importVm } from './ovf-import.ts'
 export { findPlacement, type Placement, type PlacementWish } from './placement.ts'
 export { BACKUP_PRIVILEGES, missingPrivileges, RESTORE_PRIVILEGES } from './privileges.ts'
 export { type ObjectProps, retrieveAll, retrieveMany, retrieveOne, type RetrieveSpec } from './property-collector.ts'

@@ -61,8 +61,16 @@ function sentence(node: VimNode): string {
   return fault.message === '' ? fault.faultName : fault.message
 }
 
+/** A lease over a VM that is being made. */
+export type ImportLease = NfcLease & { readonly entity: MoRef }
+
 /** ImportVApp: makes the VM and opens the lease to fill its disks. `lease.entity` is the VM; aborting the lease deletes it. CONFLICT, AUTH. */
-export async function importVm(vsphere: Vsphere, target: VmTarget, spec: VimNode | VimData, options?: CallOptions): Promise<NfcLease> {
+export async function importVm(vsphere: Vsphere, target: VmTarget, spec: VimNode | VimData, options?: CallOptions): Promise<ImportLease> {
   const { pool, folder, host } = target
-  return ready(vsphere, await vsphere.call('ImportVApp', pool, { spec, folder, host }, options), options)
+  const lease = await ready(vsphere, await vsphere.call('ImportVApp', pool, { spec, folder, host }, options), options)
+  if (namesItsVm(lease)) return lease
+  await lease[Symbol.asyncDispose]()
+  throw new AgentError('INTEGRITY', `${vsphere.host} imports a VM without naming it.`, { subject: options?.subject })
 }
+
+const namesItsVm = (lease: NfcLease): lease is ImportLease => lease.entity !== undefined

@@ -1,0 +1,96 @@
+import {
+  type Abortable,
+  AgentError,
+  type Clock,
+  type ConsistencyLevel,
+  isAgentError,
+  type Log,
+  type QuiescePolicy,
+  type VmConfig,
+} from '../core/index.ts'
+import { type GuestQuiesce, isFault } from '../vsphere/index.ts'
+import type { Quiescer, Reached } from './quiescer.ts'
+import { toolsQuiescer } from './tools-quiescer.ts'
+
+/** A snapshot and how consistent it really is. `reason` is shown wherever the restore point is. */
+export type Consistent<T> = { readonly taken: T; readonly level: ConsistencyLevel; readonly reason: string }
+
+export type TakeOptions = Abortable & {
+  readonly clock: Clock
+  readonly log: Log
+  /** VMware Tools when absent. */
+  readonly quiescer?: Quiescer | undefined
+  /** Tries with the guest quiesced; 3 when absent. */
+  readonly attempts?: number | undefined
+  /** ms before the next attempt; 10 000 when absent. */
+  readonly pauseMs?: number | undefined
+}
+
+const AT_REST: Reached = { level: 'application', reason: 'the VM is powered off: nothing of it is in memory, its disks are at rest' }
+
+/**
+ * Takes a snapshot by `take`, quiesced as the policy allows, and says what was reached. Called once per VM and run.
+ *
+ * A powered-off VM has nothing to quiesce and satisfies every policy. A guest fault is tried again, then `require` fails with GUEST and `try`
+ * takes the snapshot without. `take` is called once per attempt and must leave nothing when it throws; the guest is thawed as soon as it has
+ * returned. When a snapshot asked to be quiesced comes back unquiesced, `require` throws GUEST although `take` returned: what it took is the
+ * caller's to release, like after any later failure.
+ */
+export async function takeConsistent<T extends { readonly quiesced: boolean }>(
+  config: VmConfig,
+  policy: QuiescePolicy,
+  take: (request: GuestQuiesce | undefined) => Promise<T>,
+  options: TakeOptions,
+): Promise<Consistent<T>> {
+  if (config.powerState === 'poweredOff') return { taken: await take(undefined), ...AT_REST }
+  if (policy === 'none') return { taken: await take(undefined), level: 'crash', reason: 'quiescing was not asked for' }
+  const quiescer = options.quiescer ?? toolsQuiescer()
+  const verdict = await quiescer.probe(config, options)
+  if (!verdict.ok) return fallBack(config, policy, take, verdict.reason, undefined)
+  const quiesced = await takeQuiesced(config, quiescer, take, options)
+  if ('failure' in quiesced) return fallBack(config, policy, take, sentence(quiesced.failure), quiesced.failure)
+  if (policy === 'require' && quiesced.level === 'crash') throw refused(config, quiesced.reason, undefined)
+  return quiesced
+}
+
+async function takeQuiesced<T extends { readonly quiesced: boolean }>(
+  config: VmConfig,
+  quiescer: Quiescer,
+  take: (request: GuestQuiesce | undefined) => Promise<T>,
+  options: TakeOptions,
+): Promise<Consistent<T> | { readonly failure: AgentError }> {
+  const attempts = Math.max(1, options.attempts ?? 3)
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await using frozen = await quiescer.freeze(config, options)
+      const taken = await take(frozen.request)
+      return { taken, ...frozen.reached(taken) }
+    } catch (error) {
+      if (!isAgentError(error, 'GUEST')) throw error
+      // Tools that are not running will not be in ten seconds either.
+      if (attempt >= attempts || isFault(error, 'ToolsUnavailable')) return { failure: error }
+      options.log.warn('the guest could not be quiesced; trying again', { vm: config.vm.name, attempt, error: error.message })
+      await options.clock.sleep(options.pauseMs ?? 10_000, options)
+    }
+  }
+}
+
+async function fallBack<T>(
+  config: VmConfig,
+  policy: QuiescePolicy,
+  take: (request: undefined) => Promise<T>,
+  why: string,
+  cause: AgentError | undefined,
+): Promise<Consistent<T>> {
+  if (policy === 'require') throw refused(config, why, cause)
+  return { taken: await take(undefined), level: 'crash', reason: `taken without quiescing: ${why}` }
+}
+
+function refused(config: VmConfig, why: string, cause: AgentError | undefined): AgentError {
+  return new AgentError('GUEST', `The guest of ${config.vm.name} was not quiesced, which the policy requires: ${why}.`, {
+    subject: config.vm.name,
+    cause,
+  })
+}
+
+const sentence = (error: AgentError): string => error.message.replace(/\.$/, '')
