@@ -11,6 +11,8 @@ type Ban = {
   readonly tests: boolean
   /** What is searched besides code: string literals, or those and comments. */
   readonly also?: 'strings' | 'everything'
+  /** Allowed where a comment within the three lines above says why. */
+  readonly unlessExplained?: boolean
 }
 
 const SRC = /^src\//
@@ -33,7 +35,12 @@ export const BANS: readonly Ban[] = [
     ...CLOCK,
   },
   { what: 'starts a timer past core/clock.ts (AbortSignal.timeout)', pattern: /\bAbortSignal\s*\.\s*timeout\b/g, ...CLOCK },
-  { what: 'starts a timer past core/clock.ts (node:timers)', pattern: /['"]node:timers(?:\/promises)?['"]/g, ...CLOCK, also: 'strings' },
+  {
+    what: 'starts a timer past core/clock.ts (node:timers; setImmediate alone is no timer)',
+    pattern: /\b(?:import|from)\b(?!\s*\{\s*setImmediate(?:\s+as\s+\w+)?\s*\})[^'";]*['"](?:node:)?timers(?:\/promises)?['"]/g,
+    ...CLOCK,
+    also: 'strings',
+  },
   { what: 'uses Math.random; ids and seeds come from the composition root', pattern: /\bMath\s*\.\s*random\b/g, in: SRC, tests: false },
   {
     what: 'gives up certificate checking; only the pinning connector may, because it compares the fingerprint itself',
@@ -59,11 +66,12 @@ export const BANS: readonly Ban[] = [
     tests: false,
   },
   {
-    what: 'swallows an error',
+    what: 'swallows an error without saying why',
     pattern: /\.catch\(\s*\(?\s*\w*\s*\)?\s*=>\s*(?:\{\s*\}|undefined|null|void 0)\s*,?\s*\)/g,
     in: CODE,
     except: THE_CHECKS,
     tests: false,
+    unlessExplained: true,
   },
   {
     what: 'silences the type checker',
@@ -86,15 +94,17 @@ export const BANS: readonly Ban[] = [
 
 /** Searches code for every ban. */
 export function checkBans(files: readonly SourceFile[]): Finding[] {
-  return files
-    .filter((file) => /\.[cm]?[jt]sx?$/.test(file.path))
-    .flatMap((file) => {
-      const searched = { code: codeOf(file.text, 'blank'), strings: codeOf(file.text, 'keep'), everything: file.text }
-      return BANS.filter(
-        (ban) => ban.in.test(file.path) && ban.except?.test(file.path) !== true && (ban.tests || !isTest(file.path)),
-      ).flatMap((ban) => {
-        const text = searched[ban.also ?? 'code']
-        return [...text.matchAll(ban.pattern)].map((match) => ({ path: file.path, line: lineAt(text, match.index), what: ban.what }))
-      })
-    })
+  return files.filter((file) => /\.[cm]?[jt]sx?$/.test(file.path)).flatMap(checkFile)
+}
+
+function checkFile(file: SourceFile): Finding[] {
+  const { path, text } = file
+  const searched = { code: codeOf(text, 'blank'), strings: codeOf(text, 'keep'), everything: text }
+  const lines = text.split('\n')
+  const explained = (line: number): boolean => lines.slice(Math.max(0, line - 4), line).some((each) => each.includes('//'))
+  return BANS.filter((ban) => ban.in.test(path) && ban.except?.test(path) !== true && (ban.tests || !isTest(path))).flatMap((ban) =>
+    [...searched[ban.also ?? 'code'].matchAll(ban.pattern)]
+      .map((match) => ({ path, line: lineAt(text, match.index), what: ban.what }))
+      .filter(({ line }) => ban.unlessExplained !== true || !explained(line)),
+  )
 }

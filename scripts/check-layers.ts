@@ -71,7 +71,7 @@ function checkFaces(files: readonly SourceFile[]): Finding[] {
     if (RANKS[room] === undefined && ASIDE[room] === undefined)
       findings.push({ path: `src/${room}`, line: 1, what: 'the room has no rank in scripts/ranks.ts' })
     if (face === undefined) findings.push({ path, line: 1, what: `the room ${room} has no public face` })
-    else if (!face.text.startsWith('/**'))
+    else if (face.path === path && !face.text.startsWith('/**'))
       findings.push({ path: face.path, line: 1, what: 'a room opens with a comment: what it is, and why' })
   }
   for (const { path } of files) {
