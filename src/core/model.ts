@@ -63,7 +63,12 @@ export type DiskRef = {
 }
 
 /** A disk, or the whole VM, that a restore point does not hold, and why. Shown wherever the point is. */
-export type NotProtected = { readonly disk: string; readonly reason: string }
+export type NotProtected = {
+  readonly disk: string
+  readonly reason: string
+  /** The user asked for it to be left out; anything else that is missing keeps a run from being green. */
+  readonly excluded?: boolean | undefined
+}
 
 /** Any device of the VM as far as a restore needs it. */
 export type DeviceRef = {

@@ -6,6 +6,7 @@
  * on with the next one when a transport fails in mid-run.
  */
 export { httpsTransport } from './https-transport.ts'
+export { mapDatastores } from './mounted-datastores.ts'
 export { openPlanned, type PlannedDisk, type Refusal } from './planned-disk.ts'
 export { sanTransport, type SanOptions } from './san-transport.ts'
 export type { SnapshotDisk, Transport } from './transport.ts'

@@ -1,0 +1,10 @@
+/**
+ * Rank 5. The composition root: configuration becomes an `Agent` with everything a command uses, opened on first use. `runBackup`,
+ * `runDirectoryRestore` and `runVmRestore` wrap the flows in jobs of the journal; `diagnose` looks at everything and changes nothing.
+ */
+export { Agent, type AgentDeps } from './agent.ts'
+export { type BackupRun, type BackupRunRequest, runBackup, type VmOutcome } from './backup-run.ts'
+export { type AgentConfig, type ConfigFlags, DEFAULT_TRANSPORTS, loadConfig, readSecret } from './config.ts'
+export { diagnose, type Finding } from './doctor.ts'
+export { createLog, type LogSettings } from './log.ts'
+export { type RestoreRunOptions, runDirectoryRestore, runVmRestore } from './restore-run.ts'

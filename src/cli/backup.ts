@@ -1,0 +1,99 @@
+import { type Command, Option } from 'commander'
+import type { VmOutcome } from '../agent/index.ts'
+import { AgentError, type BackupMode, type DiskFacts, formatBytes, systemClock } from '../core/index.ts'
+import { type CliIo, errorJson, printable } from './io.ts'
+import { type CommandFlags, examples, repeatable, withCommon, withConnection, withRepository, withTransports } from './options.ts'
+import { createProgress } from './progress.ts'
+import type { ExitStatus } from './program.ts'
+
+type BackupFlags = CommandFlags & {
+  readonly mode: 'auto' | BackupMode
+  readonly excludeDisk?: readonly string[] | undefined
+  readonly bulk?: boolean | undefined
+  readonly init?: boolean | undefined
+}
+
+export function registerBackup(program: Command, io: CliIo, status: ExitStatus): void {
+  const command = program
+    .command('backup')
+    .description('take a restore point of each VM an expression names')
+    .argument('<expression...>', 'VMs; see "vcb vms --help"')
+  withCommon(withTransports(withRepository(withConnection(command))))
+    .addOption(
+      new Option('--mode <mode>', 'auto builds on the last point where that is safe')
+        .choices(['auto', 'full', 'incremental'])
+        .default('auto'),
+    )
+    .option('--quiesce <policy>', 'require, try or none (VCB_QUIESCE); try when not set')
+    .option('--exclude-disk <disk>', 'scsi0:1, a device key, or a glob over the file name; repeatable', repeatable)
+    .option('--no-change-tracking', 'do not switch change tracking on')
+    .option('--parallel <n>', 'VMs at the same time; 2 when not set')
+    .option('--bulk', 'a plain name may mean several VMs')
+    .option('--init', 'make the repository if there is none')
+    .addHelpText(
+      'after',
+      examples([
+        'vcb backup web1 --repo /backup/vms --repo-password-file /etc/vcb/repo.pw',
+        'vcb backup "folder:/DC/vm/prod" "!*-test" --mode full --json',
+        'vcb backup db1 --quiesce require --exclude-disk scsi0:2 --transport san:https',
+        'vcb backup web1 --repo tar:- | ssh tape-host dd of=/dev/nst0 bs=1M',
+      ]),
+    )
+    .action(async (expressions: string[], flags: BackupFlags) => {
+      const [{ withAgent }, { runBackup }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+      // With an archive on standard output the report goes to standard error.
+      const streaming = (flags.repo ?? io.environment['VCB_REPO']) === 'tar:-'
+      const report = streaming ? { ...io, out: io.err } : io
+      await withAgent(
+        report,
+        flags,
+        async ({ agent, output }) => {
+          using progress = createProgress(io, systemClock, flags.json !== true)
+          const run = await runBackup(agent, {
+            expressions,
+            bulk: flags.bulk === true,
+            mode: flags.mode,
+            quiesce: agent.config.quiesce,
+            excludeDisks: flags.excludeDisk ?? [],
+            init: flags.init === true,
+            onProgress: (at) => progress.update(`${at.vm} ${at.disk}`, at.doneBytes, at.totalBytes),
+            onVm: (outcome) => {
+              if (outcome.ok) for (const disk of outcome.disks) progress.finish(`${outcome.vm.name} ${disk.label}`)
+            },
+          })
+          status.exit = exitOf(run.vms)
+          output.result(
+            { ...run, vms: run.vms.map((outcome) => (outcome.ok ? outcome : { ...outcome, error: errorJson(outcome.error) })) },
+            () => run.vms.map(describe).join('\n'),
+          )
+        },
+        streaming ? process.stdout : undefined,
+      )
+    })
+}
+
+/** 0; the error's own code when every VM failed the same way; 12 when some failed or a disk that nobody excluded is not protected. */
+export function exitOf(outcomes: readonly VmOutcome[]): number {
+  const failed = outcomes.filter((outcome) => !outcome.ok)
+  const codes = new Set(failed.map((outcome) => outcome.error.exit))
+  const [only] = codes
+  if (failed.length > 0 && failed.length === outcomes.length && codes.size === 1 && only !== undefined) return only
+  const leftOut = outcomes.some((outcome) => outcome.ok && outcome.notProtected.some((disk) => disk.excluded !== true))
+  return failed.length > 0 || leftOut ? new AgentError('PARTIAL', '').exit : 0
+}
+
+function describe(outcome: VmOutcome): string {
+  if (!outcome.ok) return `${printable(outcome.vm.name)}  FAILED  ${printable(outcome.error.message)}\n    ${printable(outcome.error.next)}`
+  const { disks } = outcome
+  const sum = (of: (disk: DiskFacts) => number): number => disks.reduce((total, disk) => total + of(disk), 0)
+  const lines = [
+    `${printable(outcome.vm.name)}  ${outcome.mode}  point ${outcome.point.slice(0, 8)}  ${outcome.consistency}-consistent  ` +
+      `read ${formatBytes(sum((disk) => disk.readBytes))} of ${formatBytes(sum((disk) => disk.capacityBytes))}, stored ${formatBytes(sum((disk) => disk.storedBytes))}, ` +
+      `snapshot lived ${(outcome.snapshotLifetimeMs / 1000).toFixed(1)} s`,
+  ]
+  for (const disk of outcome.disks)
+    lines.push(`    ${disk.label}  ${disk.mode} (${printable(disk.modeReason)})  by ${disk.transport} (${printable(disk.transportReason)})`)
+  for (const disk of outcome.notProtected) lines.push(`    ${disk.disk}  NOT PROTECTED  ${printable(disk.reason)}`)
+  for (const warning of outcome.warnings) lines.push(`    warning: ${printable(warning)}`)
+  return lines.join('\n')
+}

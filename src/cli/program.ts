@@ -1,0 +1,63 @@
+import { Command } from 'commander'
+import { registerBackup } from './backup.ts'
+import { registerCheck } from './check.ts'
+import { registerDoctor } from './doctor.ts'
+import { registerInit } from './init.ts'
+import type { CliIo } from './io.ts'
+import { registerLab } from './lab.ts'
+import { registerPoints } from './points.ts'
+import { registerRecover } from './recover.ts'
+import { registerRestore } from './restore.ts'
+import { registerShow } from './show.ts'
+import { registerVms } from './vms.ts'
+
+/** The status a command that ends without an error leaves with: 12 when some of a set failed. */
+export type ExitStatus = { exit: number }
+
+const CONNECTION_HELP = `
+Connection: flags, environment variables and vcb.yaml are read in this order of precedence.
+
+  --vcenter URL            VCB_VCENTER             vcenter.url
+  --user NAME              VCB_USER                vcenter.user
+  --password-file FILE     VCB_PASSWORD_FILE       vcenter.passwordFile
+                           VCB_PASSWORD            vcenter.passwordEnv
+  --thumbprint HEX         VCB_THUMBPRINT          vcenter.thumbprint
+  --ca-file FILE           VCB_CA_FILE             vcenter.caFile
+  --datastore NAME=DIR     VCB_DATASTORES          datastores
+  --repo URL               VCB_REPO                repository.url
+  --repo-password-file F   VCB_REPO_PASSWORD_FILE  repository.passwordFile
+                           VCB_REPO_PASSWORD       repository.passwordEnv
+  --state-dir DIR          VCB_STATE_DIR           stateDirectory
+
+No password is ever taken from the command line: a file, - for standard input, or the environment.
+
+Exit codes: 0 done, 1 defect, 2 usage, 3 configuration, 4 login or certificate, 5 not found, 6 locked or in the way, 7 unreachable,
+8 guest could not be quiesced, 9 damaged data, 10 no space, 11 canceled, 12 some VMs or disks are not protected.
+`
+
+/** Every command of `vcb`. Heavy modules are imported by the command that needs them, so that --help answers at once. */
+export function createProgram(io: CliIo, status: ExitStatus): Command {
+  const program = new Command('vcb')
+    .description('Image backup of VMware VMs from a proxy: no agent in the guest, no VDDK.')
+    .version('0.1.0')
+    .exitOverride()
+    .configureOutput({ writeOut: io.out, writeErr: io.err })
+    .addHelpText('after', '\nRun "vcb help connection" for connection settings and exit codes.\n')
+  registerVms(program, io)
+  registerBackup(program, io, status)
+  registerPoints(program, io)
+  registerShow(program, io)
+  registerCheck(program, io, status)
+  registerRestore(program, io, status)
+  registerRecover(program, io, status)
+  registerDoctor(program, io, status)
+  registerInit(program, io)
+  registerLab(program, io, status)
+  program
+    .command('connection', { hidden: true })
+    .description('connection settings and exit codes')
+    .addHelpText('after', CONNECTION_HELP)
+    .action(() => io.out(CONNECTION_HELP))
+  for (const command of program.commands) command.exitOverride().configureOutput({ writeOut: io.out, writeErr: io.err })
+  return program
+}
