@@ -59,20 +59,29 @@ export class Collector implements ManagedObject, Disposable {
   /** The next page. Fault InvalidArgument(token) for one that is unknown or used. */
   continueRetrieve(token: string): { objects: LabObject[]; token?: string } {
     const page = this.#pages.get(token)
-    if (page === undefined) throw new VimFault('InvalidArgument', { invalidProperty: 'token' }, 'A specified parameter was not correct: token')
+    if (page === undefined)
+      throw new VimFault('InvalidArgument', { invalidProperty: 'token' }, 'A specified parameter was not correct: token')
     this.#pages.delete(token)
     return this.#page(page)
   }
 
   cancelRetrieve(token: string): void {
-    if (!this.#pages.delete(token)) throw new VimFault('InvalidArgument', { invalidProperty: 'token' }, 'A specified parameter was not correct: token')
+    if (!this.#pages.delete(token))
+      throw new VimFault('InvalidArgument', { invalidProperty: 'token' }, 'A specified parameter was not correct: token')
   }
 
   createFilter(spec: LabObject, partialUpdates: boolean, version: number): PropertyFilter {
     const plan = new FilterPlan(this.#context.types, version, spec)
     plan.walk(this.#lookup)
     const own = this.#context.objects(this.#session)
-    const filter = new PropertyFilter(own.newRef('PropertyFilter'), spec, plan, this.#context.encoder(version), this.#lookup, partialUpdates)
+    const filter = new PropertyFilter(
+      own.newRef('PropertyFilter'),
+      spec,
+      plan,
+      this.#context.encoder(version),
+      this.#lookup,
+      partialUpdates,
+    )
     own.add(filter, () => void this.#filters.delete(filter.ref.value))
     this.#filters.set(filter.ref.value, filter)
     this.#wake()
@@ -109,7 +118,8 @@ export class Collector implements ManagedObject, Disposable {
         const left = deadline - clock.monotonicMs()
         if (left <= 0) return undefined
         await this.#pause(changed, left, stop)
-        if (this.#session.ended.aborted) throw new VimFault('NotAuthenticated', { object: this.ref, privilegeId: 'System.View' }, 'The session is not authenticated.')
+        if (this.#session.ended.aborted)
+          throw new VimFault('NotAuthenticated', { object: this.ref, privilegeId: 'System.View' }, 'The session is not authenticated.')
         if (stop.aborted) throw new VimFault('RequestCanceled', {}, 'The request was canceled.')
       }
     } finally {

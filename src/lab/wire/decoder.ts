@@ -84,7 +84,8 @@ export class Decoder {
     if (type === undefined) return refuse(`The request refers to an unexpected or unknown type: ${element.name} has no xsi:type.`)
     if (type.startsWith('xsd:')) return this.#scalar(type.slice(4), element)
     if (type === 'ManagedObjectReference') return this.reference(element)
-    if (type.startsWith('ArrayOf')) return element.children.map((child) => this.#any(child.xsiType === undefined ? typedByName(child) : child))
+    if (type.startsWith('ArrayOf'))
+      return element.children.map((child) => this.#any(child.xsiType === undefined ? typedByName(child) : child))
     if (this.#types.enumValues(type) !== undefined) return element.text.trim()
     return this.#object(type, element)
   }

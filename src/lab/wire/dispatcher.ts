@@ -80,7 +80,7 @@ export class Dispatcher {
     const object = this.#lookup(self, session)
     if (object === undefined) throw session === undefined ? notAuthenticated(self) : notFound(self)
     if (declared === undefined || !known) throw this.#unknown(object.ref, request.method)
-    const value = await this.#call(object, declared, args, { ...incoming, session })
+    const value = (await this.#call(object, declared, args, { ...incoming, session })) ?? undefined
     const xml = this.#encoder(version).field({ ...declared.returns, optional: true }, declared.returns.type === 'void' ? undefined : value)
     return cut === 'after' ? { cut: true } : { xml: `<${request.method}Response xmlns="urn:vim25">${xml}</${request.method}Response>` }
   }
@@ -112,7 +112,7 @@ export class Dispatcher {
     return cut
   }
 
-  #call(object: ManagedObject, declared: MethodType, args: Readonly<Record<string, LabValue>>, incoming: Incoming): Promise<LabValue> | LabValue {
+  #call(object: ManagedObject, declared: MethodType, args: Readonly<Record<string, LabValue>>, incoming: Incoming): ReturnType<Method> {
     const { session, signal, version, peer, setCookie } = incoming
     for (const type of this.#types.lineage(object.ref.$ref)) {
       const own = OWN[type]?.[declared.name]
@@ -128,7 +128,11 @@ export class Dispatcher {
 
   #unknown(receiver: LabRef, method: string): VimFault {
     this.#options.log.warn('the lab does not serve this method', { receiver: `${receiver.$ref} ${receiver.value}`, method })
-    return new VimFault('MethodNotFound', { receiver, method }, `The lab does not serve ${receiver.$ref}.${method}; see "vcb lab capabilities".`)
+    return new VimFault(
+      'MethodNotFound',
+      { receiver, method },
+      `The lab does not serve ${receiver.$ref}.${method}; see "vcb lab capabilities".`,
+    )
   }
 
   #lookup(ref: LabRef, session: LabSession | undefined): ManagedObject | undefined {

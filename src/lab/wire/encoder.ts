@@ -90,7 +90,9 @@ export class Encoder {
     }
     const given = Object.keys(value).filter((key) => key !== '$type' && value[key] !== undefined)
     if (used < given.length) {
-      const known = new Set(this.types.fields(this.types.dataType(value.$type) === undefined ? type : value.$type).map((field) => field.name))
+      const known = new Set(
+        this.types.fields(this.types.dataType(value.$type) === undefined ? type : value.$type).map((field) => field.name),
+      )
       const wrong = given.find((key) => !known.has(key))
       if (wrong !== undefined) throw new Error(`the data type ${value.$type} has no field ${wrong}`)
     }
@@ -151,10 +153,12 @@ function inferItem(types: TypeTable, values: readonly LabValue[]): Field {
   if (isList(first)) throw new Error('arrays of arrays do not exist in this API')
   if (!isObject(first)) return item(scalarType(first))
   let type = first.$type
-  const fits = (name: string): boolean => values.every((value) => value === undefined || (isObject(value) && types.extendsData(value.$type, name)))
+  const fits = (name: string): boolean =>
+    values.every((value) => value === undefined || (isObject(value) && types.extendsData(value.$type, name)))
   while (!fits(type)) {
     const parent = types.dataType(type)?.parent
-    if (parent === undefined || parent === '' || parent === 'DynamicData') throw new Error(`items of one array have no common type: ${first.$type}`)
+    if (parent === undefined || parent === '' || parent === 'DynamicData')
+      throw new Error(`items of one array have no common type: ${first.$type}`)
     type = parent
   }
   return item(type)

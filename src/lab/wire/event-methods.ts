@@ -67,7 +67,13 @@ const isOfType = (types: TypeTable, event: LabObject, id: string): boolean => {
 
 const categoryOf = (type: string, severity: LabValue): string => {
   if (typeof severity === 'string') return severity
-  return /Fail|Error|Cannot|Orphaned/.test(type) ? 'error' : /Disconnected|NoNetwork|Timedout/.test(type) ? 'warning' : /User|Session/.test(type) ? 'user' : 'info'
+  return /Fail|Error|Cannot|Orphaned/.test(type)
+    ? 'error'
+    : /Disconnected|NoNetwork|Timedout/.test(type)
+      ? 'warning'
+      : /User|Session/.test(type)
+        ? 'user'
+        : 'info'
 }
 
 const matching = (context: WireContext, filter: LabObject): LabObject[] => {

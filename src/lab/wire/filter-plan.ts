@@ -7,7 +7,13 @@ import { isList, isObject, isRef, type LabObject, type LabRef, type LabValue } f
 export type Lookup = (ref: LabRef) => ManagedObject | undefined
 
 type PropSet = { readonly type: string; readonly all: boolean; readonly paths: readonly string[] }
-type Traversal = { readonly name: string | undefined; readonly type: string; readonly path: string; readonly skip: boolean; readonly select: readonly Select[] }
+type Traversal = {
+  readonly name: string | undefined
+  readonly type: string
+  readonly path: string
+  readonly skip: boolean
+  readonly select: readonly Select[]
+}
 type Select = Traversal | { readonly reference: string }
 type Root = { readonly ref: LabRef; readonly skip: boolean; readonly select: readonly Select[] }
 
@@ -119,12 +125,19 @@ export class FilterPlan {
     if (select.$type !== 'TraversalSpec') return { reference: String(select.name ?? '') }
     const type = String(select.type)
     const path = String(select.path)
-    if (!this.#types.hasManaged(type)) throw invalidArgument('specSet.objectSet.selectSet.type', `The type ${type} is not known to the lab.`)
+    if (!this.#types.hasManaged(type))
+      throw invalidArgument('specSet.objectSet.selectSet.type', `The type ${type} is not known to the lab.`)
     const compiled = compilePath(this.#types, type, path, this.#version)
     if (compiled === undefined || !compiled.declared.ref) throw new VimFault('InvalidProperty', { name: path })
     this.structural.add(compiled.top)
     const name = typeof select.name === 'string' && select.name !== '' ? select.name : undefined
-    const traversal: Traversal = { name, type, path, skip: select.skip === true, select: objects(select.selectSet).map((inner) => this.#select(inner)) }
+    const traversal: Traversal = {
+      name,
+      type,
+      path,
+      skip: select.skip === true,
+      select: objects(select.selectSet).map((inner) => this.#select(inner)),
+    }
     if (name !== undefined) this.#named.set(name, traversal)
     return traversal
   }
@@ -132,7 +145,8 @@ export class FilterPlan {
   #checkNames(select: readonly Select[]): void {
     for (const spec of select) {
       if ('reference' in spec) {
-        if (!this.#named.has(spec.reference)) throw invalidArgument('specSet.objectSet.selectSet.name', `No TraversalSpec is named '${spec.reference}'.`)
+        if (!this.#named.has(spec.reference))
+          throw invalidArgument('specSet.objectSet.selectSet.name', `No TraversalSpec is named '${spec.reference}'.`)
       } else this.#checkNames(spec.select)
     }
   }

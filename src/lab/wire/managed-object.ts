@@ -24,7 +24,7 @@ export type MethodCall = {
 }
 
 /** Throws VimFault. Returns the value of `returnval`; `undefined` for none. A `*_Task` method returns the reference `Tasks.run` gave. */
-export type Method = (call: MethodCall) => Promise<LabValue> | LabValue
+export type Method = (call: MethodCall) => Promise<LabValue | void> | LabValue | void
 
 /** Methods by managed type and wire name. A method under a base type (`ManagedEntity.Destroy_Task`) serves its subtypes. */
 export type Methods = { readonly [managedType: string]: { readonly [method: string]: Method } }

@@ -5,7 +5,12 @@ import { type PropertyPath, readPath } from './property-path.ts'
 import type { LabObject, LabValue } from './value.ts'
 
 /** One property as read: unset (no xml), a value as encoded for an anyType element, or the fault that stands in its place. */
-export type ReadProperty = { readonly path: PropertyPath; readonly xml: string | undefined; readonly value: LabValue; readonly fault: VimFault | undefined }
+export type ReadProperty = {
+  readonly path: PropertyPath
+  readonly xml: string | undefined
+  readonly value: LabValue
+  readonly fault: VimFault | undefined
+}
 
 /** Reads the paths of one object, each top-level property once. A VimFault from the model (NoPermission) is kept per path. */
 export function readProperties(object: ManagedObject, paths: readonly PropertyPath[], encoder: Encoder): ReadProperty[] {
@@ -20,7 +25,8 @@ export function readProperties(object: ManagedObject, paths: readonly PropertyPa
       const value = top === undefined ? undefined : readPath(object, path, top)
       return { path, value, xml: value === undefined ? undefined : encoder.any(value, path.declared), fault: undefined }
     } catch (error) {
-      if (!(error instanceof VimFault)) throw new Error(`${object.ref.$ref} ${object.ref.value}, ${path.path}: ${String(error)}`, { cause: error })
+      if (!(error instanceof VimFault))
+        throw new Error(`${object.ref.$ref} ${object.ref.value}, ${path.path}: ${String(error)}`, { cause: error })
       return { path, value: undefined, xml: undefined, fault: toVimFault(error) }
     }
   })

@@ -53,7 +53,8 @@ export const propertyCollectorMethods: WireMethods = {
       ),
     ContinueRetrievePropertiesEx: (call) => result(collectorOf(call).continueRetrieve(String(call.args.token))),
     CancelRetrievePropertiesEx: (call) => collectorOf(call).cancelRetrieve(String(call.args.token)),
-    CreateFilter: (call) => collectorOf(call).createFilter(call.args.spec as LabObject, call.args.partialUpdates === true, call.version).ref,
+    CreateFilter: (call) =>
+      collectorOf(call).createFilter(call.args.spec as LabObject, call.args.partialUpdates === true, call.version).ref,
     WaitForUpdatesEx: (call) => {
       const options = isObject(call.args.options) ? call.args.options : undefined
       const seconds = typeof options?.maxWaitSeconds === 'number' ? options.maxWaitSeconds : undefined
@@ -83,7 +84,8 @@ function retrieveOpen(call: WireCall): LabObject[] {
   const { context, version } = call
   const plans = objects(call.args.specSet).map((spec) => new FilterPlan(context.types, version, spec))
   const open = [SERVICE_INSTANCE.value, ownManagerRef(context.options.kind, 'sessionManager').value]
-  if (plans.some((plan) => plan.structural.size > 0 || plan.roots.some((ref) => !open.includes(ref.value)))) throw notAuthenticated(call.self.ref)
+  if (plans.some((plan) => plan.structural.size > 0 || plan.roots.some((ref) => !open.includes(ref.value))))
+    throw notAuthenticated(call.self.ref)
   return plans.flatMap((plan) =>
     [...plan.walk((ref) => context.lookup(ref, undefined)).values()].map((object) =>
       objectContent(object, readProperties(object, plan.pathsOf(object.ref.$ref) ?? [], context.encoder(version))),

@@ -8,9 +8,7 @@ import { isObject, type LabObject, type LabRef, type LabValue } from './value.ts
 type Known = { readonly ref: LabRef; readonly properties: Map<string, ReadProperty> }
 
 /** Properties that hold the inventory together: a change of one may change what any traversal or view selects. */
-const CONTAINMENT = new Set(
-  'childEntity vmFolder hostFolder datastoreFolder networkFolder host resourcePool vm view'.split(' '),
-)
+const CONTAINMENT = new Set('childEntity vmFolder hostFolder datastoreFolder networkFolder host resourcePool vm view'.split(' '))
 
 /** A PropertyFilter: remembers what it has reported and answers what has changed since. Belongs to one collector. */
 export class PropertyFilter implements ManagedObject {
@@ -84,7 +82,14 @@ export class PropertyFilter implements ManagedObject {
     const before = this.#known.get(object.ref.value)
     this.#known.set(object.ref.value, { ref: object.ref, properties: new Map(read.map((property) => [property.path.path, property])) })
     if (before === undefined) {
-      updates.push(update('enter', object.ref, read.filter(({ fault }) => fault === undefined).map((property) => assign(property.path.path, property.xml)), read))
+      updates.push(
+        update(
+          'enter',
+          object.ref,
+          read.filter(({ fault }) => fault === undefined).map((property) => assign(property.path.path, property.xml)),
+          read,
+        ),
+      )
       return
     }
     const changes: LabObject[] = []

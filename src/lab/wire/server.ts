@@ -1,12 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Clock, Log } from '../../core/index.ts'
+import { createServer } from 'node:https'
+import { AgentError, type Clock, type Log } from '../../core/index.ts'
+import { loadCertificate } from './certificate.ts'
 import type { ChangeFeed } from './change-feed.ts'
+import { Dispatcher } from './dispatcher.ts'
 import type { Events } from './events.ts'
-import type { VimFault } from './fault.ts'
+import { escape } from './encoder.ts'
+import { toVimFault, VimFault } from './fault.ts'
+import { readCall } from './request-reader.ts'
 import type { Methods, ObjectStore } from './managed-object.ts'
 import type { LabKind } from './service-content.ts'
-import type { LabSession, Sessions } from './session.ts'
+import { type LabSession, peerOf, type Sessions } from './session.ts'
 import type { Tasks } from './task.ts'
+import { TypeTable } from './type-table.ts'
 import type { LabObject, LabRef, LabValue } from './value.ts'
 
 /** A call about to run, for fault rules. `session` is absent before login. */
@@ -67,7 +73,135 @@ export type SoapServer = AsyncDisposable & {
   readonly privateKey: string
 }
 
-/** Starts the TLS server and answers once it accepts connections. Disposal ends sessions, waits and connections. */
+const MAX_BODY = 32 * 1024 * 1024
+const ENVELOPE =
+  '<?xml version="1.0" encoding="UTF-8"?>\n<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" ' +
+  'xmlns:xsd="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body>\n'
+const ENVELOPE_END = '\n</soapenv:Body></soapenv:Envelope>\n'
+
+/** Starts the TLS server and answers once it accepts connections. Disposal ends sessions, waits and connections. Errors: CONFIG, UNAVAILABLE. */
 export async function serveSoap(options: SoapServerOptions): Promise<SoapServer> {
-  throw new Error(`not built yet: ${options.kind}`)
+  const frozen = Object.freeze({ ...options })
+  const name = frozen.kind === 'vcenter' ? 'vcenter.lab' : 'esxi.lab'
+  const identity = await loadCertificate(frozen.directory, name, frozen.clock.now())
+  const dispatcher = new Dispatcher(frozen, () => identity.thumbprints.sha1)
+  const server = createServer({ key: identity.privateKey, cert: identity.certificate, keepAlive: true }, (request, response) => {
+    handle(frozen, dispatcher, request, response).catch((error: unknown) => {
+      frozen.log.error('a request to the lab failed', { url: request.url ?? '', error: String(error) })
+      if (response.headersSent) response.destroy()
+      else response.writeHead(500, { 'content-type': 'text/plain' }).end('Internal Server Error')
+    })
+  })
+  // Leases and large uploads last longer than node's default of five minutes a request.
+  server.requestTimeout = 0
+  server.keepAliveTimeout = 60_000
+  server.on('tlsClientError', (error) => frozen.log.debug('TLS handshake failed', { error: error.message }))
+  const host = frozen.host ?? '127.0.0.1'
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) =>
+      reject(
+        new AgentError('UNAVAILABLE', `The lab cannot listen on ${host}:${frozen.port ?? 0}.`, {
+          cause: error,
+          next: 'Choose another port.',
+        }),
+      ),
+    )
+    server.listen(frozen.port ?? 0, host, () => resolve())
+  })
+  const address = server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : 0
+  return {
+    url: `https://${host.includes(':') ? `[${host}]` : host}:${port}`,
+    port,
+    thumbprints: identity.thumbprints,
+    certificate: identity.certificate,
+    privateKey: identity.privateKey,
+    [Symbol.asyncDispose]: async () => {
+      frozen.sessions.expireAll()
+      await new Promise<void>((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      })
+    },
+  }
+}
+
+async function handle(
+  options: SoapServerOptions,
+  dispatcher: Dispatcher,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const path = (request.url ?? '/').split('?')[0] ?? '/'
+  if (request.method === 'POST' && /^\/sdk(\/vimService)?\/?$/.test(path)) await soap(options, dispatcher, request, response)
+  else if (path === '/sdk/vimServiceVersions.xml' && (request.method === 'GET' || request.method === 'HEAD')) {
+    const body = serviceVersions()
+    response
+      .writeHead(200, { 'content-type': 'text/xml', 'content-length': Buffer.byteLength(body) })
+      .end(request.method === 'HEAD' ? undefined : body)
+  } else if ((await options.routes?.(request, response)) !== true && !response.headersSent) {
+    response.writeHead(404, { 'content-type': 'text/plain', 'content-length': 9 }).end('Not Found')
+  }
+}
+
+async function soap(options: SoapServerOptions, dispatcher: Dispatcher, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const soapAction = request.headers.soapaction
+  const version = dispatcher.version(Array.isArray(soapAction) ? soapAction[0] : soapAction)
+  const gone = new AbortController()
+  response.once('close', () => gone.abort())
+  try {
+    const text = await readBody(request)
+    const session = options.sessions.ofRequest(request)
+    const setCookie = (header: string): void => void response.setHeader('Set-Cookie', header)
+    const outcome = await dispatcher.run({
+      request: readCall(text),
+      version,
+      session,
+      peer: peerOf(request),
+      signal: gone.signal,
+      setCookie,
+    })
+    if ('cut' in outcome) request.socket.destroy()
+    else reply(response, 200, outcome.xml)
+  } catch (error) {
+    if (gone.signal.aborted) return
+    if (!(error instanceof VimFault))
+      options.log.error('a method of the lab failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+    const fault = toVimFault(error)
+    const detail = dispatcher.encodeFault(fault, version)
+    const code = fault.faultType === 'InvalidRequest' ? 'ClientFaultCode' : 'ServerFaultCode'
+    reply(
+      response,
+      500,
+      `<soapenv:Fault><faultcode>${code}</faultcode><faultstring>${escape(fault.message)}</faultstring><detail>${detail}</detail></soapenv:Fault>`,
+    )
+  }
+}
+
+function reply(response: ServerResponse, status: number, xml: string): void {
+  const body = Buffer.from(ENVELOPE + xml + ENVELOPE_END, 'utf8')
+  response
+    .writeHead(status, { 'content-type': 'text/xml; charset=utf-8', 'cache-control': 'no-cache', 'content-length': body.length })
+    .end(body)
+}
+
+async function readBody(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > MAX_BODY) throw new VimFault('InvalidRequest', {}, `The request is larger than ${MAX_BODY} bytes.`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** Versions offered before login; a client takes the newest it knows. */
+function serviceVersions(): string {
+  const [newest, ...prior] = new TypeTable().versions.toReversed()
+  return (
+    '<?xml version="1.0" encoding="UTF-8" ?>\n<namespaces version="1.0">\n<namespace>\n<name>urn:vim25</name>\n' +
+    `<version>${newest}</version>\n<priorVersions>\n${prior.map((version) => `<version>${version}</version>`).join('\n')}\n</priorVersions>\n` +
+    '</namespace>\n</namespaces>\n'
+  )
 }

@@ -8,7 +8,9 @@ import type { LabSession } from './session.ts'
 /** ServiceContent: the roots, and every manager that somebody serves. */
 export function serviceContent(context: WireContext): LabObject {
   const { kind, rootFolder, about } = context.options
-  const served = [...managerRefs(kind)].filter(([, ref]) => ref.value === 'propertyCollector' || ref.value === 'ha-property-collector' || context.lookup(ref, undefined) !== undefined)
+  const served = [...managerRefs(kind)].filter(
+    ([, ref]) => ref.value === 'propertyCollector' || ref.value === 'ha-property-collector' || context.lookup(ref, undefined) !== undefined,
+  )
   return { $type: 'ServiceContent', rootFolder, about, ...Object.fromEntries(served) }
 }
 
@@ -62,7 +64,11 @@ export const sessionManager = (context: WireContext, session: LabSession | undef
 function login(call: WireCall): LabObject {
   const { sessions } = call.context.options
   if (call.session !== undefined) {
-    throw new VimFault('InvalidLogin', {}, 'Cannot complete login due to an incorrect user name or password: the session is already logged in.')
+    throw new VimFault(
+      'InvalidLogin',
+      {},
+      'Cannot complete login due to an incorrect user name or password: the session is already logged in.',
+    )
   }
   const locale = typeof call.args.locale === 'string' ? call.args.locale : undefined
   const { session, setCookie } = sessions.login(String(call.args.userName), String(call.args.password), { ...call.peer, locale })
@@ -75,7 +81,11 @@ function genericTicket(call: WireCall): LabObject {
   if (!isObject(spec) || spec.$type !== 'SessionManagerHttpServiceRequestSpec') throw invalidArgument('spec')
   const url = String(spec.url)
   if (!URL.canParse(url)) throw invalidArgument('spec.url')
-  const ticket = call.context.options.sessions.issueServiceTicket(sessionOf(call), url, typeof spec.method === 'string' ? spec.method : undefined)
+  const ticket = call.context.options.sessions.issueServiceTicket(
+    sessionOf(call),
+    url,
+    typeof spec.method === 'string' ? spec.method : undefined,
+  )
   return {
     $type: 'SessionManagerGenericServiceTicket',
     id: ticket.id,

@@ -72,7 +72,7 @@ export class Tasks {
     name: string,
     entity: LabRef,
     session: Pick<LabSession, 'userName'>,
-    work: (task: TaskHandle) => Promise<LabValue> | LabValue,
+    work: (task: TaskHandle) => Promise<LabValue | void> | LabValue | void,
     options: TaskOptions = {},
   ): LabRef {
     const task = this.#create(name, entity, session.userName, options)
@@ -102,7 +102,7 @@ export class Tasks {
       (result) =>
         finish(() => {
           task.info.state = 'success'
-          task.info.result = result
+          task.info.result = result ?? undefined
           task.info.progress = undefined
         }),
       (error: unknown) =>

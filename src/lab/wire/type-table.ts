@@ -63,10 +63,19 @@ export class TypeTable {
     }
   }
 
-  /** Index of a version id as SOAPAction names it; the oldest with this namespace (2.5) when it is missing or unknown, as on real servers. */
+  /**
+   * Index of a version id as SOAPAction names it: the same version (`7.0` is 7.0.0.0), else the newest that is not newer. Missing, unreadable or
+   * newer than the server: the oldest with this namespace (2.5), as real servers do.
+   */
   versionIndex(id: string | undefined): number {
-    const index = id === undefined ? -1 : this.versions.indexOf(id)
-    return index >= 0 ? index : this.versions.indexOf('2.5')
+    const oldest = this.versions.indexOf('2.5')
+    if (id === undefined) return oldest
+    const exact = this.versions.indexOf(id)
+    if (exact >= 0) return exact
+    const newest = this.versions.length - 1
+    if (!/^\d+(\.\d+)*$/.test(id) || compareVersions(id, this.versions[newest] ?? '') > 0) return oldest
+    for (let index = newest; index > oldest; index--) if (compareVersions(this.versions[index] ?? '', id) <= 0) return index
+    return oldest
   }
 
   dataType(name: string): DataType | undefined {
@@ -144,6 +153,15 @@ export class TypeTable {
     }
     return undefined
   }
+}
+
+function compareVersions(a: string, b: string): number {
+  const [left, right] = [a, b].map((version) => version.split('.').map((part) => Number.parseInt(part, 10)))
+  for (let index = 0; index < 4; index++) {
+    const difference = (left?.[index] ?? 0) - (right?.[index] ?? 0)
+    if (difference !== 0) return difference
+  }
+  return 0
 }
 
 function parseField(text: string, ownerSince: number): Field {

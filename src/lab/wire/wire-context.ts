@@ -31,7 +31,9 @@ export type WireCall = {
   readonly peer: Peer
   readonly setCookie: (header: string) => void
 }
-export type WireMethods = { readonly [managedType: string]: { readonly [method: string]: (call: WireCall) => Promise<LabValue> | LabValue } }
+export type WireMethods = {
+  readonly [managedType: string]: { readonly [method: string]: (call: WireCall) => Promise<LabValue | void> | LabValue | void }
+}
 
 /** The session of a call that the dispatcher lets through only when logged in. */
 export function sessionOf(call: WireCall): LabSession {
