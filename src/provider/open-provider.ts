@@ -1,7 +1,8 @@
 import type { Writable } from 'node:stream'
-import type { Abortable, Clock, Log, Secret } from '../core/index.ts'
+import { type Abortable, AgentError, type Clock, type Log, type Secret } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import type { BackupProvider } from './provider.ts'
+import { openResticProvider } from './restic-provider.ts'
 
 export type OpenProviderOptions = Abortable & {
   readonly clock: Clock
@@ -33,4 +34,28 @@ export type { ExportFormat }
  * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point).
  * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password), CONFIG (no password, unknown scheme, no access), CONFLICT.
  */
-export declare function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider>
+export async function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider> {
+  const { path } = parseProviderUrl(url)
+  const { password } = options
+  if (password === undefined) {
+    throw new AgentError('CONFIG', `The repository ${url} needs a password.`, {
+      subject: url,
+      next: 'Give it with repository.passwordFile in vcb.yaml, --password-file or VCB_REPO_PASSWORD.',
+    })
+  }
+  return openResticProvider(path, { ...options, password })
+}
+
+/** What a `--repo` value means. A single letter before the colon is no scheme, and a path may hold colons: only known schemes count. */
+export function parseProviderUrl(url: string): { readonly scheme: 'restic' | 'tar' | 'dir'; readonly path: string } {
+  const [, scheme, rest] = /^(restic|tar|dir):(.*)$/su.exec(url) ?? []
+  if (scheme === undefined && /^[a-z][a-z0-9+-]{1,15}:/u.test(url)) {
+    throw new AgentError('CONFIG', `The repository ${url} has an unknown kind.`, {
+      subject: url,
+      next: 'Use a path, restic:PATH, tar:PATH, tar:- or dir:PATH.',
+    })
+  }
+  const path = rest ?? url
+  if (path === '' || path.includes('\0')) throw new AgentError('CONFIG', `The repository "${url}" names no path.`, { subject: url })
+  return { scheme: scheme === 'tar' || scheme === 'dir' ? scheme : 'restic', path }
+}

@@ -11,6 +11,7 @@ import type {
   PointSummary,
   Range,
   RunId,
+  Verdict,
   VmConfig,
 } from '../core/index.ts'
 
@@ -22,6 +23,11 @@ export interface BackupProvider extends AsyncDisposable {
   readonly name: string
   /** The `--repo` value it was opened from, without secrets. */
   readonly url: string
+  /**
+   * Whether it takes incrementals. Where not, ask for full plans and record the reason as each disk's `modeReason`; a writer that is given an
+   * incremental plan all the same stores the whole disk.
+   */
+  readonly incremental: Verdict
   /**
    * Starts a restore point of one VM. Takes what locks the repository needs for the life of the writer.
    * Errors: CONFLICT (locked), CAPACITY, AUTH, UNAVAILABLE.

@@ -1,0 +1,198 @@
+import { type Abortable, AgentError, type BlockSource, isAgentError, type Log, type PointId, type PointSummary } from '../core/index.ts'
+import type { BlobReader, Repository, StoredSnapshot, TreeNode } from '../restic/index.ts'
+import { ExtentsSource } from './extents-source.ts'
+import { EXTENT_FILE, extentDirectory, type ImageLayout, layoutOf } from './image-layout.ts'
+import { imageOf, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parseManifest, type StoredManifest, summarise } from './manifest.ts'
+import { isSafeName, MANIFEST_FILE } from './point-names.ts'
+import type { BackupReader, PointStore, Problem } from './provider.ts'
+
+/** Tag of every snapshot that is a restore point of ours; all others are ignored and never touched. */
+export const OUR_TAG = 'vcb-proxy'
+
+/** Restore points among the snapshots of a restic repository. */
+export class ResticPoints implements PointStore {
+  readonly #repository: Repository
+  readonly #url: string
+  readonly #log: Log
+
+  constructor(repository: Repository, url: string, log: Log) {
+    this.#repository = repository
+    this.#url = url
+    this.#log = log
+  }
+
+  async *list(options?: Abortable): AsyncGenerator<PointSummary> {
+    for await (const snapshot of this.#repository.snapshots.list(options)) {
+      if (!isOurs(snapshot)) continue
+      let manifest: StoredManifest
+      try {
+        manifest = (await openPoint(this.#repository.blobs, snapshot, options)).manifest
+      } catch (error) {
+        // A damaged point must not hide the good ones; `check` reports it.
+        if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error
+        this.#log.warn('a restore point cannot be read and is not listed', { point: snapshot.id, reason: error.message })
+        continue
+      }
+      yield summarise(snapshot.id as PointId, this.#url, manifest)
+    }
+  }
+
+  async open(id: string, options?: Abortable): Promise<ResticReader> {
+    return openPoint(this.#repository.blobs, await this.#ours(id, options), options)
+  }
+
+  async *check(id: PointId | undefined, options: Abortable & { readonly readData?: boolean | undefined } = {}): AsyncGenerator<Problem> {
+    const snapshot = id === undefined ? undefined : await this.#ours(id, options)
+    for await (const problem of this.#repository.check({ ...options, snapshot: snapshot?.id })) {
+      yield { what: problem.what, point: problem.snapshot as PointId | undefined }
+    }
+    if (snapshot !== undefined) yield* this.#checkPoint(snapshot, options)
+    else {
+      for await (const each of this.#repository.snapshots.list(options)) if (isOurs(each)) yield* this.#checkPoint(each, options)
+    }
+  }
+
+  async delete(id: PointId, options?: Abortable): Promise<void> {
+    const snapshot = await this.#ours(id, options)
+    await this.#repository.snapshots.forget([snapshot.id], options)
+  }
+
+  /** What restic's own structure cannot tell: that the manifest is there and everything it names is, in the right size. */
+  async *#checkPoint(snapshot: StoredSnapshot, options: Abortable): AsyncGenerator<Problem> {
+    const point = snapshot.id as PointId
+    try {
+      await using reader = await openPoint(this.#repository.blobs, snapshot, options)
+      for (const what of await reader.problems(options)) yield { point, what }
+    } catch (error) {
+      if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error
+      yield { point, what: error.message }
+    }
+  }
+
+  async #ours(id: string, options?: Abortable): Promise<StoredSnapshot> {
+    const snapshot = await this.#repository.snapshots.get(id, options)
+    if (isOurs(snapshot)) return snapshot
+    throw new AgentError('NOT_FOUND', `The snapshot ${id} in ${this.#url} is not a restore point of vcb.`, { subject: id })
+  }
+}
+
+const isOurs = (snapshot: StoredSnapshot): boolean => snapshot.tags?.includes(OUR_TAG) === true
+
+/** Opens a snapshot of ours. INTEGRITY when its directory or manifest is not as it was written. */
+export async function openPoint(blobs: BlobReader, snapshot: StoredSnapshot, options?: Abortable): Promise<ResticReader> {
+  const directory = snapshot.paths[0]?.slice(1)
+  if (directory === undefined || !isSafeName(directory)) {
+    throw new AgentError('INTEGRITY', `The restore point ${snapshot.id} does not name its directory.`, { subject: snapshot.id })
+  }
+  const node = await blobs.find(snapshot.tree, [directory], options)
+  if (node?.subtree === undefined) {
+    throw new AgentError('INTEGRITY', `The restore point ${snapshot.id} has no directory ${directory}.`, { subject: snapshot.id })
+  }
+  const nodes = new Map((await blobs.tree(node.subtree, options)).map((each) => [each.name, each]))
+  const manifestNode = nodes.get(MANIFEST_FILE)
+  if (manifestNode === undefined)
+    throw new AgentError('INTEGRITY', `The restore point ${snapshot.id} has no manifest.`, { subject: snapshot.id })
+  const manifest = parseManifest(await readNode(blobs, manifestNode, MAX_MANIFEST_BYTES, options), `restore point ${snapshot.id}`)
+  return new ResticReader(blobs, snapshot.id as PointId, manifest, nodes)
+}
+
+async function readNode(blobs: BlobReader, node: TreeNode, most: number, options?: Abortable): Promise<Uint8Array> {
+  const size = node.size ?? 0
+  if (node.type !== 'file' || size > most) {
+    throw new AgentError('INTEGRITY', `${node.name} is not a file of at most ${most} bytes.`, { subject: node.name })
+  }
+  const parts: Uint8Array[] = []
+  let total = 0
+  for (const id of node.content ?? []) {
+    const part = await blobs.read(id, options)
+    total += part.length
+    if (total > size) break
+    parts.push(part)
+  }
+  if (total !== size)
+    throw new AgentError('INTEGRITY', `${node.name} has other than the ${size} bytes its entry says.`, { subject: node.name })
+  return Buffer.concat(parts)
+}
+
+export class ResticReader implements BackupReader {
+  readonly id: PointId
+  readonly manifest: StoredManifest
+  readonly #blobs: BlobReader
+  readonly #nodes: ReadonlyMap<string, TreeNode>
+
+  constructor(blobs: BlobReader, id: PointId, manifest: StoredManifest, nodes: ReadonlyMap<string, TreeNode>) {
+    this.#blobs = blobs
+    this.id = id
+    this.manifest = manifest
+    this.#nodes = nodes
+  }
+
+  async file(name: string, options?: Abortable): Promise<Uint8Array> {
+    const node = this.#nodes.get(name)
+    if (node === undefined || node.type !== 'file' || !this.manifest.files.some((file) => file.name === name)) {
+      throw new AgentError('NOT_FOUND', `The restore point ${this.id} has no file ${name}.`, { subject: name })
+    }
+    return readNode(this.#blobs, node, MAX_FILE_BYTES, options)
+  }
+
+  async disk(key: number, options?: Abortable): Promise<BlockSource> {
+    const { node, layout } = this.image(key)
+    if (node === undefined) throw this.#damaged(`lacks the image of disk ${key}`)
+    if (layout.extentBytes === undefined) return this.#openExtent(node, layout.size, options)
+    if (node.subtree === undefined) throw this.#damaged(`lacks the extents of disk ${key}`)
+    const extents = new Map((await this.#blobs.tree(node.subtree, options)).map((each) => [each.name, each.subtree]))
+    const missing = Array.from({ length: layout.count }, (_, index) => index).find(
+      (index) => extents.get(extentDirectory(index)) === undefined,
+    )
+    if (missing !== undefined) throw this.#damaged(`lacks extent ${missing + 1} of disk ${key}`)
+    return new ExtentsSource(layout, async (index, inner) => {
+      const file = (await this.#blobs.tree(extents.get(extentDirectory(index)) ?? '', inner)).find(({ name }) => name === EXTENT_FILE)
+      if (file === undefined) throw this.#damaged(`lacks the file of extent ${index + 1} of disk ${key}`)
+      return this.#openExtent(file, layout.sizeOf(index), inner)
+    })
+  }
+
+  /** Where a disk's image is and how it is cut. NOT_FOUND. */
+  image(key: number): { readonly node: TreeNode | undefined; readonly layout: ImageLayout; readonly blockSize: number | undefined } {
+    const image = imageOf(this.manifest, key, this.id)
+    const stem = image.descriptor.replace(/\.vmdk$/u, '')
+    const node = this.#nodes.get(`${stem}${image.extentBytes === undefined ? '-flat.vmdk' : '-extents'}`)
+    return { node, layout: layoutOf(image.capacityBytes, image.extentBytes), blockSize: image.blockSize }
+  }
+
+  /** Everything the manifest names that is missing or has another size. */
+  async problems(options?: Abortable): Promise<readonly string[]> {
+    const found: string[] = []
+    for (const { name, size } of this.manifest.files) {
+      if (this.#nodes.get(name)?.size !== size && !(size === 0 && this.#nodes.has(name)))
+        found.push(`The file ${name} is missing or not ${size} bytes.`)
+    }
+    for (const { key, descriptor, capacityBytes } of this.manifest.images) {
+      if (!this.#nodes.has(descriptor)) found.push(`The descriptor ${descriptor} is missing.`)
+      try {
+        await using disk = await this.disk(key, options)
+        // Opens every extent, each of which compares its size and looks every blob up in the index.
+        for await (const extent of disk.extents({ offset: 0, length: capacityBytes }, options)) void extent
+      } catch (error) {
+        if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND')) throw error
+        found.push(error.message)
+      }
+    }
+    return found
+  }
+
+  async #openExtent(node: TreeNode, size: number, options?: Abortable): Promise<BlockSource> {
+    const source = await this.#blobs.openFile(node, options)
+    if (source.size === size) return source
+    await source[Symbol.asyncDispose]()
+    throw this.#damaged(`has ${source.size} bytes in ${node.name} instead of ${size}`)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Holds nothing open; the repository belongs to the provider.
+  }
+
+  #damaged(what: string): AgentError {
+    return new AgentError('INTEGRITY', `The restore point ${this.id} ${what}.`, { subject: this.id })
+  }
+}

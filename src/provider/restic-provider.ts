@@ -1,0 +1,110 @@
+import { type Abortable, AgentError, type Log, type Secret, type Verdict } from '../core/index.ts'
+import {
+  type Backend,
+  directoryBackend,
+  initRepository,
+  type KdfParameters,
+  openRepository,
+  type Repository,
+  type RepositoryDeps,
+  type RepositoryOptions,
+} from '../restic/index.ts'
+import { BLOCK_SIZE, DEFAULT_SIZES, type LayoutSizes } from './image-layout.ts'
+import type { BackupProvider, BackupWriter, PointRequest, PointStore } from './provider.ts'
+import { ResticPoints, type ResticReader } from './restic-points.ts'
+import { ResticWriter } from './restic-writer.ts'
+
+export type ResticProviderOptions = RepositoryDeps &
+  Pick<RepositoryOptions, 'workers' | 'compressionLevel' | 'signal'> & {
+    readonly password: Secret
+    readonly init?: boolean | undefined
+    /** For tests: where disks begin to be cut, and the cost of a new repository's key. */
+    readonly sizes?: LayoutSizes | undefined
+    readonly kdf?: KdfParameters | undefined
+  }
+
+/** Opens (or, with `init`, makes) a restic repository in a directory or in a given backend, which the provider then owns. */
+export async function openResticProvider(place: string | Backend, options: ResticProviderOptions): Promise<BackupProvider> {
+  const backend = typeof place === 'string' ? directoryBackend(place) : place
+  const settings: RepositoryOptions = {
+    blockSize: BLOCK_SIZE,
+    workers: options.workers,
+    compressionLevel: options.compressionLevel,
+    signal: options.signal,
+  }
+  try {
+    const repository = await openOrInit(backend, options, settings)
+    return new ResticProvider(repository, backend, options)
+  } catch (error) {
+    await backend[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+async function openOrInit(backend: Backend, options: ResticProviderOptions, settings: RepositoryOptions): Promise<Repository> {
+  const { password, clock, log, random, hostname, username, pid } = options
+  const deps = { clock, log, random, hostname, username, pid }
+  if (options.init !== true || (await backend.stat({ kind: 'config', name: 'config' }, options)) !== undefined) {
+    return openRepository(backend, password, deps, settings)
+  }
+  return initRepository(backend, password, deps, { ...settings, kdf: options.kdf })
+}
+
+class ResticProvider implements BackupProvider {
+  readonly name = 'restic'
+  readonly url: string
+  readonly incremental: Verdict = { ok: true }
+  readonly points: PointStore
+  readonly #points: ResticPoints
+  readonly #repository: Repository
+  readonly #backend: Backend
+  readonly #username: string
+  readonly #sizes: LayoutSizes
+  readonly #log: Log
+
+  constructor(repository: Repository, backend: Backend, options: ResticProviderOptions) {
+    this.url = `restic:${backend.url}`
+    this.#repository = repository
+    this.#backend = backend
+    this.#points = new ResticPoints(repository, this.url, options.log)
+    this.points = this.#points
+    this.#username = options.username
+    this.#sizes = options.sizes ?? DEFAULT_SIZES
+    this.#log = options.log
+    if (this.#sizes.extentBytes % BLOCK_SIZE !== 0) throw new AgentError('INTERNAL', 'Extents must be whole blocks.')
+  }
+
+  async begin(request: PointRequest, options?: Abortable): Promise<BackupWriter> {
+    const writer = await this.#repository.beginWrite(options)
+    try {
+      // Under the lock, so that nobody prunes what the parent names.
+      const parent = await this.#parent(request, options)
+      return new ResticWriter({ repository: this.#repository, writer, request, parent, sizes: this.#sizes, username: this.#username })
+    } catch (error) {
+      await writer[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await using _backend = this.#backend
+    await this.#repository[Symbol.asyncDispose]()
+  }
+
+  async #parent(request: PointRequest, options?: Abortable): Promise<ResticReader | undefined> {
+    if (request.parent === undefined) return undefined
+    const parent = await this.#points.open(request.parent, options)
+    if (parent.manifest.vm.instanceUuid !== request.config.vm.instanceUuid) {
+      throw new AgentError(
+        'INTEGRITY',
+        `The point ${parent.id} is of the VM ${parent.manifest.vm.name}, not of ${request.config.vm.name}.`,
+        {
+          subject: request.config.vm.name,
+          next: 'Take a full backup.',
+        },
+      )
+    }
+    this.#log.debug('building on a parent point', { vm: request.config.vm.name, parent: parent.id })
+    return parent
+  }
+}
