@@ -37,7 +37,7 @@ export const BANS: readonly Ban[] = [
   { what: 'starts a timer past core/clock.ts (AbortSignal.timeout)', pattern: /\bAbortSignal\s*\.\s*timeout\b/g, ...CLOCK },
   {
     what: 'starts a timer past core/clock.ts (node:timers; setImmediate alone is no timer)',
-    pattern: /\b(?:import|from)\b(?!\s*\{\s*setImmediate(?:\s+as\s+\w+)?\s*\})[^'";]*['"](?:node:)?timers(?:\/promises)?['"]/g,
+    pattern: /\bimport\b(?!\s*\{\s*setImmediate(?:\s+as\s+\w+)?\s*\})[^'";]*['"](?:node:)?timers(?:\/promises)?['"]/g,
     ...CLOCK,
     also: 'strings',
   },

@@ -5,11 +5,9 @@
 export const RANKS: Readonly<Record<string, number>> = {
   core: 0,
   vsphere: 1,
-  vmx: 1,
   nfc: 1,
   disk: 1,
   restic: 1,
-  vmx: 1,
   state: 1,
   inventory: 2,
   quiesce: 2,
