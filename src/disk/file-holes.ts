@@ -52,7 +52,7 @@ function lseek(): Seek | undefined {
 function loadSeek(): Seek | undefined {
   // node:ffi is experimental and says so on stderr at load; this optional shortcut is no news for a user. The call is synchronous, so
   // no other warning can be lost meanwhile.
-  const emitWarning = process.emitWarning
+  const emitWarning: unknown = Reflect.get(process, 'emitWarning')
   process.emitWarning = () => undefined
   try {
     const ffi = process.getBuiltinModule('node:ffi')
@@ -62,6 +62,6 @@ function loadSeek(): Seek | undefined {
     // Disabled by a flag or the permission model: reading holes as zeros is always right.
     return undefined
   } finally {
-    process.emitWarning = emitWarning
+    Reflect.set(process, 'emitWarning', emitWarning)
   }
 }

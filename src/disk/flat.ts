@@ -1,4 +1,4 @@
-import { type Abortable, AgentError, type BlockSource, type Extent, type Range } from '../core/index.ts'
+import { type Abortable, AgentError, type BlockSource, type Extent, type Range, throwIfAborted } from '../core/index.ts'
 import type { ByteSource } from './byte-source.ts'
 import { checkInside } from './inside.ts'
 
@@ -29,11 +29,13 @@ class FlatLayer implements BlockSource {
 
   async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
     checkInside(offset, into.length, this.size, this.#bytes.name)
+    throwIfAborted(options)
     if (into.length > 0) await this.#bytes.read(this.#start + offset, into, options)
   }
 
   async *extents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
     checkInside(range.offset, range.length, this.size, this.#bytes.name)
+    throwIfAborted(options)
     if (range.length === 0) return
     const stored = this.#bytes.dataExtents?.({ offset: this.#start + range.offset, length: range.length }, options)
     if (stored === undefined) yield { ...range, kind: 'data' }

@@ -1,4 +1,4 @@
-import { type Abortable, type BlockSource, coalesceExtents, type Extent, type Range } from '../core/index.ts'
+import { type Abortable, type BlockSource, coalesceExtents, type Extent, type Range, throwIfAborted } from '../core/index.ts'
 import { checkInside } from './inside.ts'
 
 /** One extent of a disk: its place, and how to open it. The source may be longer than the part, never shorter. */
@@ -36,6 +36,7 @@ export class JoinedParts implements BlockSource {
 
   async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
     checkInside(offset, into.length, this.size, this.#name)
+    throwIfAborted(options)
     const end = offset + into.length
     for (let index = this.#find(offset), at = offset; at < end; index++) {
       const part = this.#part(index)

@@ -1,4 +1,4 @@
-import type { BlockSource, Extent, Range } from '../core/index.ts'
+import { type Abortable, type BlockSource, type Extent, type Range, throwIfAborted } from '../core/index.ts'
 import { checkInside } from './inside.ts'
 import { openFlat } from './flat.ts'
 import { memoryBytes } from './memory-bytes.ts'
@@ -17,12 +17,14 @@ export function memorySource(bytes: Uint8Array, extents?: readonly Extent[]): Bl
 export function zeroSource(size: number): BlockSource {
   return Object.freeze({
     size,
-    async read(offset: number, into: Uint8Array): Promise<void> {
+    async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
       checkInside(offset, into.length, size, 'an empty disk')
+      throwIfAborted(options)
       into.fill(0)
     },
-    async *extents(range: Range): AsyncGenerator<Extent> {
+    async *extents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
       checkInside(range.offset, range.length, size, 'an empty disk')
+      throwIfAborted(options)
       if (range.length > 0) yield { ...range, kind: 'zero' }
     },
     async [Symbol.asyncDispose](): Promise<void> {},

@@ -11,6 +11,8 @@ import { checkFooter } from './stream-optimized.ts'
 import { StreamTally, tallyTablesUpFront } from './stream-tally.ts'
 
 const INFLATES_AT_ONCE = 4
+/** As much of a marker as tells its kind; the rest of its sector is empty, or the start of a grain's data. */
+const MARKER_BYTES = 16
 /** Sectors a progress marker may announce. */
 const MAX_SKIP = 65_536
 /** Zero bytes tolerated behind the end-of-stream marker. */
@@ -84,15 +86,18 @@ async function* packedGrains(stream: ForwardBytes, header: HostedSparseHeader): 
   let footer = false
   for (;;) {
     const start = stream.position
-    const sector = await stream.takeOrEnd(SECTOR)
+    const head = await stream.takeOrEnd(MARKER_BYTES)
     // A file with its tables up front may simply end; the tally below tells whether it is whole.
-    if (sector === undefined && header.directory !== undefined) break
-    if (sector === undefined) throw corrupt(name, `ended early, after ${start} bytes, so its transfer was cut`)
-    const marker = parseMarker(sector, name)
+    if (head === undefined && header.directory !== undefined) break
+    if (head === undefined) throw corrupt(name, `ended early, after ${start} bytes, so its transfer was cut`)
+    const marker = parseMarker(head, name)
     if (marker.size !== 0) {
       tally.met(start / SECTOR)
-      yield await takeGrain(stream, header, sector, marker.value, marker.size)
-    } else if (marker.type === MARKER.endOfStream && marker.value === 0) {
+      yield await takeGrain(stream, header, head, marker.value, marker.size)
+      continue
+    }
+    await stream.skip(SECTOR - MARKER_BYTES)
+    if (marker.type === MARKER.endOfStream && marker.value === 0) {
       await expectOnlyZeros(stream)
       break
     } else if (marker.type === MARKER.grainTable && marker.value === (ENTRIES_PER_TABLE * 4) / SECTOR) {
@@ -113,14 +118,15 @@ async function* packedGrains(stream: ForwardBytes, header: HostedSparseHeader): 
   tally.check(name)
 }
 
-async function takeGrain(stream: ForwardBytes, header: HostedSparseHeader, sector: Uint8Array, lba: number, size: number): Promise<Packed> {
+async function takeGrain(stream: ForwardBytes, header: HostedSparseHeader, head: Uint8Array, lba: number, size: number): Promise<Packed> {
   const { name } = stream
   const grain = (lba * SECTOR) / header.grainBytes
   if (!Number.isInteger(grain) || lba * SECTOR >= header.capacity)
     throw corrupt(name, `holds a grain for sector ${lba}, which does not exist`)
   if (size > maxCompressedBytes(header.grainBytes)) throw corrupt(name, `claims ${size} compressed bytes for grain ${grain}`)
-  const inSector = Math.min(size, SECTOR - 12)
-  const data = Buffer.concat([sector.subarray(12, 12 + inSector), await stream.take(size - inSector)])
+  // No zlib data is shorter than the 4 bytes of it that were read with the marker.
+  if (size < MARKER_BYTES - 12) throw corrupt(name, `claims ${size} compressed bytes for grain ${grain}`)
+  const data = Buffer.concat([head.subarray(12), await stream.take(size - (MARKER_BYTES - 12))])
   // qemu does not pad the very last grain of a file.
   await stream.skipUpTo((SECTOR - ((12 + size) % SECTOR)) % SECTOR)
   return { grain, data }

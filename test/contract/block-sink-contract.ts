@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest'
+import { type BlockSink, isAgentError } from '../../src/core/index.ts'
+
+/** A sink under test. `image` gives what the target holds after the sink was disposed, undefined when nothing is left of it. */
+export type SinkUnderTest = { readonly sink: BlockSink; image(): Promise<Uint8Array | undefined> }
+
+/** What every `BlockSink` promises. `open` makes a sink of `size` bytes, once per test. */
+export function blockSinkContract(name: string, open: (size: number) => Promise<SinkUnderTest>): void {
+  const size = 3 * 1024 * 1024 + 1536
+
+  describe(`${name} keeps the BlockSink contract`, () => {
+    it('has the size asked for, and is zero where nothing was written', async () => {
+      const { sink, image } = await open(size)
+      expect(sink.size).toBe(size)
+      await sink.flush()
+      await sink[Symbol.asyncDispose]()
+      expect(Buffer.alloc(size).equals((await image()) ?? Buffer.alloc(0))).toBe(true)
+    })
+
+    it('keeps writes in any order, concurrent ones, zeros inside data and zeros on top of data', async () => {
+      const { sink, image } = await open(size)
+      const model = Buffer.alloc(size)
+      const pieces = [
+        [2_000_000, 70_001],
+        [0, 1],
+        [size - 513, 513],
+        [4095, 2],
+        [1_048_570, 100],
+        [65_536, 65_536],
+      ] as const
+      await Promise.all(
+        pieces.map(async ([offset, length], index) => {
+          const data = Buffer.alloc(length, index + 1)
+          if (length > 20_000) data.fill(0, 5000, 15_000)
+          data.copy(model, offset)
+          await sink.write(offset, data)
+        }),
+      )
+      await sink.zero({ offset: 70_000, length: 30_000 })
+      model.fill(0, 70_000, 100_000)
+      await sink.zero({ offset: 2_500_000, length: 100_000 })
+      await sink.write(2_010_000, Buffer.alloc(9000))
+      model.fill(0, 2_010_000, 2_019_000)
+      await sink.flush()
+      await sink[Symbol.asyncDispose]()
+      const actual = Buffer.from((await image()) ?? Buffer.alloc(0))
+      expect(actual.length).toBe(size)
+      expect(actual.equals(model)).toBe(true)
+    })
+
+    it('refuses what lies outside', async () => {
+      const { sink } = await open(size)
+      await expect((async () => sink.write(size - 1, new Uint8Array(2)))()).rejects.toSatisfy((error) => isAgentError(error, 'USAGE'))
+      await expect((async () => sink.zero({ offset: -1, length: 2 }))()).rejects.toSatisfy((error) => isAgentError(error, 'USAGE'))
+      await sink[Symbol.asyncDispose]()
+    })
+
+    it('leaves nothing when disposed without flush', async () => {
+      const { sink, image } = await open(size)
+      await sink.write(0, Buffer.alloc(4096, 1))
+      await sink[Symbol.asyncDispose]()
+      expect(await image()).toBeUndefined()
+    })
+  })
+}
