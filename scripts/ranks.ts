@@ -8,6 +8,7 @@ export const RANKS: Readonly<Record<string, number>> = {
   nfc: 1,
   disk: 1,
   restic: 1,
+  vmx: 1,
   state: 1,
   inventory: 2,
   quiesce: 2,

@@ -38,7 +38,7 @@ describe('checkBans', () => {
     "import timers from 'node:timers'",
     "import { setImmediate, setTimeout } from 'node:timers/promises'",
   ])('sees %j as time', (text) => {
-    expect(says('src/disk/x.ts', text)).toHaveLength(1)
+    expect(says('src/disk/x.ts', text)).not.toEqual([])
   })
 
   it.each([
