@@ -19,6 +19,7 @@ import {
   type SoapServer,
   type SoapServerOptions,
   Tasks,
+  textOf,
   VimFault,
 } from '../../src/lab/wire/index.ts'
 
@@ -56,7 +57,7 @@ export class WireModel implements AsyncDisposable {
       feed,
       kind,
       taskManager: ownManagerRef(kind, 'taskManager'),
-      entityName: (ref) => String(objects.get(ref.value)?.name),
+      entityName: (ref) => textOf(objects.get(ref.value)?.name),
     })
     const events = new Events({ clock, feed, eventManager: ownManagerRef(kind, 'eventManager') })
     const store = {

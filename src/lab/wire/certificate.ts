@@ -67,7 +67,7 @@ async function makeCertificate(commonName: string, now: Date): Promise<{ certifi
               implicit(2, Buffer.from('localhost')),
               implicit(2, Buffer.from(commonName)),
               implicit(7, Buffer.from([127, 0, 0, 1])),
-              implicit(7, Buffer.from([...new Array<number>(15).fill(0), 1])),
+              implicit(7, Buffer.concat([Buffer.alloc(15), Buffer.from([1])])),
             ),
           ),
         ),
@@ -78,7 +78,7 @@ async function makeCertificate(commonName: string, now: Date): Promise<{ certifi
   const lines = der.toString('base64').match(/.{1,64}/g) ?? []
   return {
     certificate: `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`,
-    privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    privateKey: privateKey.export({ type: 'pkcs8', format: 'pem' }),
   }
 }
 

@@ -85,8 +85,19 @@ export class Dispatcher {
     return cut === 'after' ? { cut: true } : { xml: `<${request.method}Response xmlns="urn:vim25">${xml}</${request.method}Response>` }
   }
 
+  /** Newest first. */
+  get versions(): readonly string[] {
+    return this.#types.versions.toReversed()
+  }
+
+  /** The fault's detail element; a fault whose own fields do not fit its type is the lab's mistake and goes out as SystemError. */
   encodeFault(fault: VimFault, version: number): string {
-    return this.#encoder(version).fault(fault)
+    try {
+      return this.#encoder(version).fault(fault)
+    } catch (error) {
+      this.#options.log.error('the lab cannot encode a fault', { fault: fault.faultType, error: String(error) })
+      return this.#encoder(version).fault(new VimFault('SystemError', { reason: `${fault.faultType}: ${String(error)}` }))
+    }
   }
 
   async #intervene(info: CallInfo, incoming: Incoming): Promise<'before' | 'after' | undefined> {

@@ -1,6 +1,6 @@
 import { VimFault } from './fault.ts'
 import type { Field, TypeTable } from './type-table.ts'
-import { isList, isObject, isRef, type LabObject, type LabRef, type LabValue } from './value.ts'
+import { isList, isObject, isRef, type LabObject, type LabRef, type LabValue, textOf } from './value.ts'
 
 const PRIMITIVES = new Set(['string', 'int', 'long', 'short', 'byte', 'boolean', 'double', 'float', 'dateTime', 'binary', 'any', 'void'])
 
@@ -36,13 +36,13 @@ export class Encoder {
     if (declared !== undefined && declared.type !== 'any') {
       if (declared.array) return this.#array(declared, isList(value) ? value : [])
       if (declared.ref && isRef(value)) return this.#reference(value, ' xsi:type="ManagedObjectReference"')
-      if (this.types.enumValues(declared.type) !== undefined) return ` xsi:type="${declared.type}">${escape(String(value))}`
+      if (this.types.enumValues(declared.type) !== undefined) return ` xsi:type="${declared.type}">${escape(textOf(value))}`
       if (PRIMITIVES.has(declared.type)) return ` xsi:type="${xsd(declared.type)}">${scalar(declared.type, value)}`
     }
     if (isRef(value)) return this.#reference(value, ' xsi:type="ManagedObjectReference"')
     if (isList(value)) return this.#array(inferItem(this.types, value), value)
     if (isObject(value)) {
-      if (value.$type === '#xml') return String(value.xml)
+      if (value.$type === '#xml') return textOf(value.xml)
       if (value.$type.startsWith('xsd:')) return ` xsi:type="${value.$type}">${scalar(value.$type.slice(4), value.value)}`
       if (value.$type.startsWith('ArrayOf') && this.types.dataType(value.$type) === undefined) {
         return this.#array(itemField(this.types, value.$type.slice(7)), isList(value.items) ? value.items : [])
@@ -75,7 +75,7 @@ export class Encoder {
       const mark = type !== field.type || this.types.isBase(field.type) ? ` xsi:type="${type}"` : ''
       return `<${name}${mark}>${this.#content(type, value)}</${name}>`
     }
-    if (this.types.enumValues(field.type) !== undefined) return `<${name}>${escape(String(value))}</${name}>`
+    if (this.types.enumValues(field.type) !== undefined) return `<${name}>${escape(textOf(value))}</${name}>`
     return `<${name}>${scalar(field.type, value)}</${name}>`
   }
 
@@ -202,15 +202,15 @@ function scalar(type: string, value: LabValue): string {
     case 'short':
     case 'byte':
       if (typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value))) return String(value)
-      throw new Error(`${String(value)} is no ${type}`)
+      throw new Error(`${textOf(value)} is no ${type}`)
     case 'boolean':
       if (typeof value === 'boolean') return String(value)
-      throw new Error(`${String(value)} is no boolean`)
+      throw new Error(`${textOf(value)} is no boolean`)
     case 'dateTime':
-      throw new Error(`${String(value)} is no Date`)
+      throw new Error(`${textOf(value)} is no Date`)
     default:
       if (typeof value === 'object') throw new Error(`an object where a ${type} is declared`)
-      return escape(String(value))
+      return escape(textOf(value))
   }
 }
 

@@ -4,7 +4,7 @@ import type { ManagedObject } from './managed-object.ts'
 import { HistoryCollector, inTime } from './history-collector.ts'
 import { ownManagerRef } from './service-content.ts'
 import type { TypeTable } from './type-table.ts'
-import { isList, isObject, isRef, type LabObject, type LabRef, type LabValue } from './value.ts'
+import { isList, isObject, isRef, type LabObject, type LabRef, type LabValue, textOf } from './value.ts'
 import { sessionOf, type WireCall, type WireContext, type WireMethods } from './wire-context.ts'
 
 /** How many levels an entity's parents are followed at most. */
@@ -54,7 +54,7 @@ function matches(context: WireContext, filter: LabObject, event: LabObject): boo
     if (!system && (users.length > 0 || userName.systemUser !== true) && !users.includes(event.userName)) return false
   }
   if (typeof eventChainId === 'number' && event.chainId !== eventChainId) return false
-  const ids = [...(isList(eventTypeId) ? eventTypeId : []), ...(isList(type) ? type : [])].map(String)
+  const ids = [...(isList(eventTypeId) ? eventTypeId : []), ...(isList(type) ? type : [])].map(textOf)
   if (ids.length > 0 && !ids.some((id) => isOfType(context.types, event, id))) return false
   if (isList(category) && category.length > 0 && !category.includes(categoryOf(event.$type, event.severity))) return false
   return true
@@ -89,7 +89,7 @@ function filterOf(call: WireCall): LabObject {
   return filter
 }
 
-const named = (context: WireContext, ref: LabRef): string => String(context.lookup(ref, undefined)?.property('name') ?? ref.value)
+const named = (context: WireContext, ref: LabRef): string => textOf(context.lookup(ref, undefined)?.property('name') ?? ref.value)
 
 /** Fields that name an entity in an event, by the entity's type. */
 function entityFields(context: WireContext, ref: LabRef): Record<string, LabValue> {
@@ -114,8 +114,8 @@ function logUserEvent(call: WireCall): undefined {
     $type: 'GeneralUserEvent',
     userName: sessionOf(call).userName,
     ...entityFields(call.context, object.ref),
-    fullFormattedMessage: `User logged event: ${String(msg)}`,
-    message: String(msg),
+    fullFormattedMessage: `User logged event: ${textOf(msg)}`,
+    message: textOf(msg),
     entity: { $type: 'ManagedEntityEventArgument', name: named(call.context, object.ref), entity: object.ref },
   })
 }

@@ -2,7 +2,7 @@ import { invalidArgument, notFound, VimFault } from './fault.ts'
 import type { ManagedObject } from './managed-object.ts'
 import { compilePath, type PropertyPath, topPath } from './property-path.ts'
 import type { TypeTable } from './type-table.ts'
-import { isList, isObject, isRef, type LabObject, type LabRef, type LabValue } from './value.ts'
+import { isList, isObject, isRef, type LabObject, type LabRef, type LabValue, textOf } from './value.ts'
 
 export type Lookup = (ref: LabRef) => ManagedObject | undefined
 
@@ -112,9 +112,9 @@ export class FilterPlan {
   }
 
   #propSet(set: LabObject): PropSet {
-    const type = String(set.type)
+    const type = textOf(set.type)
     if (!this.#types.hasManaged(type)) throw invalidArgument('specSet.propSet.type', `The type ${type} is not known to the lab.`)
-    const paths = isList(set.pathSet) ? set.pathSet.map(String) : []
+    const paths = isList(set.pathSet) ? set.pathSet.map(textOf) : []
     for (const path of paths) {
       if (compilePath(this.#types, type, path, this.#version) === undefined) throw new VimFault('InvalidProperty', { name: path })
     }
@@ -122,9 +122,9 @@ export class FilterPlan {
   }
 
   #select(select: LabObject): Select {
-    if (select.$type !== 'TraversalSpec') return { reference: String(select.name ?? '') }
-    const type = String(select.type)
-    const path = String(select.path)
+    if (select.$type !== 'TraversalSpec') return { reference: textOf(select.name ?? '') }
+    const type = textOf(select.type)
+    const path = textOf(select.path)
     if (!this.#types.hasManaged(type))
       throw invalidArgument('specSet.objectSet.selectSet.type', `The type ${type} is not known to the lab.`)
     const compiled = compilePath(this.#types, type, path, this.#version)

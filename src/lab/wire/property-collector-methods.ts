@@ -4,7 +4,7 @@ import { FilterPlan, objects } from './filter-plan.ts'
 import { objectContent, readProperties } from './object-reader.ts'
 import { ownManagerRef, SERVICE_INSTANCE } from './service-content.ts'
 import type { LabSession } from './session.ts'
-import { isObject, type LabObject, type LabValue } from './value.ts'
+import { isObject, type LabObject, type LabValue, textOf } from './value.ts'
 import { sessionOf, type WireCall, type WireContext, type WireMethods } from './wire-context.ts'
 
 /** The session's default collector, behind the one well-known id, made at its first use. */
@@ -51,8 +51,8 @@ export const propertyCollectorMethods: WireMethods = {
           ? { objects: retrieveOpen(call) }
           : collectorOf(call).retrieve(call.args.specSet, call.version, pageSize(call)),
       ),
-    ContinueRetrievePropertiesEx: (call) => result(collectorOf(call).continueRetrieve(String(call.args.token))),
-    CancelRetrievePropertiesEx: (call) => collectorOf(call).cancelRetrieve(String(call.args.token)),
+    ContinueRetrievePropertiesEx: (call) => result(collectorOf(call).continueRetrieve(textOf(call.args.token))),
+    CancelRetrievePropertiesEx: (call) => collectorOf(call).cancelRetrieve(textOf(call.args.token)),
     CreateFilter: (call) =>
       collectorOf(call).createFilter(call.args.spec as LabObject, call.args.partialUpdates === true, call.version).ref,
     WaitForUpdatesEx: (call) => {

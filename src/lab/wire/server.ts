@@ -12,7 +12,6 @@ import type { Methods, ObjectStore } from './managed-object.ts'
 import type { LabKind } from './service-content.ts'
 import { type LabSession, peerOf, type Sessions } from './session.ts'
 import type { Tasks } from './task.ts'
-import { TypeTable } from './type-table.ts'
 import type { LabObject, LabRef, LabValue } from './value.ts'
 
 /** A call about to run, for fault rules. `session` is absent before login. */
@@ -135,7 +134,7 @@ async function handle(
   const path = (request.url ?? '/').split('?')[0] ?? '/'
   if (request.method === 'POST' && /^\/sdk(\/vimService)?\/?$/.test(path)) await soap(options, dispatcher, request, response)
   else if (path === '/sdk/vimServiceVersions.xml' && (request.method === 'GET' || request.method === 'HEAD')) {
-    const body = serviceVersions()
+    const body = serviceVersions(dispatcher.versions)
     response
       .writeHead(200, { 'content-type': 'text/xml', 'content-length': Buffer.byteLength(body) })
       .end(request.method === 'HEAD' ? undefined : body)
@@ -197,8 +196,7 @@ async function readBody(request: IncomingMessage): Promise<string> {
 }
 
 /** Versions offered before login; a client takes the newest it knows. */
-function serviceVersions(): string {
-  const [newest, ...prior] = new TypeTable().versions.toReversed()
+function serviceVersions([newest, ...prior]: readonly string[]): string {
   return (
     '<?xml version="1.0" encoding="UTF-8" ?>\n<namespaces version="1.0">\n<namespace>\n<name>urn:vim25</name>\n' +
     `<version>${newest}</version>\n<priorVersions>\n${prior.map((version) => `<version>${version}</version>`).join('\n')}\n</priorVersions>\n` +

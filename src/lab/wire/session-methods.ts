@@ -1,7 +1,7 @@
 import { invalidArgument, VimFault } from './fault.ts'
 import type { ManagedObject } from './managed-object.ts'
 import { managerRefs, ownManagerRef, SERVICE_INSTANCE } from './service-content.ts'
-import { isList, isObject, type LabObject, type LabValue } from './value.ts'
+import { isList, isObject, type LabObject, type LabValue, textOf } from './value.ts'
 import { sessionOf, type WireCall, type WireContext, type WireMethods } from './wire-context.ts'
 import type { LabSession } from './session.ts'
 
@@ -71,7 +71,7 @@ function login(call: WireCall): LabObject {
     )
   }
   const locale = typeof call.args.locale === 'string' ? call.args.locale : undefined
-  const { session, setCookie } = sessions.login(String(call.args.userName), String(call.args.password), { ...call.peer, locale })
+  const { session, setCookie } = sessions.login(textOf(call.args.userName), textOf(call.args.password), { ...call.peer, locale })
   call.setCookie(setCookie)
   return sessions.userSession(session)
 }
@@ -79,7 +79,7 @@ function login(call: WireCall): LabObject {
 function genericTicket(call: WireCall): LabObject {
   const { spec } = call.args
   if (!isObject(spec) || spec.$type !== 'SessionManagerHttpServiceRequestSpec') throw invalidArgument('spec')
-  const url = String(spec.url)
+  const url = textOf(spec.url)
   if (!URL.canParse(url)) throw invalidArgument('spec.url')
   const ticket = call.context.options.sessions.issueServiceTicket(
     sessionOf(call),
@@ -123,7 +123,7 @@ export const sessionMethods: WireMethods = {
     TerminateSession: terminate,
     AcquireCloneTicket: (call) => call.context.options.sessions.issueCloneTicket(sessionOf(call)),
     CloneSession: (call) => {
-      const { session, setCookie } = call.context.options.sessions.cloneSession(String(call.args.cloneTicket), call.peer)
+      const { session, setCookie } = call.context.options.sessions.cloneSession(textOf(call.args.cloneTicket), call.peer)
       call.setCookie(setCookie)
       return call.context.options.sessions.userSession(session)
     },

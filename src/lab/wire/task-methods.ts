@@ -3,7 +3,7 @@ import { invalidArgument, notFound } from './fault.ts'
 import { HistoryCollector, inTime } from './history-collector.ts'
 import type { ManagedObject } from './managed-object.ts'
 import { ownManagerRef } from './service-content.ts'
-import { isList, isObject, isRef, type LabObject } from './value.ts'
+import { isList, isObject, isRef, type LabObject, textOf } from './value.ts'
 import { sessionOf, type WireCall, type WireContext, type WireMethods } from './wire-context.ts'
 
 export const taskManager = (context: WireContext): ManagedObject => ({
@@ -34,7 +34,7 @@ function createTask(call: WireCall): LabObject {
   if (object === undefined) throw notFound(obj)
   if (!call.context.types.extendsManaged(object.ref.$ref, 'ManagedEntity')) throw invalidArgument('obj')
   const user = typeof initiatedBy === 'string' && initiatedBy !== '' ? initiatedBy : sessionOf(call).userName
-  return call.context.options.tasks.createForClient(String(taskTypeId), object.ref, user, cancelable === true)
+  return call.context.options.tasks.createForClient(textOf(taskTypeId), object.ref, user, cancelable === true)
 }
 
 function taskInfos(context: WireContext, filter: LabObject): LabObject[] {
@@ -70,7 +70,7 @@ export const taskMethods: WireMethods = {
     CancelTask: (call) => call.context.options.tasks.cancel(call.self.ref),
     SetTaskState: (call) => {
       const { state, result, fault } = call.args
-      call.context.options.tasks.setState(call.self.ref, String(state), result, isObject(fault) ? fault : undefined)
+      call.context.options.tasks.setState(call.self.ref, textOf(state), result, isObject(fault) ? fault : undefined)
     },
     UpdateProgress: (call) => {
       const percent = call.args.percentDone

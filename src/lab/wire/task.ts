@@ -49,7 +49,26 @@ type Info = {
   eventChainId: number
   description: LabObject | undefined
 }
-type Task = ManagedObject & { readonly info: Info; readonly cancel: AbortController; readonly done: Promise<void> }
+type Task = ManagedObject & { readonly info: Info; readonly cancel: AbortController; done: Promise<void> }
+
+/** TaskInfo.entity is declared ManagedEntity; clients refuse other references (a file manager, a snapshot) there. */
+const ENTITIES = new Set([
+  'Folder',
+  'StoragePod',
+  'Datacenter',
+  'ComputeResource',
+  'ClusterComputeResource',
+  'ResourcePool',
+  'VirtualApp',
+  'HostSystem',
+  'VirtualMachine',
+  'Datastore',
+  'Network',
+  'OpaqueNetwork',
+  'DistributedVirtualPortgroup',
+  'DistributedVirtualSwitch',
+  'VmwareDistributedVirtualSwitch',
+])
 
 /** Completed tasks are gone after this long, as on real servers. */
 const KEEP_MS = 10 * 60_000
@@ -113,7 +132,7 @@ export class Tasks {
           task.info.progress = undefined
         }),
     )
-    this.#tasks.set(task.ref.value, { ...task, done, property: task.property })
+    task.done = done
     this.#listsChanged(entity)
     return task.ref
   }
@@ -150,7 +169,6 @@ export class Tasks {
   /** TaskManager.CreateTask: a task another program drives with SetTaskState and UpdateProgress. Returns its TaskInfo. */
   createForClient(taskTypeId: string, entity: LabRef, userName: string, cancelable: boolean): LabObject {
     const task = this.#create('', entity, userName, { cancelable, descriptionId: taskTypeId })
-    this.#tasks.set(task.ref.value, task)
     this.#listsChanged(entity)
     return taskInfo(task)
   }
@@ -247,7 +265,7 @@ const isOpen = (info: Info): boolean => info.state === 'queued' || info.state ==
 function localizedFault(fault: LabObject | undefined): VimFault {
   const inner = fault?.fault
   if (typeof inner === 'object' && inner !== null && '$type' in inner && typeof inner.$type === 'string') {
-    const { $type, ...fields } = inner as LabObject
+    const { $type, ...fields } = inner
     return new VimFault($type, fields, typeof fault?.localizedMessage === 'string' ? fault.localizedMessage : '')
   }
   return new VimFault('SystemError', { reason: 'no fault given' })
@@ -261,8 +279,8 @@ function taskInfo({ ref, info }: Pick<Task, 'ref' | 'info'>): LabObject {
     description: info.description,
     name: info.name === '' ? undefined : info.name,
     descriptionId: info.descriptionId,
-    entity: info.entity,
-    entityName: info.entityName,
+    entity: ENTITIES.has(info.entity.$ref) ? info.entity : undefined,
+    entityName: ENTITIES.has(info.entity.$ref) ? info.entityName : undefined,
     state: info.state,
     cancelled: info.cancelled,
     cancelable: info.cancelable,

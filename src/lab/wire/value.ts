@@ -33,3 +33,11 @@ export const typed = (type: `xsd:${string}`, value: string | number | bigint | b
 export const arrayOf = (itemType: string, items: readonly LabValue[]): LabObject => ({ $type: `ArrayOf${capitalised(itemType)}`, items })
 
 const capitalised = (name: string): string => name.charAt(0).toUpperCase() + name.slice(1)
+
+/** The text of a scalar; empty when unset. Arguments declared `string` are read with it. */
+export function textOf(value: LabValue): string {
+  if (value === undefined) return ''
+  if (value instanceof Date) return value.toISOString()
+  if (typeof value === 'object') throw new TypeError('a data object where a text is declared')
+  return String(value)
+}
