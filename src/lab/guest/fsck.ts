@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import { lastFinished, payloadIntact, readSlots, STATE_DONE, STATE_WRITING } from './record.ts'
+import { holdsPayload, lastFinished, payloadIntact, readSlots, STATE_DONE, STATE_WRITING } from './record.ts'
 import { findArea, type GuestImage } from './record-area.ts'
 
 export type DiskCheck = {
@@ -70,6 +70,10 @@ function checkDisk(image: GuestImage): DiskCheck {
     } else {
       records++
     }
+    const later = expected + area.slots
+    const begun = typeof slot === 'object' && slot.state === STATE_WRITING && slot.number === later
+    // What was written is announced first: payload of a record that no slot knows of means that slots were lost.
+    if (!begun && holdsPayload(image, area, later)) problems.push(`Payload of record ${later} is there, but not the record.`)
     if (problems.length >= MAX_PROBLEMS) break
   }
   return { hasRecords: true, lastRecord, records, problems }

@@ -67,3 +67,13 @@ export function payloadIntact(image: GuestImage, area: RecordArea, slot: Slot): 
     return createHash('sha256').update(block).digest('hex') === sum
   })
 }
+
+/** True when any payload block of record `number` is on the image. */
+export function holdsPayload(image: GuestImage, area: RecordArea, number: number): boolean {
+  const block = new Uint8Array(PAYLOAD_BLOCK)
+  for (let index = 0; index < area.perRecord; index++) {
+    image.read(payloadAt(area, number, index), block)
+    if (Buffer.compare(block, payloadOf(area, number, index)) === 0) return true
+  }
+  return false
+}

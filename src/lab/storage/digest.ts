@@ -27,29 +27,31 @@ export async function digestOf(view: DiskView, options: DigestOptions = {}): Pro
     await setImmediate()
     throwIfAborted(options)
   }
+  const zeros = async (from: number, to: number): Promise<void> => {
+    if (kind === 'content') return
+    for (let at = from; at < to; at += BLOCK) {
+      hash.update(ZEROS.subarray(0, Math.min(BLOCK, to - at)))
+      await rest(BLOCK)
+    }
+  }
   throwIfAborted(options)
   let position = 0
   for (const area of view.allocated()) {
     // Whole blocks, so that both kinds see the same pieces; an area in a block already hashed is skipped.
     const start = Math.max(position, Math.floor(area.offset / BLOCK) * BLOCK)
     const end = Math.min(view.size, Math.ceil((area.offset + area.length) / BLOCK) * BLOCK)
-    for (let zeros = position; kind === 'sha256' && zeros < start; zeros += BLOCK) {
-      hash.update(ZEROS.subarray(0, Math.min(BLOCK, start - zeros)))
-      await rest(BLOCK)
-    }
+    await zeros(position, start)
     for (let at = start; at < end; at += BLOCK) {
       const piece = buffer.subarray(0, Math.min(BLOCK, end - at))
       view.read(at, piece)
-      if (kind === 'content' && !isZero(piece)) hash.update(offsetBytes(at))
-      if (kind === 'sha256' || !isZero(piece)) hash.update(piece)
+      const skipped = kind === 'content' && isZero(piece)
+      if (kind === 'content' && !skipped) hash.update(offsetBytes(at))
+      if (!skipped) hash.update(piece)
       await rest(BLOCK)
     }
     position = Math.max(position, end)
   }
-  for (let zeros = position; kind === 'sha256' && zeros < view.size; zeros += BLOCK) {
-    hash.update(ZEROS.subarray(0, Math.min(BLOCK, view.size - zeros)))
-    await rest(BLOCK)
-  }
+  await zeros(position, view.size)
   return { kind, hex: hash.digest('hex') }
 }
 

@@ -143,7 +143,7 @@ export class LabDisk implements DiskView, Disposable {
       [done.offset + done.length, end],
     ] as const) {
       if (from >= to) continue
-      for (const area of [...allocatedThrough(links, level, { offset: from, length: to - from })]) {
+      for (const area of allocatedThrough(links, level, { offset: from, length: to - from })) {
         const start = Math.floor(area.offset / SECTOR) * SECTOR
         for (let at = start; at < area.offset + area.length; at += PIECE) {
           this.writeLevel(level, at, new Uint8Array(Math.ceil(Math.min(PIECE, area.offset + area.length - at) / SECTOR) * SECTOR))
