@@ -11,11 +11,6 @@ export interface ClaimKinds {
   snapshot: { args: { readonly vm: VmRef; readonly quiesce: boolean }; ref: SnapshotRef }
   /** The short snapshot taken and removed once so that newly enabled change tracking becomes active. Found like any snapshot of ours. */
   changeTrackingSnapshot: { args: { readonly vm: VmRef }; ref: SnapshotRef }
-  /** A destination being written; `partial` is what an adapter left when it died (a temporary file or directory), when there is such a thing. */
-  repositoryWrite: {
-    args: { readonly url: string; readonly vm: VmRef }
-    ref: { readonly url: string; readonly partial?: string | undefined }
-  }
   /** A local file or directory that is only worth keeping when the job succeeds. Path contains the claim id. */
   partialFile: { args: { readonly path: string }; ref: { readonly path: string } }
   /** A directory on a datastore made by a restore; everything in it is ours. `[ds] dir`. */
@@ -23,15 +18,11 @@ export interface ClaimKinds {
     args: { readonly vcenterUuid: string; readonly datacenter: string; readonly path: string }
     ref: { readonly datacenter: string; readonly path: string }
   }
-  /** One file being uploaded to a datastore. `[ds] dir/file`. */
-  upload: { args: { readonly datacenter: string; readonly path: string }; ref: { readonly datacenter: string; readonly path: string } }
   /** A VM registered by a restore that has not succeeded yet; marked with the claim id in its annotation. */
   registeredVm: {
     args: { readonly vcenterUuid: string; readonly name: string; readonly vmPathName: string }
     ref: { readonly moref: string }
   }
-  /** An import or export lease of vSphere. */
-  nfcLease: { args: { readonly name: string }; ref: { readonly moref: string } }
 }
 
 export type ClaimKind = keyof ClaimKinds
