@@ -1,7 +1,8 @@
 import { type Abortable, AgentError, type MoRef, throwIfAborted } from '../core/index.ts'
+import { faultError } from './fault-error.ts'
 import { decodeLocalizedFault } from './soap.ts'
 import { data, typed, type VimData } from './vim-data.ts'
-import { isFault } from './vim-fault.ts'
+import { isFault, VimFault } from './vim-fault.ts'
 import type { VimNode } from './vim-node.ts'
 import type { CallOptions, Vsphere } from './vsphere.ts'
 
@@ -60,6 +61,7 @@ async function* retrievePages(vsphere: Vsphere, spec: RetrieveSpec, options?: Ab
   )
   const viewRef = view?.asRef()
   if (viewRef === undefined) throw new AgentError('INTEGRITY', `${vsphere.host} made no view of its inventory.`)
+  const { login } = vsphere
   let token: string | undefined
   try {
     const selection = typed('TraversalSpec', { name: 'view', type: 'ContainerView', path: 'view', skip: false })
@@ -73,7 +75,7 @@ async function* retrievePages(vsphere: Vsphere, spec: RetrieveSpec, options?: Ab
     )
     while (answer !== undefined) {
       token = answer.string('token')
-      for (const object of answer.all('objects')) yield parseObject(object)
+      yield* await parseObjects(vsphere, answer, login)
       if (token === undefined || token === '') return
       throwIfAborted(options)
       const asked = token
@@ -132,9 +134,11 @@ async function retrieveSome(
 ): Promise<readonly ObjectProps[]> {
   const [first] = objects
   if (first === undefined) return []
+  const { login } = vsphere
   try {
     return await retrieveListed(vsphere, first.type, objects, paths, options)
   } catch (error) {
+    if (isFault(error, 'NotAuthenticated') && vsphere.login !== login) return retrieveListed(vsphere, first.type, objects, paths, options)
     if (!isFault(error, 'ManagedObjectNotFound')) throw error
     if (objects.length === 1) return []
     const half = Math.ceil(objects.length / 2)
@@ -159,9 +163,10 @@ async function retrieveListed(
     objects.map((obj) => data({ obj, skip: false })),
   )
   const found: ObjectProps[] = []
+  const { login } = vsphere
   let [answer] = await vsphere.call('RetrievePropertiesEx', collector, { specSet, options: data({}) }, options)
   while (answer !== undefined) {
-    found.push(...answer.all('objects').map(parseObject))
+    found.push(...(await parseObjects(vsphere, answer, login)))
     const token = answer.string('token')
     if (token === undefined || token === '') break
     ;[answer] = await vsphere.call('ContinueRetrievePropertiesEx', collector, { token }, options)
@@ -172,6 +177,17 @@ async function retrieveListed(
 /** PropertyFilterSpec: which properties of which objects. */
 export function filterSpec(type: string, paths: readonly string[], objectSet: readonly VimData[]): VimData {
   return data({ propSet: [data({ type, all: false, pathSet: paths })], objectSet })
+}
+
+/** The objects of one answer. When it says that the session is gone, logs in again and throws the fault, for the caller to ask again. */
+async function parseObjects(vsphere: Vsphere, answer: VimNode, login: number): Promise<readonly ObjectProps[]> {
+  try {
+    return answer.all('objects').map(parseObject)
+  } catch (error) {
+    if (!(error instanceof VimFault)) throw error
+    await vsphere.http.renew(login)
+    throw faultError(error, 'RetrievePropertiesEx', vsphere.host)
+  }
 }
 
 /** ObjectContent. */
@@ -186,7 +202,10 @@ function parseObject(node: VimNode): ObjectProps {
   const missing = new Map<string, string>()
   for (const entry of node.all('missingSet')) {
     const fault = entry.get('fault')
-    missing.set(entry.string('path') ?? '', fault === undefined ? 'unknown' : decodeLocalizedFault(fault).faultName)
+    const known = fault === undefined ? undefined : decodeLocalizedFault(fault)
+    // Some servers answer a forgotten session property by property.
+    if (known?.faultName === 'NotAuthenticated') throw known
+    missing.set(entry.string('path') ?? '', known?.faultName ?? 'unknown')
   }
   return { obj, props, missing }
 }

@@ -79,7 +79,10 @@ export class RestSession implements AsyncDisposable {
 
   async #ask(method: 'GET' | 'POST', below: string, options?: Abortable): Promise<unknown> {
     const path = `${this.#form === 'rest' ? '/rest/com/vmware/cis/tagging' : '/api/cis/tagging'}/${below}`
-    const answer = await this.#client.send({ method, path, headers: this.#headers(), timeoutMs: TIMEOUT_MS }, options)
+    // Some servers refuse a POST without a body, although nothing is to be said.
+    const body = method === 'POST' ? { body: '{}' } : {}
+    const headers = { ...this.#headers(), ...(method === 'POST' ? { 'content-type': 'application/json' } : {}) }
+    const answer = await this.#client.send({ method, path, headers, ...body, timeoutMs: TIMEOUT_MS }, options)
     if (answer.status === 404) {
       await drainText(answer)
       return undefined

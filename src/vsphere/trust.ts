@@ -50,8 +50,8 @@ export function pinnedConnector(trust: Trust, label: string): buildConnector.con
     timeout: CONNECT_MS,
     maxCachedSessions: 0,
     allowH2: false,
-    // With a pin the comparison below is the check: it holds for self-signed certificates too, where the chain check never comes to it.
-    rejectUnauthorized: trust.pin === undefined,
+    // The check is the one below, which also holds for a pinned self-signed certificate; no byte is sent before it.
+    rejectUnauthorized: false,
     ...(trust.ca === undefined ? {} : { ca: trust.ca }),
   })
   return (options, callback) => {
@@ -77,8 +77,12 @@ function checkSocket(socket: Socket | TLSSocket, trust: Trust, label: string): v
   if (!(socket instanceof TLSSocket)) throw new AgentError('CONFIG', `${label} was to be reached over TLS only.`)
   const shown = socket.getPeerX509Certificate()
   if (trust.pin === undefined) {
-    if (!socket.authorized) throw new AgentError('AUTH', `The certificate of ${label} is not trusted.`)
-    return
+    if (socket.authorized) return
+    const why = socket.authorizationError
+    throw new AgentError('AUTH', `The certificate of ${label} is not trusted (${why instanceof Error ? why.message : String(why)}).`, {
+      subject: label,
+      next: 'Pin its thumbprint ("vcb doctor" shows it) or name the CA file that signed it.',
+    })
   }
   const fingerprint = trust.pin.length === 40 ? shown?.fingerprint : shown?.fingerprint256
   if (fingerprint?.replaceAll(':', '').toLowerCase() === trust.pin) return
