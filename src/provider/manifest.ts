@@ -120,6 +120,13 @@ export function buildManifest(
   }
 }
 
+/** Facts of a point whose destination took every disk in full although an incremental was asked for, and why. */
+export const inFull = (facts: PointFacts, reason: string): PointFacts => ({
+  ...facts,
+  mode: 'full',
+  disks: facts.disks.map((disk) => (disk.mode === 'full' ? disk : { ...disk, mode: 'full', modeReason: reason })),
+})
+
 export const encodeManifest = (manifest: Manifest): Buffer => Buffer.from(`${JSON.stringify(manifest, undefined, 2)}\n`, 'utf8')
 
 /** Reads a stored manifest. `where` names the point in messages. INTEGRITY for anything out of form, CONFIG for a newer version. */

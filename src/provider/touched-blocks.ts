@@ -63,6 +63,11 @@ export async function* plannedPieces(ranges: AsyncIterable<Range>, source: Block
   }
 }
 
+/** The ranges of a full plan of everything. */
+export async function* wholeDisk(size: number): AsyncGenerator<Range> {
+  yield { offset: 0, length: size }
+}
+
 /** `absent` at the bottom of a chain is left to the source itself, which answers with zeros or refuses. */
 const pieceKind = (kind: ExtentKind): Piece['kind'] => (kind === 'zero' ? 'zero' : 'data')
 

@@ -1,0 +1,89 @@
+import { createHash, type Hash } from 'node:crypto'
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { AgentError, fromErrno, KIB, MIB } from '../core/index.ts'
+
+/** Bytes one digest stands for. */
+export const DIGEST_STEP = MIB
+export const DIGEST_BYTES = 32
+
+/**
+ * SHA-256 of every MiB of a stream, kept in a nameless temporary file because their number grows with the disk: 32 MB for each TB of data.
+ * The file has no name from the start, so that a killed process leaves nothing.
+ */
+export class DigestSpool implements AsyncDisposable {
+  readonly #file: FileHandle
+  readonly #path: string
+  #hash: Hash = createHash('sha256')
+  #inStep = 0
+  #pending: Buffer[] = []
+  #count = 0
+
+  private constructor(file: FileHandle, path: string) {
+    this.#file = file
+    this.#path = path
+  }
+
+  static async open(): Promise<DigestSpool> {
+    const directory = await mkdtemp(join(tmpdir(), 'vcb-digests-'))
+    try {
+      return new DigestSpool(await open(join(directory, 'digests'), 'wx+', 0o600), directory)
+    } catch (error) {
+      throw fromErrno(error, directory) ?? error
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
+  }
+
+  async add(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length; ) {
+      const part = bytes.subarray(at, at + DIGEST_STEP - this.#inStep)
+      this.#hash.update(part)
+      this.#inStep += part.length
+      at += part.length
+      if (this.#inStep === DIGEST_STEP) await this.#close()
+    }
+  }
+
+  /** Ends the stream; bytes of all digests. */
+  async end(): Promise<number> {
+    if (this.#inStep > 0) await this.#close()
+    await this.#flush()
+    return this.#count * DIGEST_BYTES
+  }
+
+  /** The digests in order, after `end`. */
+  async *chunks(): AsyncGenerator<Uint8Array> {
+    const total = this.#count * DIGEST_BYTES
+    for (let at = 0; at < total; at += 256 * KIB) {
+      const chunk = Buffer.allocUnsafeSlow(Math.min(256 * KIB, total - at))
+      const { bytesRead } = await this.#file.read(chunk, 0, chunk.length, at)
+      if (bytesRead !== chunk.length) throw new AgentError('INTERNAL', `The temporary digests in ${this.#path} got lost.`)
+      yield chunk
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file.close()
+  }
+
+  async #close(): Promise<void> {
+    this.#pending.push(this.#hash.digest())
+    this.#hash = createHash('sha256')
+    this.#inStep = 0
+    this.#count++
+    if (this.#pending.length >= 4096) await this.#flush()
+  }
+
+  async #flush(): Promise<void> {
+    const bytes = Buffer.concat(this.#pending)
+    const start = this.#count * DIGEST_BYTES - bytes.length
+    this.#pending = []
+    try {
+      for (let at = 0; at < bytes.length; ) at += (await this.#file.write(bytes, at, bytes.length - at, start + at)).bytesWritten
+    } catch (error) {
+      throw fromErrno(error, this.#path) ?? error
+    }
+  }
+}
