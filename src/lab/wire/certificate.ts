@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { AgentError, ensureDirectory, isMissing, writeFileAtomic } from '../../core/index.ts'
-import { bits, explicit, implicit, integer, nothing, octets, oid, sequence, set, time, truth, utf8 } from './der.ts'
+import { bits, explicit, implicit, integer, octets, oid, sequence, set, time, truth, utf8 } from './der.ts'
 
 /** A server's identity, PEM, with the thumbprints clients pin: upper-case hex pairs joined by colons. */
 export type ServerCertificate = {
@@ -14,10 +14,10 @@ export type ServerCertificate = {
 
 const DAY_MS = 86_400_000
 const VALID_DAYS = 3650
-const SHA256_RSA = sequence(oid('1.2.840.113549.1.1.11'), nothing())
+const ECDSA_SHA256 = sequence(oid('1.2.840.10045.4.3.2'))
 
 /**
- * The certificate kept in `directory` (`server.pem`, `server.key`), made at the first call: self-signed, RSA 2048, ten years, for localhost
+ * The certificate kept in `directory` (`server.pem`, `server.key`), made at the first call: self-signed, ECDSA P-256, ten years, for localhost
  * and 127.0.0.1, usable as its own CA file. Errors: CONFIG when one of the two files is damaged or alone.
  */
 export async function loadCertificate(directory: string, commonName: string, now: Date): Promise<ServerCertificate> {
@@ -39,7 +39,7 @@ export async function loadCertificate(directory: string, commonName: string, now
 }
 
 async function makeCertificate(commonName: string, now: Date): Promise<{ certificate: string; privateKey: string }> {
-  const { publicKey, privateKey } = await promisify(generateKeyPair)('rsa', { modulusLength: 2048 })
+  const { publicKey, privateKey } = await promisify(generateKeyPair)('ec', { namedCurve: 'P-256' })
   const spki = publicKey.export({ type: 'spki', format: 'der' })
   const name = sequence(set(sequence(oid('2.5.4.10'), utf8('vcb lab'))), set(sequence(oid('2.5.4.3'), utf8(commonName))))
   const keyId = createHash('sha1').update(spki).digest()
@@ -47,7 +47,7 @@ async function makeCertificate(commonName: string, now: Date): Promise<{ certifi
   const body = sequence(
     explicit(0, integer(Buffer.from([2]))),
     integer(serial),
-    SHA256_RSA,
+    ECDSA_SHA256,
     name,
     sequence(time(new Date(now.getTime() - DAY_MS)), time(new Date(now.getTime() + VALID_DAYS * DAY_MS))),
     name,
@@ -57,8 +57,8 @@ async function makeCertificate(commonName: string, now: Date): Promise<{ certifi
       sequence(
         sequence(oid('2.5.29.14'), octets(octets(keyId))),
         sequence(oid('2.5.29.19'), truth(), octets(sequence(truth()))),
-        // digitalSignature, keyEncipherment, keyCertSign
-        sequence(oid('2.5.29.15'), truth(), octets(bits(Buffer.from([0b10100100]), 2))),
+        // digitalSignature, keyCertSign
+        sequence(oid('2.5.29.15'), truth(), octets(bits(Buffer.from([0b10000100]), 2))),
         sequence(oid('2.5.29.37'), octets(sequence(oid('1.3.6.1.5.5.7.3.1')))),
         sequence(
           oid('2.5.29.17'),
@@ -74,7 +74,7 @@ async function makeCertificate(commonName: string, now: Date): Promise<{ certifi
       ),
     ),
   )
-  const der = sequence(body, SHA256_RSA, bits(sign('sha256', body, privateKey)))
+  const der = sequence(body, ECDSA_SHA256, bits(sign('sha256', body, privateKey)))
   const lines = der.toString('base64').match(/.{1,64}/g) ?? []
   return {
     certificate: `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`,

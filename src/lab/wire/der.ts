@@ -14,7 +14,6 @@ export const set = (...parts: readonly Uint8Array[]): Buffer => element(0x31, ..
 export const octets = (content: Uint8Array): Buffer => element(0x04, content)
 export const utf8 = (text: string): Buffer => element(0x0c, Buffer.from(text, 'utf8'))
 export const truth = (): Buffer => Buffer.from([0x01, 0x01, 0xff])
-export const nothing = (): Buffer => Buffer.from([0x05, 0x00])
 /** Constructed context tag `[n]`. */
 export const explicit = (number: number, content: Uint8Array): Buffer => element(0xa0 | number, content)
 /** Primitive context tag `[n]`. */
