@@ -30,7 +30,7 @@ export async function listDatastore(
     vsphere,
     'SearchDatastore_Task',
     browser,
-    { datastorePath: directory, searchSpec: data({ details }) },
+    { datastorePath: directory, searchSpec: data({ details, matchPattern: ['*'] }) },
     options,
   )
   return (found?.all('file') ?? []).map((file) => {
