@@ -129,6 +129,7 @@ describe('checkReadable', () => {
     ['vmfs', 'RW 8 VMFS "x" 7', /offset/],
     ['vmfs', 'RW 8 SESPARSE "x"', /cannot have/],
     ['mystery', 'RW 8 VMFS "x"', /unknown createType "mystery"/],
+    ['constructor', 'RW 8 VMFS "x"', /unknown createType "constructor"/],
     ['fullDevice', 'RW 8 FLAT "/dev/sda" 0', /physical disk/],
   ] as const) {
     it(`refuses ${createType} with ${extent}`, () => {

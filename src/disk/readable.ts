@@ -5,34 +5,38 @@ const RAW: readonly ExtentType[] = ['FLAT', 'VMFS', 'ZERO']
 const HOSTED: readonly ExtentType[] = ['SPARSE', 'ZERO']
 
 /** Create types that can be read, and the extents each may have. */
-const READABLE: Readonly<Record<string, readonly ExtentType[]>> = {
-  monolithicsparse: HOSTED,
-  twogbmaxextentsparse: HOSTED,
-  '2gbmaxextentsparse': HOSTED,
-  streamoptimized: HOSTED,
-  monolithicflat: RAW,
-  twogbmaxextentflat: RAW,
-  '2gbmaxextentflat': RAW,
-  vmfs: RAW,
-  vmfsthin: RAW,
-  vmfspreallocated: RAW,
-  vmfseagerzeroedthick: RAW,
-  vmfssparse: ['VMFSSPARSE', 'ZERO'],
-  sesparse: ['SESPARSE', 'ZERO'],
-  custom: ['FLAT', 'SPARSE', 'ZERO'],
-}
+const READABLE: ReadonlyMap<string, readonly ExtentType[]> = new Map(
+  Object.entries({
+    monolithicsparse: HOSTED,
+    twogbmaxextentsparse: HOSTED,
+    '2gbmaxextentsparse': HOSTED,
+    streamoptimized: HOSTED,
+    monolithicflat: RAW,
+    twogbmaxextentflat: RAW,
+    '2gbmaxextentflat': RAW,
+    vmfs: RAW,
+    vmfsthin: RAW,
+    vmfspreallocated: RAW,
+    vmfseagerzeroedthick: RAW,
+    vmfssparse: ['VMFSSPARSE', 'ZERO'],
+    sesparse: ['SESPARSE', 'ZERO'],
+    custom: ['FLAT', 'SPARSE', 'ZERO'],
+  } as const satisfies Record<string, readonly ExtentType[]>),
+)
 
 /** Create types that are known but hold no bytes to read in files, with the reason. */
-const REFUSED: Readonly<Record<string, string>> = {
-  vsansparse: 'is a vSAN snapshot, which only the host can read',
-  vmfsrawdevicemap: 'is a raw device mapping (virtual mode); its data is on the mapped LUN',
-  vmfsrdm: 'is a raw device mapping (virtual mode); its data is on the mapped LUN',
-  vmfspassthroughrawdevicemap: 'is a raw device mapping (physical mode), which no snapshot covers',
-  vmfsrdmp: 'is a raw device mapping (physical mode), which no snapshot covers',
-  vmfsraw: 'is a raw device',
-  fulldevice: 'is a physical disk of the host',
-  partitioneddevice: 'is a physical partition of the host',
-}
+const REFUSED: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    vsansparse: 'is a vSAN snapshot, which only the host can read',
+    vmfsrawdevicemap: 'is a raw device mapping (virtual mode); its data is on the mapped LUN',
+    vmfsrdm: 'is a raw device mapping (virtual mode); its data is on the mapped LUN',
+    vmfspassthroughrawdevicemap: 'is a raw device mapping (physical mode), which no snapshot covers',
+    vmfsrdmp: 'is a raw device mapping (physical mode), which no snapshot covers',
+    vmfsraw: 'is a raw device',
+    fulldevice: 'is a physical disk of the host',
+    partitioneddevice: 'is a physical partition of the host',
+  }),
+)
 
 /**
  * Decides from the descriptor alone whether the disk can be read, before any other file is opened.
@@ -40,9 +44,9 @@ const REFUSED: Readonly<Record<string, string>> = {
  */
 export function checkReadable(descriptor: Descriptor, name: string): void {
   const createType = descriptor.createType.toLowerCase()
-  const reason = REFUSED[createType]
+  const reason = REFUSED.get(createType)
   if (reason !== undefined) throw unreadable(name, reason)
-  const allowed = READABLE[createType]
+  const allowed = READABLE.get(createType)
   if (allowed === undefined) throw damaged(name, `has the unknown createType ${JSON.stringify(descriptor.createType.slice(0, 80))}`)
   if (descriptor.extents.length === 0) throw damaged(name, 'lists no extents')
   for (const extent of descriptor.extents) checkExtent(extent, allowed, descriptor, name)

@@ -34,6 +34,9 @@ async function decode(bytes: Uint8Array, size = 1000): Promise<Buffer> {
   return out
 }
 
+/** Whether decoding says INTEGRITY; a plain value, for a failed assertion must not print 40 MiB. */
+const refuses = (bytes: Uint8Array): Promise<boolean> => decode(bytes, 65_536).then(() => false, damaged)
+
 const damaged = (error: unknown): boolean => isAgentError(error, 'INTEGRITY')
 
 describe('decodeStreamOptimized', () => {
@@ -56,7 +59,7 @@ describe('decodeStreamOptimized', () => {
   it('refuses a stream cut anywhere, as file and as stream', async () => {
     const bytes = await written()
     for (let length = 0; length < bytes.length; length += length < 2048 || length > bytes.length - 6000 ? 128 : 7000) {
-      await expect(decode(bytes.subarray(0, length), 65_536), `cut at ${length}`).rejects.toSatisfy(damaged)
+      expect(await refuses(bytes.subarray(0, length)), `cut at ${length}`).toBe(true)
       await expect(openHostedSparse(memoryBytes(bytes.subarray(0, length))), `cut at ${length}`).rejects.toSatisfy(damaged)
     }
   })
@@ -65,15 +68,17 @@ describe('decodeStreamOptimized', () => {
     const bytes = await written()
     const first = 128 * 512
     const length = Math.ceil((12 + bytes.readUInt32LE(first + 8)) / 512) * 512
-    await expect(decode(Buffer.concat([bytes.subarray(0, first), bytes.subarray(first + length)]))).rejects.toSatisfy(damaged)
-    await expect(decode(Buffer.concat([bytes, Buffer.from([1])]))).rejects.toSatisfy(damaged)
+    expect(await refuses(Buffer.concat([bytes.subarray(0, first), bytes.subarray(first + length)]))).toBe(true)
+    expect(await refuses(Buffer.concat([bytes, Buffer.from([1])]))).toBe(true)
     expect((await decode(Buffer.concat([bytes, Buffer.alloc(1024)]))).equals(image)).toBe(true)
   })
 
   it('refuses a grain whose data was changed', async () => {
     const bytes = await written()
-    bytes[128 * 512 + 40] = (bytes[128 * 512 + 40] ?? 0) ^ 1
-    await expect(decode(bytes)).rejects.toSatisfy(damaged)
+    // The last byte of the checksum at the end of the zlib data.
+    const last = 128 * 512 + 12 + bytes.readUInt32LE(128 * 512 + 8) - 1
+    bytes.writeUInt8(bytes.readUInt8(last) ^ 1, last)
+    expect(await refuses(bytes)).toBe(true)
     await using layer = await openHostedSparse(memoryBytes(bytes))
     await expect(layer.read(0, new Uint8Array(512))).rejects.toSatisfy(damaged)
   })
