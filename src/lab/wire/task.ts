@@ -70,6 +70,10 @@ const ENTITIES = new Set([
   'VmwareDistributedVirtualSwitch',
 ])
 
+const NUMBERS_FROM = Date.UTC(2026, 0, 1)
+/** TaskInfo.eventChainId, an xsd:int, carries the number too. */
+const MAX_NUMBER = 2_000_000_000
+
 /** Completed tasks are gone after this long, as on real servers. */
 const KEEP_MS = 10 * 60_000
 
@@ -77,10 +81,12 @@ const KEEP_MS = 10 * 60_000
 export class Tasks {
   readonly #options: TasksOptions
   readonly #tasks = new Map<string, Task>()
-  #next = 1
+  #next: number
 
   constructor(options: TasksOptions) {
     this.#options = Object.freeze({ ...options })
+    // Numbers go on rising over a restart of the lab, so that a client's old reference never names another task.
+    this.#next = (Math.floor((options.clock.now().getTime() - NUMBERS_FROM) / 100) % MAX_NUMBER) + 1
   }
 
   /**
