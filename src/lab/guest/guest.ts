@@ -219,7 +219,7 @@ export class Guest implements AsyncDisposable {
       else {
         for (let done = 0; done < range.length; done += MAX_WRITE) {
           const data = new Uint8Array(Math.min(MAX_WRITE, range.length - done))
-          random.fill(data)
+          random.into(data)
           member.disk.write(range.offset + done, data)
         }
       }

@@ -23,7 +23,8 @@ export class SeededRandom {
     return Math.floor((this.next() / 2 ** 32 + this.next() / 2 ** 64) * limit) % limit
   }
 
-  fill(bytes: Uint8Array): void {
+  /** Random bytes all over. */
+  into(bytes: Uint8Array): void {
     const words = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     let at = 0
     for (; at + 4 <= bytes.length; at += 4) words.writeUInt32LE(this.next(), at)

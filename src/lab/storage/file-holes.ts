@@ -37,7 +37,7 @@ function lseek(): Seek | undefined {
 
 function load(): Seek | undefined {
   // Loading the module prints a warning of its being experimental; this optional use of it is no news to anyone.
-  const { emitWarning } = process
+  const emitWarning = process.emitWarning.bind(process)
   process.emitWarning = () => undefined
   try {
     const ffi = process.getBuiltinModule('node:ffi')
