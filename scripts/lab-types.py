@@ -2,6 +2,7 @@
 """Write src/lab/wire/types.json: the type definitions of the vSphere API that the lab speaks.
 
   /usr/bin/python3 -W ignore scripts/lab-types.py          (needs Debian's python3-pyvmomi 6.7.1)
+  npx biome format --write src/lab/wire/types.json
 
 Interface facts (names, declaration order, declared types, optional, since-version) are read from pyVmomi's published type tables
 (Apache License 2.0, Copyright VMware, Inc.); no code is taken. What is newer than 6.7.1, or internal, comes by hand from
@@ -46,7 +47,7 @@ SERVED = {
     'OvfManager': '*', 'HttpNfcLease': '*', 'AuthorizationManager': '*', 'CustomFieldsManager': '*', 'ExtensionManager': '*',
     'AlarmManager': '*', 'Alarm': '*', 'StorageResourceManager': ['ConfigureDatastoreIORM_Task'],
     'GuestOperationsManager': '*', 'GuestProcessManager': '*', 'GuestFileManager': '*', 'GuestAuthManager': '*',
-    'LicenseManager': ['QueryLicenseSourceAvailability'], 'OptionManager': '*', 'UserDirectory': '*',
+    'LicenseManager': ['QueryLicenseSourceAvailability', 'QuerySupportedFeatures'], 'OptionManager': '*', 'UserDirectory': '*',
     'PerformanceManager': ['QueryPerfCounter', 'QueryAvailablePerfMetric', 'QueryPerfProviderSummary'], 'HostLocalAccountManager': [],
 }
 # Properties whose types would pull in large parts of the API that no backup touches; reading one is InvalidProperty in the lab.
