@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { type DiskRef, SECTOR, type VmConfig } from '../core/index.ts'
-import { type Descriptor, type DiskLook, formatDescriptor, NO_PARENT } from '../disk/index.ts'
+import { type DiskLook, formatDescriptor, newDescriptor } from '../disk/index.ts'
 
 /** What the VM's configuration says about a disk's looks, in a descriptor's own words. */
 export function diskLook(config: VmConfig, disk: DiskRef, time: string): DiskLook & { readonly cid: string } {
@@ -19,35 +19,11 @@ export function diskLook(config: VmConfig, disk: DiskRef, time: string): DiskLoo
 
 /** The descriptor of a flat image in the given files, in order: `monolithicFlat`, or `twoGbMaxExtentFlat` when there are several. */
 export function flatDescriptor(
-  look: DiskLook & { readonly cid: string },
+  name: string,
+  look: DiskLook,
   files: readonly { readonly path: string; readonly size: number }[],
 ): Uint8Array {
-  const sectors = files.reduce((sum, { size }) => sum + size, 0) / SECTOR
-  const descriptor: Descriptor = {
-    version: 1,
-    encoding: 'UTF-8',
-    cid: look.cid,
-    parentCid: NO_PARENT,
-    createType: files.length === 1 ? 'monolithicFlat' : 'twoGbMaxExtentFlat',
-    isNativeSnapshot: false,
-    extents: files.map(({ path, size }) => ({ access: 'RW', sectors: size / SECTOR, type: 'FLAT', file: path, offset: 0 })),
-    others: new Map(),
-    ddb: new Map(ddb(look, sectors)),
-  }
-  return formatDescriptor(descriptor)
-}
-
-function ddb(look: DiskLook, sectors: number): [string, string][] {
-  // IDE disks keep the old 16 × 63 geometry; SCSI disks have 255 × 63 whatever their size.
-  const [heads, cylinders] =
-    look.adapterType === 'ide' ? [16, Math.min(16383, Math.floor(sectors / (16 * 63)))] : [255, Math.floor(sectors / (255 * 63))]
-  const entries: [string, string | undefined][] = [
-    ['ddb.virtualHWVersion', String(look.hardwareVersion ?? 14)],
-    ['ddb.geometry.cylinders', String(Math.max(1, cylinders))],
-    ['ddb.geometry.heads', String(heads)],
-    ['ddb.geometry.sectors', '63'],
-    ['ddb.adapterType', look.adapterType ?? 'lsilogic'],
-    ['ddb.uuid', look.uuid],
-  ]
-  return entries.filter((entry): entry is [string, string] => entry[1] !== undefined)
+  const size = files.reduce((sum, file) => sum + file.size, 0)
+  const extents = files.map((file) => ({ access: 'RW', sectors: file.size / SECTOR, type: 'FLAT', file: file.path, offset: 0 }) as const)
+  return formatDescriptor(newDescriptor(name, size, files.length === 1 ? 'monolithicFlat' : 'twoGbMaxExtentFlat', extents, look))
 }

@@ -2,7 +2,9 @@ import type { Writable } from 'node:stream'
 import { type Abortable, AgentError, type Clock, type Log, type Secret } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import type { BackupProvider } from './provider.ts'
+import { openDirProvider } from './dir-provider.ts'
 import { openResticProvider } from './restic-provider.ts'
+import { openTarProvider } from './tar-provider.ts'
 
 export type OpenProviderOptions = Abortable & {
   readonly clock: Clock
@@ -35,7 +37,9 @@ export type { ExportFormat }
  * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password), CONFIG (no password, unknown scheme, no access), CONFLICT.
  */
 export async function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider> {
-  const { path } = parseProviderUrl(url)
+  const { scheme, path } = parseProviderUrl(url)
+  if (scheme === 'tar') return openTarProvider(path, options)
+  if (scheme === 'dir') return openDirProvider(path, options)
   const { password } = options
   if (password === undefined) {
     throw new AgentError('CONFIG', `The repository ${url} needs a password.`, {

@@ -1,9 +1,13 @@
+import { hash } from 'node:crypto'
 import { AgentError, type DiskRef, safeFileName, type VmConfig } from '../core/index.ts'
 
 export const MANIFEST_FILE = 'manifest.json'
 /** Ends every generated name can have; a small file must not take one of a disk. */
 const DISK_ENDINGS = ['.vmdk', '-flat.vmdk', '-extents', '.changes', '.map', '.sha256blocks'] as const
 const OWN_FILES = new Set([MANIFEST_FILE, 'point.json', 'commit.json', 'sha256sums'])
+
+/** Leaves room for a key and every ending within what any file system takes. */
+const MOST_STEM_BYTES = 180
 
 /** File names of one restore point (docs/formats/restore-point.md), decided once from the VM's configuration. */
 export class PointNames {
@@ -47,8 +51,9 @@ export const isSafeName = (name: string): boolean =>
 function stemOf(disk: DiskRef): string {
   const base = disk.chain.at(-1) ?? disk.fileName
   const file = base.slice(Math.max(base.lastIndexOf('/'), base.lastIndexOf('] ') + 1) + 1)
-  // The 200 bytes safeFileName allows leave room for a key and every ending.
-  return safeFileName(file.replace(/\.vmdk$/iu, '') || `disk-${disk.key}`)
+  // `%` only ever stands for itself in names this product makes; disks of one VM that come out equal are told apart by their key.
+  const stem = safeFileName(file.replace(/\.vmdk$/iu, '') || `disk-${disk.key}`).replaceAll('%', '_')
+  return Buffer.byteLength(stem) <= MOST_STEM_BYTES ? stem : `${[...stem].slice(0, 40).join('')}~${hash('sha256', stem).slice(0, 16)}`
 }
 
 /** `20261122T183000Z`. */

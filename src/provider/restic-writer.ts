@@ -83,7 +83,7 @@ export class ResticWriter implements BackupWriter {
         const { node, ...written } = await image.write()
         this.#nodes.push(node)
         const look = diskLook(this.#options.request.config, disk, this.#options.request.time)
-        await this.#saveFile(descriptor, flatDescriptor(look, extentFiles(stem, layout)))
+        await this.#saveFile(descriptor, flatDescriptor(stem, look, extentFiles(stem, layout)))
         return written
       })
     } catch (error) {

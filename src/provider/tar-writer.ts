@@ -146,7 +146,7 @@ export class TarWriter implements BackupWriter {
       const full = plan.mode === 'full'
       if (full) {
         const look = diskLook(this.#request.config, disk, this.#request.time)
-        const descriptor = flatDescriptor(look, [{ path: `${stem}-flat.vmdk`, size: source.size }])
+        const descriptor = flatDescriptor(stem, look, [{ path: `${stem}-flat.vmdk`, size: source.size }])
         await entry({ name: this.#path(`${stem}.vmdk`), size: descriptor.length }, (write) => write(descriptor))
       } else {
         const lines = Buffer.from(segments.map(({ offset, length }) => `${offset} ${length}\n`).join(''), 'latin1')

@@ -1,0 +1,216 @@
+import { hash } from 'node:crypto'
+import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import {
+  type Abortable,
+  AgentError,
+  type BlockSource,
+  type DiskImage,
+  type DiskRef,
+  ensureDirectory,
+  fromErrno,
+  isMissing,
+  type Log,
+  type Manifest,
+  type PointId,
+  type Range,
+  syncDirectory,
+  type Verdict,
+  writeFileAtomic,
+} from '../core/index.ts'
+import { type ExportFormat, exportDisk, localDiskFiles, openChain, openLocalFile } from '../disk/index.ts'
+import { writeBlockDigests } from './block-digests.ts'
+import { DirPoints, digestOf, SUMS_FILE } from './dir-points.ts'
+import { diskLook } from './disk-descriptor.ts'
+import { buildManifest, encodeManifest, inFull, MAX_FILE_BYTES } from './manifest.ts'
+import { PlannedSource } from './planned-source.ts'
+import { MANIFEST_FILE, PointNames, pointName } from './point-names.ts'
+import type { BackupProvider, BackupWriter, DiskPlan, DiskProgress, DiskWritten, PointFacts, PointRequest } from './provider.ts'
+import { gatherSegments } from './segment-list.ts'
+import { plannedPieces, wholeDisk } from './touched-blocks.ts'
+
+export const FULL_ONLY = 'a directory export is always a full image'
+
+export type DirProviderOptions = Abortable & {
+  readonly init?: boolean | undefined
+  readonly exportFormat?: ExportFormat | undefined
+  readonly log: Log
+}
+
+/** A directory with one directory of VMX and VMDK files per restore point. */
+export async function openDirProvider(path: string, options: DirProviderOptions): Promise<BackupProvider> {
+  const directory = resolve(path)
+  try {
+    if (!(await stat(directory)).isDirectory()) throw new AgentError('CONFIG', `${directory} is not a directory.`, { subject: directory })
+  } catch (error) {
+    if (!isMissing(error)) throw fromErrno(error, directory) ?? error
+    if (options.init !== true) {
+      throw new AgentError('NOT_FOUND', `There is no directory ${directory} for exports.`, {
+        subject: directory,
+        next: 'Make it with --init, or name another.',
+      })
+    }
+    await ensureDirectory(directory)
+  }
+  return new DirProvider(directory, options)
+}
+
+class DirProvider implements BackupProvider {
+  readonly name = 'dir'
+  readonly url: string
+  readonly incremental: Verdict = { ok: false, reason: FULL_ONLY }
+  readonly points: DirPoints
+  readonly #directory: string
+  readonly #format: ExportFormat
+
+  constructor(directory: string, options: DirProviderOptions) {
+    this.#directory = directory
+    this.url = `dir:${directory}`
+    this.#format = options.exportFormat ?? 'flat'
+    this.points = new DirPoints(directory, this.url, options.log)
+  }
+
+  async begin(request: PointRequest): Promise<BackupWriter> {
+    const names = new PointNames(request.config)
+    const id = pointName(names.directory, request.time, request.run) as PointId
+    const final = join(this.#directory, id)
+    const partial = join(this.#directory, `.${id}.partial`)
+    try {
+      await mkdir(partial, { mode: 0o700 })
+    } catch (error) {
+      throw fromErrno(error, partial) ?? error
+    }
+    return new DirWriter(id, request, names, { final, partial }, this.#format)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Holds nothing open.
+  }
+}
+
+class DirWriter implements BackupWriter {
+  readonly #id: PointId
+  readonly #request: PointRequest
+  readonly #names: PointNames
+  readonly #paths: { readonly final: string; readonly partial: string }
+  readonly #format: ExportFormat
+  readonly #files: { readonly name: string; readonly size: number }[] = []
+  readonly #images = new Map<number, DiskImage>()
+  readonly #sums = new Map<string, string>()
+  #committed = false
+
+  constructor(
+    id: PointId,
+    request: PointRequest,
+    names: PointNames,
+    paths: { readonly final: string; readonly partial: string },
+    format: ExportFormat,
+  ) {
+    this.#id = id
+    this.#request = request
+    this.#names = names
+    this.#paths = paths
+    this.#format = format
+  }
+
+  async putFile(name: string, body: Uint8Array): Promise<void> {
+    this.#names.checkFile(name)
+    if (this.#files.some((file) => file.name.toLowerCase() === name.toLowerCase())) {
+      throw new AgentError('USAGE', `The file ${name} was put twice.`, { subject: name })
+    }
+    if (body.length > MAX_FILE_BYTES) throw new AgentError('USAGE', `The file ${name} has ${body.length} bytes, too many for a small file.`)
+    this.#files.push({ name, size: body.length })
+    await this.#save(name, body)
+  }
+
+  async putDisk(
+    disk: DiskRef,
+    source: BlockSource,
+    plan: DiskPlan,
+    options: Abortable & { readonly onProgress?: ((progress: DiskProgress) => void) | undefined } = {},
+  ): Promise<DiskWritten> {
+    const stem = this.#names.disk(disk)
+    if (this.#images.has(disk.key)) throw new AgentError('USAGE', `The disk ${disk.label} was put twice.`, { subject: disk.label })
+    if (source.size !== disk.capacityBytes) {
+      throw new AgentError(
+        'INTEGRITY',
+        `The disk ${disk.label} reads as ${source.size} bytes; its configuration says ${disk.capacityBytes}.`,
+        {
+          subject: disk.label,
+        },
+      )
+    }
+    const format = this.#format
+    this.#images.set(disk.key, { key: disk.key, descriptor: `${stem}.vmdk`, capacityBytes: source.size, format })
+    const made: string[] = []
+    try {
+      let changedBytes = 0
+      const ranges = plan.mode === 'incremental' ? wholeDisk(source.size) : plan.ranges
+      const data = async function* (): AsyncGenerator<Range> {
+        for await (const piece of plannedPieces(ranges, source, options)) {
+          changedBytes += piece.length
+          if (piece.kind === 'data') yield piece
+        }
+      }
+      const planned = new PlannedSource(source, await gatherSegments(data()))
+      const exported = await exportDisk(planned, this.#paths.partial, stem, format, {
+        ...diskLook(this.#request.config, disk, this.#request.time),
+        signal: options.signal,
+        onProgress: ({ doneBytes, writtenBytes }) => options.onProgress?.(planned.progress(doneBytes, writtenBytes, changedBytes)),
+      })
+      made.push(...exported.files.map(({ name }) => name), `${stem}.sha256blocks`)
+      await this.#digest(stem, options)
+      const storedBytes = await this.#storedBytes(exported.files.map(({ name }) => name))
+      options.onProgress?.({ doneBytes: changedBytes, readBytes: planned.readBytes, storedBytes })
+      return { changedBytes, readBytes: planned.readBytes, storedBytes }
+    } catch (error) {
+      // Another attempt, over another transport, may follow in this same point.
+      this.#images.delete(disk.key)
+      for (const name of made) await rm(join(this.#paths.partial, name), { force: true })
+      throw error
+    }
+  }
+
+  async commit(reported: PointFacts): Promise<{ readonly id: PointId; readonly manifest: Manifest }> {
+    const manifest = buildManifest(this.#request, inFull(reported, FULL_ONLY), { images: [...this.#images.values()], files: this.#files })
+    await this.#save(MANIFEST_FILE, encodeManifest(manifest))
+    const sums = [...this.#sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, sha256]) => `${sha256}  ${name}\n`)
+    await writeFileAtomic(join(this.#paths.partial, SUMS_FILE), sums.join(''))
+    try {
+      await rename(this.#paths.partial, this.#paths.final)
+      this.#committed = true
+      await syncDirectory(join(this.#paths.final, '..'))
+    } catch (error) {
+      throw fromErrno(error, this.#paths.final) ?? error
+    }
+    return { id: this.#id, manifest }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#committed) await rm(this.#paths.partial, { recursive: true, force: true })
+  }
+
+  async #save(name: string, body: Uint8Array): Promise<void> {
+    await writeFileAtomic(join(this.#paths.partial, name), body)
+    this.#sums.set(name, hash('sha256', body))
+  }
+
+  /** Reads the exported disk back, which proves that it can be, and keeps the digests of its blocks. */
+  async #digest(stem: string, options: Abortable): Promise<void> {
+    const name = `${stem}.sha256blocks`
+    const path = join(this.#paths.partial, name)
+    {
+      await using image = await openChain(join(this.#paths.partial, `${stem}.vmdk`), localDiskFiles(), options)
+      await writeBlockDigests(image, path, options)
+    }
+    await using digests = await openLocalFile(path)
+    this.#sums.set(name, await digestOf(digests))
+  }
+
+  /** Bytes the files take on disk, holes not counted. */
+  async #storedBytes(names: readonly string[]): Promise<number> {
+    let sum = 0
+    for (const name of names) sum += (await stat(join(this.#paths.partial, name))).blocks * 512
+    return sum
+  }
+}
