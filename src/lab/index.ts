@@ -9,10 +9,8 @@
  * what is simulated and what is not; an unknown method answers with a fault.
  */
 export type {
-  ActiveFault,
   Capability,
   DiskDigest,
-  FaultRule,
   FsckReport,
   Lab,
   LabControl,
@@ -23,4 +21,6 @@ export type {
   WriteRequest,
   WriteResult,
 } from './control/lab.ts'
+export type { ActiveFault, FaultRule } from './model/index.ts'
+export { labCapabilities } from './control/capabilities.ts'
 export { type LabOptions, startLab } from './control/start-lab.ts'

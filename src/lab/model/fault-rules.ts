@@ -40,7 +40,7 @@ export type FaultRule = {
   /** Answers 200 with the whole file to a Range request. */
   readonly refuseRange?: boolean | undefined
   /**
-   * How change tracking lies: `lie-end` stops before the end of the disk, `zero-length` covers nothing, `miss` leaves changed areas out,
+   * How change tracking lies: `lie-end` reaches over the end of the disk, `zero-length` covers nothing, `miss` leaves changed areas out,
    * `one-area` names the whole disk, `small-pages` gives few areas a call, `noTrack` / `cannotGetChanges` are the host's own faults.
    */
   readonly changedAreas?: 'lie-end' | 'zero-length' | 'miss' | 'one-area' | 'small-pages' | 'noTrack' | 'cannotGetChanges' | undefined

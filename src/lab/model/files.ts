@@ -1,5 +1,5 @@
-import { readdirSync, statSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { mkdirSync, readdirSync, statSync } from 'node:fs'
+import { basename } from 'node:path'
 import { Datastore, LabStorageError } from '../storage/index.ts'
 import { VimFault } from '../wire/index.ts'
 import { baseName, directoryOf, formatDatastorePath, parseDatastorePath, within } from './datastore-path.ts'
@@ -97,8 +97,9 @@ export class Files {
     return formatDatastorePath({ datastore: store.name, path: volume[2] ?? '' })
   }
 
-  directory(path: string): string {
-    return join(this.local(path))
+  /** Makes a directory and its parents. */
+  makeDirectory(path: string): void {
+    mkdirSync(this.local(path), { recursive: true })
   }
 }
 
@@ -138,7 +139,7 @@ export async function faultingAsync<T>(subject: string, work: () => Promise<T>):
 /** The vim25 fault of a storage failure; anything else as it is. */
 export function storageFault(error: unknown, subject: string): unknown {
   if (!(error instanceof LabStorageError)) return error
-  const file = error.subject === '' ? subject : error.subject
+  const file = error.subject === undefined || error.subject === '' ? subject : error.subject
   switch (error.failure) {
     case 'NoDiskSpace':
       return noDiskSpace(file, /^\[([^\]]+)\]/.exec(subject)?.[1] ?? '')

@@ -10,6 +10,8 @@ export type Built = {
   readonly vms: readonly VmRecord[]
   /** Names of the users' own snapshots to make when the VM's files are made. */
   readonly userSnapshots: ReadonlyMap<string, ScenarioVm['snapshots']>
+  /** VMs of `generate`: their files are made at the first touch. */
+  readonly generated: ReadonlySet<string>
   readonly root: string
   readonly nextId: number
 }
@@ -23,6 +25,7 @@ export function buildInventory(scenario: Scenario, seeded: Seeded, directory: st
   const id = (prefix: string): string => `${prefix}${next++}`
   const entities: StaticEntity[] = []
   const vms: VmRecord[] = []
+  const generated = new Set<string>()
   const userSnapshots = new Map<string, ScenarioVm['snapshots']>()
   const root = id('group-d')
   entities.push({ kind: 'folder', id: root, name: 'Datacenters', parent: undefined, holds: 'datacenter' })
@@ -127,10 +130,11 @@ export function buildInventory(scenario: Scenario, seeded: Seeded, directory: st
         materialised: false,
         pending: undefined,
       })
+      if (!dc.vms.includes(vm)) generated.add(vmId)
       if (vm.snapshots.length > 0) userSnapshots.set(vmId, vm.snapshots)
     }
   }
-  return { entities, vms, userSnapshots, root, nextId: next }
+  return { entities, vms, userSnapshots, generated, root, nextId: next }
 }
 
 function* allVms(dc: ScenarioDatacenter): Generator<ScenarioVm> {

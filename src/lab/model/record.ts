@@ -37,7 +37,7 @@ export type VmRecord = {
   /** False until the VM's files were made: generated VMs get theirs at the first touch. */
   materialised: boolean
   /** Work that was under way: what a start after a crash must clean up. */
-  pending: { kind: 'snapshot'; links: string[] } | undefined
+  pending: { kind: 'snapshot' | 'import'; links: string[] } | undefined
 }
 
 export type ConfigRecord = {

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentError, type Clock, isMissing, writeFileAtomic } from '../../core/index.ts'
 import type { Scenario, ScenarioVm } from '../scenario.ts'
@@ -19,6 +19,8 @@ export class World {
   readonly seeded: Seeded
   readonly root: string
   readonly userSnapshots: ReadonlyMap<string, ScenarioVm['snapshots']>
+  /** VMs whose files are made at the first touch. */
+  readonly generated: ReadonlySet<string>
   readonly #clock: Clock
   readonly #entities = new Map<string, StaticEntity>()
   readonly #vms = new Map<string, VmRecord>()
@@ -35,6 +37,7 @@ export class World {
     const built = buildInventory(lab.scenario, this.seeded, directory, made)
     this.root = built.root
     this.userSnapshots = built.userSnapshots
+    this.generated = built.generated
     if (lab.nextId < built.nextId) lab.nextId = built.nextId
     for (const entity of built.entities) this.#entities.set(entity.id, entity)
     for (const folder of lab.folders) this.#entities.set(folder.id, { kind: 'folder', ...folder, holds: 'vm' })
@@ -75,6 +78,18 @@ export class World {
     this.#put(vm)
     await this.keep(vm)
     this.#parentsChanged(vm)
+  }
+
+  /** Lets a VM that is being made be found by its id, before it is kept. */
+  adopt(vm: VmRecord): void {
+    this.#vms.set(vm.id, vm)
+  }
+
+  /** A VM that did not come to be. */
+  async abandon(vm: VmRecord): Promise<void> {
+    this.#vms.delete(vm.id)
+    this.#children.get(vm.folder)?.delete(vm.id)
+    await this.#serial(vm.id, () => rm(this.#file(vm.id), { force: true }))
   }
 
   /** Takes a VM out of the inventory; its files are another matter. */

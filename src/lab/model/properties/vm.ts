@@ -4,6 +4,7 @@ import { baseName, directoryOf, within } from '../datastore-path.ts'
 import type { Files } from '../files.ts'
 import { type ConfigRecord, diskLabel, disksOf, type SnapshotRecord, type VmRecord } from '../record.ts'
 import type { View } from '../view.ts'
+import { escapeName } from '../wire-name.ts'
 import { deviceList } from './device.ts'
 
 const GUEST_NAMES: Readonly<Record<string, string>> = {
@@ -20,7 +21,7 @@ const windows = (config: ConfigRecord): boolean => config.guestId.startsWith('wi
 export function vmProperty(view: View, files: Files, vm: VmRecord, name: string): LabValue {
   switch (name) {
     case 'name':
-      return vm.config.name
+      return escapeName(vm.config.name)
     case 'parent':
       return view.refOf(view.folderOf(vm))
     case 'config':
@@ -107,7 +108,7 @@ export function configInfo(view: View, vm: VmRecord, config: ConfigRecord, snaps
     $type: 'VirtualMachineConfigInfo',
     changeVersion: `${config.modified}/${config.changeVersion}`,
     modified: new Date(config.modified),
-    name: config.name,
+    name: escapeName(config.name),
     guestFullName: guestName(config.guestId),
     version: `vmx-${String(config.hardware).padStart(2, '0')}`,
     uuid: config.uuid,
@@ -314,7 +315,7 @@ function summary(view: View, files: Files, vm: VmRecord): LabObject {
     },
     config: {
       $type: 'VirtualMachineConfigSummary',
-      name: vm.config.name,
+      name: escapeName(vm.config.name),
       template: vm.template,
       vmPathName: vm.path,
       memorySizeMB: vm.config.memoryMb,

@@ -1,0 +1,79 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type CallInfo, type Intervention, type Methods, type ObjectStore, type Sessions, VimFault } from '../wire/index.ts'
+import type { Endpoint } from './endpoint.ts'
+import { serveFolder } from './folder-http.ts'
+import { type LeaseHost, Leases } from './lease.ts'
+import { adminMethods } from './methods/admin-methods.ts'
+import { datastoreMethods } from './methods/datastore-methods.ts'
+import { inventoryMethods } from './methods/inventory-methods.ts'
+import { leaseMethods } from './methods/lease-methods.ts'
+import { ovfMethods } from './methods/ovf-methods.ts'
+import { powerMethods } from './methods/power-methods.ts'
+import { searchMethods } from './methods/search-methods.ts'
+import { snapshotMethods } from './methods/snapshot-methods.ts'
+import type { Model } from './model.ts'
+import { createObjectStore } from './object-store.ts'
+import { guarded, joinMethods, type Users } from './privilege.ts'
+import { TagsHttp } from './tags-http.ts'
+import type { View } from './view.ts'
+
+export type EndpointParts = {
+  readonly endpoint: Endpoint
+  readonly store: ObjectStore
+  readonly methods: Methods
+  /** For `serveSoap`: what the fault rules do to a SOAP call. */
+  readonly before: (call: CallInfo) => readonly Intervention[]
+  /** `/folder`, the tagging REST; `/nfc` is asked of every endpoint's leases. True when served. */
+  readonly routes: (request: IncomingMessage, response: ServerResponse) => Promise<boolean>
+}
+
+/** Everything the wire needs to serve one endpoint. */
+export function createEndpoint(options: {
+  readonly model: Model
+  readonly view: View
+  readonly sessions: Sessions
+  readonly tickets: readonly Sessions[]
+  readonly users: Users
+  readonly leaseHost: LeaseHost
+  readonly check: (user: string, password: string) => boolean
+}): EndpointParts {
+  const { model, view, sessions, users, tickets } = options
+  const endpoint: Endpoint = { model, view, sessions, tickets, users, leases: new Leases(model, view, options.leaseHost) }
+  const methods = joinMethods(
+    snapshotMethods(endpoint),
+    powerMethods(endpoint),
+    inventoryMethods(endpoint),
+    datastoreMethods(endpoint),
+    searchMethods(endpoint),
+    adminMethods(endpoint),
+    leaseMethods(endpoint),
+    ovfMethods(endpoint),
+  )
+  const tags = new TagsHttp(endpoint, options.check)
+  return {
+    endpoint,
+    store: createObjectStore(endpoint),
+    methods: guarded(endpoint, methods),
+    before: (call) => intervene(endpoint, call),
+    routes: async (request, response) => (await serveFolder(endpoint, request, response)) || (await endpoint.leases.serve(request, response)) || (await tags.serve(request, response)),
+  }
+}
+
+const SOAP_EFFECTS = ['delayMs', 'cut', 'expireSession', 'fault'] as const
+
+/** Rules for SOAP calls must name what they strike: a rule without `on` would cut the login too. */
+function intervene(endpoint: Endpoint, call: CallInfo): Intervention[] {
+  const { model, view } = endpoint
+  const entity = view.find(call.self.value)
+  const record = entity?.kind === 'vm' ? entity.record : entity?.kind === 'snapshot' ? model.world.vm(entity.vm) : undefined
+  const names = [call.self.value, ...(record === undefined ? [] : model.names(record)), ...(entity !== undefined && 'name' in entity ? [entity.name] : [])]
+  return model.rules.strike({ on: call.method, names, endpoint: view.kind }, ...SOAP_EFFECTS).flatMap((rule): Intervention[] => {
+    if (rule.on === undefined) return []
+    const done: Intervention[] = []
+    if (rule.delayMs !== undefined) done.push({ action: 'delay', ms: rule.delayMs })
+    if (rule.expireSession === true) done.push({ action: 'expire' })
+    if (rule.fault !== undefined) done.push({ action: 'fault', fault: new VimFault(rule.fault, {}, rule.message ?? 'A fault rule of the lab refused this call.') })
+    if (rule.cut !== undefined) done.push({ action: 'cut', when: rule.cut })
+    return done
+  })
+}

@@ -1,0 +1,120 @@
+import { invalidArgument, type MethodCall, type Methods } from '../../wire/index.ts'
+import { flag, needNumber, needText, number, object, reference, text } from '../arguments.ts'
+import { changedAreas } from '../changed-areas.ts'
+import { type Endpoint, selfVm, snapshotOf } from '../endpoint.ts'
+import { invalidState } from '../faults.ts'
+import { consolidate, createSnapshot, removeSnapshot, revertTo, type SnapshotWish } from '../snapshot.ts'
+
+/** Snapshots, consolidation and change tracking. */
+export function snapshotMethods(endpoint: Endpoint): Methods {
+  const { model, view } = endpoint
+
+  const create = (call: MethodCall, name: string, wish: SnapshotWish) => {
+    const vm = selfVm(endpoint, call)
+    if (endpoint.leases.holds(vm)) throw invalidState('A transfer of this VM is under way.')
+    return model.task(view, call, name, view.vmRef(vm), vm, async (task) => {
+      const machine = await model.machine(vm)
+      const snapshot = await machine.use(() => createSnapshot(model, vm, machine, wish))
+      task.progress(99)
+      return view.snapshotRef(snapshot, vm)
+    })
+  }
+
+  return {
+    VirtualMachine: {
+      CreateSnapshot_Task: (call) =>
+        create(call, 'CreateSnapshot_Task', {
+          name: unescapeName(needText(call.args, 'name')),
+          description: text(call.args, 'description') ?? '',
+          memory: flag(call.args, 'memory') ?? false,
+          quiesce: flag(call.args, 'quiesce') ?? false,
+        }),
+      CreateSnapshotEx_Task: (call) => {
+        const spec = object(call.args, 'quiesceSpec')
+        const minutes = number(spec, 'timeout')
+        if (minutes !== undefined && (minutes < 5 || minutes > 240)) throw invalidArgument('quiesceSpec.timeout')
+        return create(call, 'CreateSnapshotEx_Task', {
+          name: unescapeName(needText(call.args, 'name')),
+          description: text(call.args, 'description') ?? '',
+          memory: flag(call.args, 'memory') ?? false,
+          quiesce: spec !== undefined,
+          // The guest's own limit is tighter than the caller's: a guest that cannot hold still does not learn it from a longer wait.
+        })
+      },
+      RemoveAllSnapshots_Task: (call) => {
+        const vm = selfVm(endpoint, call)
+        return model.task(view, call, 'RemoveAllSnapshots_Task', view.vmRef(vm), vm, async (task) => {
+          const machine = await model.machine(vm)
+          await machine.use(async () => {
+            for (let root = vm.snapshots.find((snapshot) => snapshot.parent === undefined); root !== undefined; root = vm.snapshots[0]) {
+              await removeSnapshot(model, vm, machine, root, { children: true, consolidate: flag(call.args, 'consolidate') ?? true, onProgress: (percent) => task.progress(percent) })
+            }
+          })
+          return undefined
+        })
+      },
+      RevertToCurrentSnapshot_Task: (call) => {
+        const vm = selfVm(endpoint, call)
+        const snapshot = vm.snapshots.find((candidate) => candidate.id === vm.currentSnapshot)
+        if (snapshot === undefined) throw invalidState('The VM has no snapshot.')
+        return model.task(view, call, 'RevertToCurrentSnapshot_Task', view.vmRef(vm), vm, () => revertTo(model, vm, snapshot).then(() => undefined))
+      },
+      ConsolidateVMDisks_Task: (call) => {
+        const vm = selfVm(endpoint, call)
+        return model.task(view, call, 'ConsolidateVMDisks_Task', view.vmRef(vm), vm, async (task) => {
+          const machine = await model.machine(vm)
+          await machine.use(() => consolidate(model, vm, machine, (percent) => task.progress(percent)))
+          return undefined
+        })
+      },
+      QueryChangedDiskAreas: async (call) => {
+        const vm = selfVm(endpoint, call)
+        const given = reference(call.args, 'snapshot')
+        const found = given === undefined ? undefined : snapshotOf(endpoint, given)
+        if (found !== undefined && found.vm.id !== vm.id) throw invalidArgument('snapshot')
+        return changedAreas(model, vm, {
+          snapshot: found?.snapshot,
+          deviceKey: needNumber(call.args, 'deviceKey'),
+          startOffset: needNumber(call.args, 'startOffset'),
+          changeId: needText(call.args, 'changeId'),
+        })
+      },
+    },
+    VirtualMachineSnapshot: {
+      RemoveSnapshot_Task: (call) => {
+        const { vm, snapshot } = snapshotOf(endpoint, call.self.ref)
+        if (endpoint.leases.holds(vm)) throw invalidState('A transfer of this VM is under way.')
+        return model.task(view, call, 'RemoveSnapshot_Task', view.vmRef(vm), vm, async (task) => {
+          const machine = await model.machine(vm)
+          await machine.use(() =>
+            removeSnapshot(model, vm, machine, snapshot, {
+              children: flag(call.args, 'removeChildren') ?? false,
+              consolidate: flag(call.args, 'consolidate') ?? true,
+              onProgress: (percent) => task.progress(percent),
+            }),
+          )
+          return undefined
+        })
+      },
+      RevertToSnapshot_Task: (call) => {
+        const { vm, snapshot } = snapshotOf(endpoint, call.self.ref)
+        return model.task(view, call, 'RevertToSnapshot_Task', view.vmRef(vm), vm, () => revertTo(model, vm, snapshot).then(() => undefined))
+      },
+      RenameSnapshot: async (call) => {
+        const { vm, snapshot } = snapshotOf(endpoint, call.self.ref)
+        snapshot.name = unescapeName(text(call.args, 'name') ?? snapshot.name)
+        snapshot.description = text(call.args, 'description') ?? snapshot.description
+        await model.world.keep(vm, 'snapshot')
+        return undefined
+      },
+      ExportSnapshot: async (call) => {
+        const { vm, snapshot } = snapshotOf(endpoint, call.self.ref)
+        return endpoint.leases.exportVm(call.session, vm, snapshot)
+      },
+    },
+  }
+}
+
+/** `%25`, `%2f` and `%5c` in names stand for `%`, `/` and `\`. */
+export const unescapeName = (name: string): string =>
+  name.replace(/%(25|2f|5c)/gi, (_whole, code: string) => String.fromCharCode(Number.parseInt(code, 16)))

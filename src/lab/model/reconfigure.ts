@@ -1,0 +1,321 @@
+import { basename } from 'node:path'
+import { diskInfo } from '../storage/index.ts'
+import { invalidArgument, type LabObject, VimFault } from '../wire/index.ts'
+import { flag, number, object, objects, options, text } from './arguments.ts'
+import { baseName, directoryOf, parseDatastorePath, within } from './datastore-path.ts'
+import { faulting } from './files.ts'
+import { fileNotFound, invalidDeviceSpec } from './faults.ts'
+import { diskKey } from './inventory-build.ts'
+import type { Model } from './model.ts'
+import { CONTROLLER_OF_TYPE, NIC_OF_TYPE } from './properties/device.ts'
+import { type ConfigRecord, type ControllerType, type DeviceRecord, type DiskMode, type DiskRecord, disksOf, type LinkRecord, type VmRecord } from './record.ts'
+import { enableTracking, makeDisk, writeVmx } from './vm-files.ts'
+import { deleteLink } from './snapshot.ts'
+
+/**
+ * Applies a VirtualMachineConfigSpec. All is checked on a copy first and disks made are deleted again, so a fault leaves the VM as it was.
+ */
+export async function reconfigure(model: Model, vm: VmRecord, spec: LabObject): Promise<void> {
+  const version = text(spec, 'changeVersion')
+  if (version !== undefined && version !== `${vm.config.modified}/${vm.config.changeVersion}`) {
+    throw new VimFault('ConcurrentAccess', {}, 'The VM was changed by someone else meanwhile.')
+  }
+  const machine = await model.machine(vm)
+  const before = vm.config
+  const next = structuredClone(before)
+  const changes = new DeviceChanges(model, vm, next)
+  applyPlain(next, spec)
+  try {
+    objects(spec, 'deviceChange').forEach((change, index) => changes.apply(change, index))
+    await machine.use(async () => {
+      vm.config = next
+      for (const key of changes.dropped) machine.drop(key)
+      machine.refresh()
+      for (const [disk, bytes] of changes.grown) {
+        const open = machine.disk(disk.key)
+        if (open !== undefined) faulting(disk.chain[0]?.path ?? '', () => open.grow(bytes))
+        disk.capacity = bytes
+      }
+      const wanted = flag(spec, 'changeTrackingEnabled')
+      if (wanted !== undefined) {
+        if (wanted && next.hardware < 7) throw new VimFault('InvalidVmConfig', { property: 'changeTrackingEnabled' }, 'Change tracking needs virtual hardware 7.')
+        next.changeTracking = wanted
+      }
+      // A running VM's tracking changes at its next stun; new disks of a VM that tracks join now.
+      if (vm.power !== 'poweredOn' || (vm.trackingActive && next.changeTracking)) enableTracking(machine, vm)
+      next.changeVersion = before.changeVersion + 1
+      next.modified = model.world.now().toISOString()
+      for (const path of changes.destroyed) deleteLink(model, path)
+      writeVmx(model, vm)
+      await model.world.keep(vm, 'config', 'name', 'summary', 'layoutEx', 'datastore', 'network', 'storage', 'guest')
+    })
+  } catch (error) {
+    vm.config = before
+    for (const path of changes.made) deleteLink(model, path)
+    machine.refresh()
+    throw error
+  }
+}
+
+function applyPlain(config: ConfigRecord, spec: LabObject): void {
+  config.name = text(spec, 'name') ?? config.name
+  config.uuid = text(spec, 'uuid') ?? config.uuid
+  config.instanceUuid = text(spec, 'instanceUuid') ?? config.instanceUuid
+  config.guestId = text(spec, 'guestId') ?? config.guestId
+  config.annotation = text(spec, 'annotation') ?? config.annotation
+  config.cpus = number(spec, 'numCPUs') ?? config.cpus
+  config.memoryMb = number(spec, 'memoryMB') ?? config.memoryMb
+  const firmware = text(spec, 'firmware')
+  if (firmware !== undefined && firmware !== 'bios' && firmware !== 'efi') throw invalidArgument('spec.firmware')
+  config.firmware = firmware ?? config.firmware
+  const hardware = text(spec, 'version')
+  if (hardware !== undefined) config.hardware = Number(/^vmx-(\d+)$/.exec(hardware)?.[1] ?? config.hardware)
+  const managedBy = object(spec, 'managedBy')
+  if (managedBy !== undefined) config.managedBy = { extensionKey: text(managedBy, 'extensionKey') ?? '', type: text(managedBy, 'type') ?? '' }
+  for (const [key, value] of options(spec, 'extraConfig')) {
+    if (value === '') delete config.extraConfig[key]
+    else config.extraConfig[key] = value
+    if (key === 'ctkEnabled') config.changeTracking = value.toUpperCase() === 'TRUE'
+  }
+}
+
+/** Applies deviceChange entries to a configuration, remembering what to undo and what to do to the open disks. */
+export class DeviceChanges {
+  readonly made: string[] = []
+  readonly destroyed: string[] = []
+  readonly dropped: number[] = []
+  readonly grown: [DiskRecord, number][] = []
+  readonly #model: Model
+  readonly #vm: VmRecord
+  readonly #config: ConfigRecord
+  readonly #provisional = new Map<number, number>()
+
+  constructor(model: Model, vm: VmRecord, config: ConfigRecord) {
+    this.#model = model
+    this.#vm = vm
+    this.#config = config
+  }
+
+  apply(change: LabObject, index: number): void {
+    const device = object(change, 'device')
+    if (device === undefined) throw invalidDeviceSpec(index)
+    switch (text(change, 'operation')) {
+      case 'add':
+        this.#add(device, text(change, 'fileOperation'), index)
+        return
+      case 'remove':
+        this.#remove(device, text(change, 'fileOperation'), index)
+        return
+      case 'edit':
+      case undefined:
+        this.#edit(device, index)
+        return
+      default:
+        throw invalidDeviceSpec(index)
+    }
+  }
+
+  #add(device: LabObject, fileOperation: string | undefined, index: number): void {
+    const controller = CONTROLLER_OF_TYPE.get(device.$type)
+    if (controller !== undefined) {
+      this.#addController(device, controller)
+      return
+    }
+    const nic = NIC_OF_TYPE.get(device.$type)
+    if (nic !== undefined) {
+      const count = this.#config.devices.filter((other) => other.kind === 'nic').length
+      const key = this.#freeKey(4000)
+      const mac = text(device, 'macAddress')
+      this.#config.devices.push({ kind: 'nic', key, nic, network: this.#networkName(device), mac: mac === undefined || mac === '' ? this.#model.world.seeded.mac(this.#config.instanceUuid, key) : mac, unit: 7 + count, connected: flag(object(device, 'connectable'), 'startConnected') ?? true })
+      return
+    }
+    switch (device.$type) {
+      case 'VirtualDisk':
+        this.#addDisk(device, fileOperation, index)
+        return
+      case 'VirtualCdrom':
+        this.#config.devices.push({ kind: 'cdrom', key: this.#freeKey(3002), controllerKey: number(device, 'controllerKey') ?? 201, unit: number(device, 'unitNumber') ?? 0, iso: text(object(device, 'backing'), 'fileName') })
+        return
+      case 'VirtualUSBController':
+      case 'VirtualUSBXHCIController':
+        this.#config.devices.push({ kind: 'usb', key: this.#freeKey(7000) })
+        return
+      case 'VirtualSerialPort':
+        this.#config.devices.push({ kind: 'serial', key: this.#freeKey(9000), unit: 0, file: text(object(device, 'backing'), 'fileName') ?? '' })
+        return
+      case 'VirtualFloppy':
+        this.#config.devices.push({ kind: 'floppy', key: this.#freeKey(8000), unit: 0 })
+        return
+      default:
+        throw invalidDeviceSpec(index, `The lab has no device ${device.$type}.`)
+    }
+  }
+
+  #addController(device: LabObject, controller: ControllerType): void {
+    const bus = number(device, 'busNumber') ?? 0
+    const first = controller === 'ide' ? 200 : controller === 'sata' ? 15_000 : controller === 'nvme' ? 31_000 : 1000
+    let at = bus
+    while (this.#config.devices.some((other) => other.key === first + at)) at++
+    const key = first + at
+    this.#config.devices.push({ kind: 'controller', key, controller, bus: at, sharedBus: text(device, 'sharedBus') ?? 'noSharing' })
+    const asked = number(device, 'key')
+    if (asked !== undefined) this.#provisional.set(asked, key)
+  }
+
+  #addDisk(device: LabObject, fileOperation: string | undefined, index: number): void {
+    const backing = object(device, 'backing')
+    if (backing === undefined) throw invalidDeviceSpec(index)
+    const asked = number(device, 'controllerKey') ?? 1000
+    const controllerKey = this.#provisional.get(asked) ?? asked
+    let controller = this.#config.devices.find((other) => other.kind === 'controller' && other.key === controllerKey)
+    if (controller === undefined && (controllerKey === 200 || controllerKey === 201)) {
+      controller = { kind: 'controller', key: controllerKey, controller: 'ide', bus: controllerKey - 200, sharedBus: 'noSharing' }
+      this.#config.devices.push(controller)
+    }
+    if (controller?.kind !== 'controller') throw invalidDeviceSpec(index, `There is no controller with key ${controllerKey}.`)
+    const unit = this.#freeUnit(controllerKey, number(device, 'unitNumber'), index)
+    const rdm = backing.$type === 'VirtualDiskRawDiskMappingVer1BackingInfo'
+    const disk: DiskRecord = {
+      kind: 'disk',
+      key: diskKey(controllerKey, controller.bus, unit),
+      controllerKey,
+      unit,
+      capacity: number(device, 'capacityInBytes') ?? (number(device, 'capacityInKB') ?? 0) * 1024,
+      mode: modeOf(text(backing, 'diskMode')),
+      sharing: text(backing, 'sharing') ?? 'sharingNone',
+      thin: flag(backing, 'thinProvisioned') ?? false,
+      eager: flag(backing, 'eagerlyScrub') ?? false,
+      uuid: text(backing, 'uuid') ?? this.#model.world.seeded.uuid('disk', this.#model.world.newId('')).replace(/^.{7}/, '6000C29'),
+      rdm: rdm ? (text(backing, 'compatibilityMode') === 'physicalMode' ? 'physical' : 'virtual') : undefined,
+      chain: [],
+      changeId: undefined,
+      records: true,
+      content: 'empty',
+      foreign: false,
+    }
+    const wanted = text(backing, 'fileName') ?? ''
+    if (fileOperation === 'create' || fileOperation === 'replace') this.#createFile(disk, wanted, index)
+    else this.#attachFile(disk, wanted)
+    this.#config.devices.push(disk)
+  }
+
+  /** A new disk: `[ds]` and an empty name mean a name of the host's choice in the VM's directory. */
+  #createFile(disk: DiskRecord, wanted: string, index: number): void {
+    if (disk.capacity <= 0 || disk.capacity % 512 !== 0) throw invalidDeviceSpec(index, 'A new disk needs a capacity of whole sectors.')
+    const home = directoryOf(this.#vm.path)
+    let path = wanted
+    if (wanted === '' || parseDatastorePath(wanted).path === '' || !wanted.endsWith('.vmdk')) {
+      const parsed = wanted === '' ? undefined : parseDatastorePath(wanted)
+      const directory = parsed === undefined ? home : parsed.path === '' ? `[${parsed.datastore}] ${parseDatastorePath(home).path}` : wanted
+      const stem = basename(baseName(this.#vm.path), '.vmx')
+      const used = new Set([...this.#model.files.list(directory), ...disksOf(this.#config).map((other) => baseName(other.chain.at(-1)?.path ?? '[x] x'))])
+      let count = 0
+      while (used.has(count === 0 ? `${stem}.vmdk` : `${stem}_${count}.vmdk`)) count++
+      path = within(directory, count === 0 ? `${stem}.vmdk` : `${stem}_${count}.vmdk`)
+    }
+    disk.chain = [{ path, kind: disk.rdm === 'physical' ? 'rdm' : 'flat', contentId: this.#model.world.seeded.hex(32, path) }]
+    const at = this.#model.files.at(directoryOf(path))
+    if (at.path !== '' && !this.#model.files.exists(directoryOf(path))) {
+      if (directoryOf(path).split(']')[1] === home.split(']')[1]) this.#model.files.makeDirectory(directoryOf(path))
+      else throw fileNotFound(path)
+    }
+    makeDisk(this.#model, { ...this.#vm, config: this.#config }, disk)
+    this.made.push(path)
+  }
+
+  /** An existing file. Of another VM it is shown, not opened for writing: the hot-add of a frozen disk. */
+  #attachFile(disk: DiskRecord, path: string): void {
+    const at = this.#model.files.at(path)
+    const chain = faulting(path, () => {
+      const links: LinkRecord[] = []
+      for (let name: string | undefined = at.path; name !== undefined; ) {
+        const info = diskInfo(at.store, name)
+        const kind = info.backing === 'seSparse' ? 'sesparse' : info.backing === 'sparse' ? 'cowd' : info.backing === 'rdmPhysical' ? 'rdm' : 'flat'
+        links.push({ path: `[${at.store.name}] ${name}`, kind, contentId: this.#model.world.seeded.hex(32, name) })
+        disk.capacity = info.capacityBytes
+        disk.thin = info.thin
+        name = info.parent
+      }
+      return links
+    })
+    for (const other of this.#model.world.vms()) {
+      const using = [other.config, ...other.snapshots.map((snapshot) => snapshot.config)].flatMap(disksOf).find((candidate) => candidate.chain.some((link) => link.path === path))
+      if (using === undefined) continue
+      disk.foreign = true
+      disk.uuid = using.uuid
+      if (other.power === 'poweredOn' && disksOf(other.config).some((candidate) => candidate.chain[0]?.path === path) && other.id !== this.#vm.id) {
+        throw new VimFault('FileLocked', { file: path }, `Unable to access file ${path} since it is locked`)
+      }
+    }
+    disk.chain = chain
+    disk.records = !disk.foreign
+  }
+
+  #remove(device: LabObject, fileOperation: string | undefined, index: number): void {
+    const key = number(device, 'key')
+    const at = this.#config.devices.findIndex((other) => other.key === key)
+    const found = this.#config.devices[at]
+    if (found === undefined) throw invalidDeviceSpec(index, `There is no device with key ${key}.`)
+    if (found.kind === 'controller' && this.#config.devices.some((other) => 'controllerKey' in other && other.controllerKey === found.key)) {
+      throw invalidDeviceSpec(index, 'The controller has devices.')
+    }
+    this.#config.devices.splice(at, 1)
+    if (found.kind !== 'disk') return
+    this.dropped.push(found.key)
+    if (fileOperation === 'destroy' && !found.foreign) this.destroyed.push(...found.chain.map((link) => link.path))
+  }
+
+  #edit(device: LabObject, index: number): void {
+    const key = number(device, 'key')
+    const found: DeviceRecord | undefined = this.#config.devices.find((other) => other.key === key)
+    if (found === undefined) throw invalidDeviceSpec(index, `There is no device with key ${key}.`)
+    const backing = object(device, 'backing')
+    if (found.kind === 'disk') {
+      const bytes = number(device, 'capacityInBytes') ?? (number(device, 'capacityInKB') ?? 0) * 1024
+      if (bytes !== 0 && bytes < found.capacity) throw invalidDeviceSpec(index, 'A disk cannot shrink.')
+      if (bytes > found.capacity) {
+        if (found.chain.length > 1) throw invalidDeviceSpec(index, 'A disk with snapshots cannot grow.')
+        this.grown.push([found, bytes])
+      }
+      const mode = text(backing, 'diskMode')
+      if (mode !== undefined) found.mode = modeOf(mode)
+    } else if (found.kind === 'nic') {
+      found.network = this.#networkName(device)
+      found.mac = text(device, 'macAddress') ?? found.mac
+      found.connected = flag(object(device, 'connectable'), 'startConnected') ?? found.connected
+    } else if (found.kind === 'cdrom') {
+      found.iso = text(backing, 'fileName')
+    } else if (found.kind === 'controller') {
+      found.sharedBus = text(device, 'sharedBus') ?? found.sharedBus
+    }
+  }
+
+  #networkName(device: LabObject): string {
+    return text(object(device, 'backing'), 'deviceName') ?? this.#model.world.of('network')[0]?.name ?? 'VM Network'
+  }
+
+  #freeKey(first: number): number {
+    let key = first
+    while (this.#config.devices.some((device) => device.key === key)) key++
+    return key
+  }
+
+  #freeUnit(controllerKey: number, wanted: number | undefined, index: number): number {
+    const used = new Set<number>(controllerKey >= 1000 && controllerKey < 15_000 ? [7] : [])
+    for (const device of this.#config.devices) if ('controllerKey' in device && device.controllerKey === controllerKey) used.add(device.unit)
+    if (wanted !== undefined && wanted >= 0) {
+      if (used.has(wanted)) throw invalidDeviceSpec(index, `Unit ${wanted} is taken.`)
+      return wanted
+    }
+    let unit = 0
+    while (used.has(unit)) unit++
+    return unit
+  }
+}
+
+const MODES: readonly DiskMode[] = ['persistent', 'independent_persistent', 'independent_nonpersistent', 'nonpersistent', 'undoable', 'append']
+function modeOf(text: string | undefined): DiskMode {
+  const mode = MODES.find((candidate) => candidate === (text ?? 'persistent'))
+  if (mode === undefined) throw invalidArgument('diskMode')
+  return mode
+}
