@@ -56,18 +56,15 @@ export type ConfigFlags = {
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
-const transportName = z.enum(['san', 'hotadd', 'nbdssl', 'nbd', 'https', 'lease', 'ssh'])
-const transportList = z.union([z.array(transportName).min(1), z.string().transform((text, context) => splitTransports(text, context))])
-
-function splitTransports(text: string, context: { addIssue(issue: { code: 'custom'; message: string }): void }): TransportName[] {
-  const names: TransportName[] = []
-  for (const part of text.split(/[:,\s]+/).filter((name) => name !== '')) {
-    const parsed = transportName.safeParse(part)
-    if (parsed.success) names.push(parsed.data)
-    else context.addIssue({ code: 'custom', message: `"${part}" is not a transport; known are ${transportName.options.join(', ')}` })
-  }
-  return names
-}
+const TRANSPORTS = ['san', 'hotadd', 'nbdssl', 'nbd', 'https', 'lease', 'ssh'] as const
+const transportName = z.enum(TRANSPORTS, {
+  error: (issue) => `"${String(issue.input)}" is not a transport; known are ${TRANSPORTS.join(', ')}`,
+})
+/** A list, or text with `:`, `,` or blanks between the names. */
+const transportList = z.preprocess(
+  (value) => (typeof value === 'string' ? value.split(/[:,\s]+/).filter((name) => name !== '') : value),
+  z.array(transportName).min(1),
+)
 
 const fileSchema = z.strictObject({
   vcenter: z
