@@ -33,6 +33,11 @@ export class BlobIndex {
     return this.#packCount
   }
 
+  /** Bytes that the index holds. */
+  get memoryBytes(): number {
+    return this.#chunks.reduce((sum, chunk) => sum + chunk.byteLength, this.#table.byteLength + this.#packs.byteLength)
+  }
+
   /** A number for a pack; `id` may come later when the pack is being written. */
   addPack(id?: Uint8Array): number {
     if (this.#packCount * ID_BYTES === this.#packs.length) {

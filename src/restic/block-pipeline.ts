@@ -31,7 +31,10 @@ export interface BlockPipeline {
   readonly slots: number
   /** A free slot; waits for one, first come first served. CANCELED, CAPACITY, CONFLICT (lock lost), INTERNAL. */
   acquire(options?: Abortable): Promise<BlockSlot>
-  /** Hands a filled slot over. Resolves when the block is in a pack (not yet durable: `commit` makes it so). */
+  /**
+   * Hands a filled slot over. Resolves when the block is in a pack (not yet durable: `commit` makes it so). The promise itself need not
+   * be awaited, `commit` throws its failure; one derived from it (`.then`) must be.
+   */
   submit(slot: BlockSlot, length: number): Promise<StoredBlock>
   /** Stores the block of `length` zeros, once, without a slot, and returns its id. Cheap when called again. */
   zero(length: number): Promise<StoredBlock>

@@ -60,7 +60,15 @@ export class SnapshotWriter implements RepositoryWriter, BlockPipeline {
     return slot
   }
 
-  async submit(slot: BlockSlot, length: number): Promise<StoredBlock> {
+  submit(slot: BlockSlot, length: number): Promise<StoredBlock> {
+    const stored = this.#submit(slot, length)
+    // A caller that stops at a failed `acquire` never looks at the blocks it has under way. Their failure is not lost: `signal` carries
+    // it and `commit` throws it.
+    stored.catch(() => undefined)
+    return stored
+  }
+
+  async #submit(slot: BlockSlot, length: number): Promise<StoredBlock> {
     const number = this.#held.get(slot)
     if (number === undefined) throw new AgentError('INTERNAL', 'A slot was submitted that this writer did not give out, or twice.')
     this.#checkLength(length)
@@ -136,8 +144,8 @@ export class SnapshotWriter implements RepositoryWriter, BlockPipeline {
   }
 
   #check(): void {
+    if (!this.#open && !this.#ended.signal.aborted) throw new AgentError('INTERNAL', 'The writer is used after its snapshot was committed.')
     throwIfAborted(this)
-    if (!this.#open) throw new AgentError('INTERNAL', 'The writer is used after its snapshot was committed.')
   }
 
   /** One composite signal a caller's signal, not one a block. */

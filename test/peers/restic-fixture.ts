@@ -83,14 +83,17 @@ export function deps(log: Log = silentLog): RepositoryDeps {
 export async function storeImage(writer: RepositoryWriter, image: Uint8Array): Promise<BlobIds> {
   const { blockSize } = writer.blocks
   const content = new BlobIds(Math.ceil(image.length / blockSize))
-  const under: Promise<void>[] = []
-  for (let block = 0; block < content.length; block++) {
-    const part = image.subarray(block * blockSize, (block + 1) * blockSize)
-    const slot = await writer.blocks.acquire()
-    slot.bytes.set(part)
-    under.push(writer.blocks.submit(slot, part.length).then(({ id }) => content.set(block, id)))
+  let next = 0
+  const lane = async (): Promise<void> => {
+    while (next < content.length) {
+      const block = next++
+      const part = image.subarray(block * blockSize, (block + 1) * blockSize)
+      const slot = await writer.blocks.acquire()
+      slot.bytes.set(part)
+      content.set(block, (await writer.blocks.submit(slot, part.length)).id)
+    }
   }
-  await Promise.all(under)
+  await Promise.all(Array.from({ length: writer.blocks.slots }, lane))
   return content
 }
 

@@ -1,0 +1,234 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { type Clock, silentLog } from '../core/index.ts'
+import type { Backend } from './backend.ts'
+import { directoryBackend } from './directory-backend.ts'
+import type { RepositoryDeps } from './repository.ts'
+import { RepositoryLock } from './repository-lock.ts'
+import { SealedFiles } from './sealed-files.ts'
+import { sealKeyFrom } from './sealing.ts'
+
+const MINUTE = 60_000
+
+/** A clock that stands still until it is moved; `tick` runs what is due. */
+class HandClock implements Clock {
+  #ms = Date.UTC(2026, 10, 22)
+  readonly #timers = new Set<{
+    due: number
+    readonly every: number
+    readonly run: () => void | Promise<void>
+    readonly onError: (error: unknown) => void
+  }>()
+  onSleep: () => Promise<void> = async () => undefined
+
+  now(): Date {
+    return new Date(this.#ms)
+  }
+
+  monotonicMs(): number {
+    return this.#ms
+  }
+
+  async sleep(ms: number): Promise<void> {
+    this.#ms += ms
+    await this.onSleep()
+  }
+
+  every(ms: number, run: () => void | Promise<void>, onError: (error: unknown) => void): Disposable {
+    const timer = { due: this.#ms + ms, every: ms, run, onError }
+    this.#timers.add(timer)
+    return { [Symbol.dispose]: () => this.#timers.delete(timer) }
+  }
+
+  get timers(): number {
+    return this.#timers.size
+  }
+
+  async tick(ms: number): Promise<void> {
+    const end = this.#ms + ms
+    while (this.#ms < end) {
+      this.#ms = Math.min(end, this.#ms + MINUTE)
+      for (const timer of this.#timers) {
+        if (timer.due > this.#ms) continue
+        timer.due = this.#ms + timer.every
+        try {
+          await timer.run()
+        } catch (error) {
+          timer.onError(error)
+        }
+      }
+    }
+  }
+}
+
+class Place implements AsyncDisposable {
+  readonly clock = new HandClock()
+  readonly key = sealKeyFrom(randomBytes(64))
+  readonly #directory: string
+  readonly backend: Backend
+
+  private constructor(directory: string) {
+    this.#directory = directory
+    this.backend = directoryBackend(join(directory, 'repo'))
+  }
+
+  static async make(): Promise<Place> {
+    return new Place(await mkdtemp(join(tmpdir(), 'vcb-lock-')))
+  }
+
+  files(backend = this.backend): SealedFiles {
+    return new SealedFiles(backend, this.key, randomBytes)
+  }
+
+  deps(hostname = 'here', pid = process.pid): RepositoryDeps {
+    return { clock: this.clock, log: silentLog, random: randomBytes, hostname, username: 'u', pid }
+  }
+
+  take(exclusive: boolean, deps = this.deps()): Promise<RepositoryLock> {
+    return RepositoryLock.take(this.files(), deps, { exclusive })
+  }
+
+  async names(): Promise<string[]> {
+    return (await Array.fromAsync(this.backend.list('lock'))).map(({ name }) => name)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.#directory, { recursive: true, force: true })
+  }
+}
+
+describe('RepositoryLock', () => {
+  it('shares among readers and writers, excludes for the exclusive one, and leaves nothing', async () => {
+    await using place = await Place.make()
+    {
+      await using first = await place.take(false)
+      await using second = await place.take(false, place.deps('elsewhere', 1))
+      expect(first.signal.aborted || second.signal.aborted).toBe(false)
+      expect(await place.names()).toHaveLength(2)
+      await expect(place.take(true)).rejects.toMatchObject({ code: 'CONFLICT', retry: 'later' })
+    }
+    expect(await place.names()).toEqual([])
+    {
+      await using alone = await place.take(true)
+      expect(alone.signal.aborted).toBe(false)
+      await expect(place.take(false)).rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('exclusively') })
+      await expect(place.take(true)).rejects.toMatchObject({ code: 'CONFLICT' })
+    }
+    expect(await place.names()).toEqual([])
+    expect(place.clock.timers).toBe(0)
+  })
+
+  it('looks again after writing its own: of two that did not see each other, none wins against an exclusive one', async () => {
+    await using place = await Place.make()
+    const other = new HandClock()
+    const rival = { ...place.deps('elsewhere', 1), clock: other }
+    let taken: RepositoryLock | undefined
+    // While the exclusive taker waits, a shared lock appears that looked before the exclusive file was there.
+    place.clock.onSleep = async () => {
+      place.clock.onSleep = async () => undefined
+      const file = Buffer.from(
+        `{"time":"${place.clock.now().toISOString()}","exclusive":false,"hostname":"elsewhere","username":"u","pid":1}`,
+      )
+      await place.files().save('lock', file)
+    }
+    await expect(place.take(true)).rejects.toMatchObject({ code: 'CONFLICT' })
+    expect(await place.names()).toHaveLength(1)
+    taken = await place.take(false, rival)
+    await taken[Symbol.asyncDispose]()
+  })
+
+  it('renews itself every five minutes, so that it never gets stale', async () => {
+    await using place = await Place.make()
+    await using lock = await place.take(true)
+    const first = await place.names()
+    for (let round = 0; round < 12; round++) {
+      await place.clock.tick(5 * MINUTE)
+      await expect(place.take(false, place.deps('elsewhere', 1))).rejects.toMatchObject({ code: 'CONFLICT' })
+      expect(await place.names()).toHaveLength(1)
+    }
+    expect(await place.names()).not.toEqual(first)
+    expect(lock.signal.aborted).toBe(false)
+  })
+
+  it('removes a lock 30 minutes old of another host, not one of 29', async () => {
+    await using place = await Place.make()
+    const abandoned = Buffer.from(
+      `{"time":"${place.clock.now().toISOString()}","exclusive":true,"hostname":"elsewhere","username":"u","pid":1}`,
+    )
+    await place.files().save('lock', abandoned)
+    await place.clock.tick(29 * MINUTE)
+    await expect(place.take(false)).rejects.toMatchObject({
+      code: 'CONFLICT',
+      message: expect.stringContaining('process 1 of u on elsewhere'),
+    })
+    await place.clock.tick(2 * MINUTE)
+    await using lock = await place.take(false)
+    expect(lock.signal.aborted).toBe(false)
+    expect(await place.names()).toHaveLength(1)
+  })
+
+  it('removes at once a lock of a process of this host that is gone', async () => {
+    await using place = await Place.make()
+    const dead = Buffer.from(
+      `{"time":"${place.clock.now().toISOString()}","exclusive":true,"hostname":"here","username":"u","pid":4194303}`,
+    )
+    await place.files().save('lock', dead)
+    await using lock = await place.take(true)
+    expect(lock.signal.aborted).toBe(false)
+  })
+
+  it('waits for a conflicting lock as long as it is told', async () => {
+    await using place = await Place.make()
+    const holder = await place.take(true, place.deps('elsewhere', 1))
+    let sleeps = 0
+    place.clock.onSleep = async () => {
+      if (++sleeps === 3) await holder[Symbol.asyncDispose]()
+    }
+    await expect(RepositoryLock.take(place.files(), place.deps(), { exclusive: false, waitMs: 6000 })).rejects.toMatchObject({
+      code: 'CONFLICT',
+    })
+    await using lock = await RepositoryLock.take(place.files(), place.deps(), { exclusive: false, waitMs: 60_000 })
+    expect(lock.signal.aborted).toBe(false)
+  })
+
+  it('is lost when its file goes, and says so by its signal and before a commit', async () => {
+    await using place = await Place.make()
+    await using renewed = await place.take(false)
+    await using verified = await place.take(false)
+    for (const name of await place.names()) await place.backend.remove({ kind: 'lock', name })
+    await expect(verified.verify()).rejects.toMatchObject({ code: 'CONFLICT' })
+    expect(renewed.signal.aborted).toBe(false)
+    await place.clock.tick(5 * MINUTE)
+    expect(renewed.signal.reason).toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('was lost') })
+    expect(await place.names()).toEqual([])
+  })
+
+  it('survives a backend that fails for a while, and is lost when it fails for 25 minutes', async () => {
+    await using place = await Place.make()
+    let failing = false
+    const backend: Backend = Object.create(place.backend, {
+      save: {
+        value: (...args: Parameters<Backend['save']>) => (failing ? Promise.reject(new Error('network')) : place.backend.save(...args)),
+      },
+      load: { value: place.backend.load.bind(place.backend) },
+      list: { value: place.backend.list.bind(place.backend) },
+      stat: { value: place.backend.stat.bind(place.backend) },
+      remove: { value: place.backend.remove.bind(place.backend) },
+      url: { value: 'faulty' },
+    }) as Backend
+    await using lock = await RepositoryLock.take(place.files(backend), place.deps(), { exclusive: false })
+    failing = true
+    await place.clock.tick(16 * MINUTE)
+    expect(lock.signal.aborted).toBe(false)
+    failing = false
+    await place.clock.tick(5 * MINUTE)
+    failing = true
+    await place.clock.tick(21 * MINUTE)
+    expect(lock.signal.aborted).toBe(false)
+    await place.clock.tick(10 * MINUTE)
+    expect(lock.signal.aborted).toBe(true)
+  })
+})

@@ -1,0 +1,409 @@
+import { hash, randomBytes } from 'node:crypto'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { AgentError, Secret, silentLog, systemClock } from '../core/index.ts'
+import type { Backend, FileRef } from './backend.ts'
+import { directoryBackend } from './directory-backend.ts'
+import { BlobIds } from './ids.ts'
+import { initRepository, openRepository } from './open-repository.ts'
+import type { Repository, RepositoryOptions, RepositoryWriter } from './repository.ts'
+import { SealPool } from './seal-pool.ts'
+import { slotBytes } from './seal-tasks.ts'
+import { sealKeyFrom } from './sealing.ts'
+import type { Snapshot } from './snapshot.ts'
+import { zeroBlockId } from './zero-block.ts'
+
+const TIME = '2026-11-22T10:00:00Z'
+const deps = { clock: systemClock, log: silentLog, random: randomBytes, hostname: 'test-host', username: 'u', pid: process.pid }
+const snapshotOf = (tree: string): Snapshot => ({ time: TIME, tree, paths: ['/d'], hostname: 'vm', username: 'u' })
+const BLOCK = 64 * 1024
+
+/** A backend whose saves can be held up or made to fail. */
+class FaultyBackend implements Backend {
+  readonly url: string
+  readonly #inner: Backend
+  onSave: (file: FileRef) => Promise<void> | void = () => undefined
+
+  constructor(inner: Backend) {
+    this.#inner = inner
+    this.url = inner.url
+  }
+
+  load(...args: Parameters<Backend['load']>): Promise<Buffer> {
+    return this.#inner.load(...args)
+  }
+
+  async save(...args: Parameters<Backend['save']>): Promise<void> {
+    await this.onSave(args[0])
+    await this.#inner.save(...args)
+  }
+
+  list(...args: Parameters<Backend['list']>): AsyncIterable<{ readonly name: string; readonly size: number }> {
+    return this.#inner.list(...args)
+  }
+
+  stat(...args: Parameters<Backend['stat']>): Promise<{ readonly size: number } | undefined> {
+    return this.#inner.stat(...args)
+  }
+
+  remove(...args: Parameters<Backend['remove']>): Promise<void> {
+    return this.#inner.remove(...args)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#inner[Symbol.asyncDispose]()
+  }
+}
+
+class Place implements AsyncDisposable {
+  readonly backend: FaultyBackend
+  readonly path: string
+  #repository: Repository | undefined
+
+  private constructor(path: string) {
+    this.path = path
+    this.backend = new FaultyBackend(directoryBackend(join(path, 'repo')))
+  }
+
+  static async make(options: RepositoryOptions = {}): Promise<Place> {
+    const place = new Place(await mkdtemp(join(tmpdir(), 'vcb-writer-')))
+    const kdf = { N: 1024, r: 8, p: 1 }
+    place.#repository = await initRepository(place.backend, new Secret('x'), deps, {
+      blockSize: BLOCK,
+      packSize: 4 << 20,
+      workers: 2,
+      kdf,
+      ...options,
+    })
+    return place
+  }
+
+  get repository(): Repository {
+    if (this.#repository === undefined) throw new TypeError('not made')
+    return this.#repository
+  }
+
+  reopen(options: RepositoryOptions = {}): Promise<Repository> {
+    return openRepository(this.backend, new Secret('x'), deps, options)
+  }
+
+  async locks(): Promise<number> {
+    return (await Array.fromAsync(this.backend.list('lock'))).length
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#repository?.[Symbol.asyncDispose]()
+    await rm(this.path, { recursive: true, force: true })
+  }
+}
+
+async function store(writer: RepositoryWriter, blocks: readonly Uint8Array[]): Promise<BlobIds> {
+  const ids = new BlobIds(blocks.length)
+  let next = 0
+  const lane = async (): Promise<void> => {
+    while (next < blocks.length) {
+      const index = next++
+      const block = blocks[index] ?? Buffer.alloc(0)
+      const slot = await writer.blocks.acquire()
+      slot.bytes.set(block)
+      ids.set(index, (await writer.blocks.submit(slot, block.length)).id)
+    }
+  }
+  await Promise.all(Array.from({ length: writer.blocks.slots }, lane))
+  return ids
+}
+
+async function commit(writer: RepositoryWriter, ids: BlobIds, size: number): Promise<string> {
+  const tree = await writer.saveTree([{ name: 'd', type: 'file', mode: 0o600, mtime: TIME, size, content: ids }])
+  return await writer.commit(snapshotOf(tree))
+}
+
+async function read(repository: Repository, id: string): Promise<Buffer> {
+  const node = await repository.blobs.find((await repository.snapshots.get(id)).tree, ['d'])
+  if (node === undefined) throw new TypeError('no file')
+  await using file = await repository.blobs.openFile(node)
+  const bytes = Buffer.alloc(file.size)
+  await file.read(0, bytes)
+  return bytes
+}
+
+describe('the block pipeline', () => {
+  it.each(['auto', 'zlib'] as const)('gives back whatever blocks went in, by codec %s', async (codec) => {
+    await using place = await Place.make({ codec })
+    const block = fc.oneof(
+      fc.integer({ min: 1, max: BLOCK }).map((length) => Buffer.alloc(length)),
+      fc.tuple(fc.integer({ min: 1, max: BLOCK }), fc.nat(3)).map(([length, fill]) => Buffer.alloc(length, `fill ${fill} `)),
+      fc.uint8Array({ minLength: 1, maxLength: 500 }).map((bytes) => Buffer.from(bytes)),
+      fc.integer({ min: 1, max: BLOCK }).map((length) => randomBytes(length)),
+    )
+    await fc.assert(
+      fc.asyncProperty(fc.array(block, { minLength: 1, maxLength: 40 }), async (blocks) => {
+        const whole = Buffer.concat(blocks)
+        let id: string
+        let ids: BlobIds
+        {
+          await using writer = await place.repository.beginWrite()
+          ids = await store(writer, blocks)
+          for (const [index, bytes] of blocks.entries()) expect(ids.hex(index)).toBe(hash('sha256', bytes))
+          id = await commit(writer, ids, whole.length)
+        }
+        expect(Buffer.compare(await read(place.repository, id), whole)).toBe(0)
+        await using fresh = await place.reopen({ codec: codec === 'zlib' ? 'auto' : 'zlib' })
+        expect(Buffer.compare(await read(fresh, id), whole)).toBe(0)
+      }),
+      { numRuns: 8 },
+    )
+    expect(await Array.fromAsync(place.repository.check({ readData: true }))).toEqual([])
+  })
+
+  it('stores each block once: within a disk, between disks at the same time, and between runs', async () => {
+    await using place = await Place.make()
+    const blocks = Array.from({ length: 30 }, (_, index) => Buffer.alloc(BLOCK, `block ${index % 6} `))
+    await using one = await place.repository.beginWrite()
+    await using two = await place.repository.beginWrite()
+    const [a, b] = await Promise.all([store(one, blocks), store(two, blocks)])
+    expect(one.stats().newBlobs + two.stats().newBlobs).toBe(6)
+    expect(one.stats().knownBlobs + two.stats().knownBlobs).toBe(54)
+    const first = await commit(one, a, 30 * BLOCK)
+    const second = await commit(two, b, 30 * BLOCK)
+    await using fresh = await place.reopen({ blockSize: BLOCK })
+    await using three = await fresh.beginWrite()
+    await store(three, blocks)
+    expect(three.stats()).toEqual({ newBlobs: 0, storedBytes: 0, knownBlobs: 30 })
+    for (const id of [first, second]) expect(Buffer.compare(await read(fresh, id), Buffer.concat(blocks))).toBe(0)
+  })
+
+  it('knows the zero block without reading and stores it once', async () => {
+    await using place = await Place.make()
+    await using writer = await place.repository.beginWrite()
+    const results = await Promise.all(Array.from({ length: 20 }, () => writer.blocks.zero(BLOCK)))
+    const slot = await writer.blocks.acquire()
+    slot.bytes.fill(0)
+    results.push(await writer.blocks.submit(slot, BLOCK))
+    for (const { id, zero } of results) {
+      expect(zero).toBe(true)
+      expect(Buffer.compare(id, zeroBlockId(BLOCK))).toBe(0)
+      expect(Buffer.from(id).toString('hex')).toBe(hash('sha256', Buffer.alloc(BLOCK)))
+    }
+    expect(results.filter(({ storedBytes }) => storedBytes > 0)).toHaveLength(1)
+    const ids = new BlobIds(4)
+    for (let index = 0; index < 3; index++) ids.set(index, zeroBlockId(BLOCK))
+    ids.set(3, (await writer.saveBlob(randomBytes(BLOCK))).id)
+    const id = await commit(writer, ids, 4 * BLOCK)
+    const node = await place.repository.blobs.find((await place.repository.snapshots.get(id)).tree, ['d'])
+    if (node === undefined) throw new TypeError('no file')
+    await using file = await place.repository.blobs.openFile(node)
+    expect(await Array.fromAsync(file.extents({ offset: 100, length: 4 * BLOCK - 200 }))).toEqual([
+      { offset: 100, length: 3 * BLOCK - 100, kind: 'zero' },
+      { offset: 3 * BLOCK, length: BLOCK - 100, kind: 'data' },
+    ])
+    await expect(file.read(4 * BLOCK - 10, Buffer.alloc(11))).rejects.toMatchObject({ code: 'USAGE' })
+  })
+
+  it('reads blobs that are still in an open pack', async () => {
+    await using place = await Place.make()
+    await using writer = await place.repository.beginWrite()
+    const bytes = randomBytes(1000)
+    const { id } = await writer.saveBlob(bytes)
+    expect(Buffer.compare(await place.repository.blobs.read(id), bytes)).toBe(0)
+  })
+
+  it('makes the caller wait while all slots are taken, in order, and lets go on abort', async () => {
+    await using place = await Place.make()
+    await using writer = await place.repository.beginWrite()
+    const held = await Promise.all(Array.from({ length: writer.blocks.slots }, () => writer.blocks.acquire()))
+    const order: number[] = []
+    const controller = new AbortController()
+    const aborted = writer.blocks.acquire({ signal: controller.signal })
+    const first = writer.blocks.acquire().then((slot) => (order.push(1), slot))
+    const second = writer.blocks.acquire().then((slot) => (order.push(2), slot))
+    await systemClock.sleep(20)
+    expect(order).toEqual([])
+    controller.abort()
+    await expect(aborted).rejects.toMatchObject({ code: 'CANCELED' })
+    held[0]?.release()
+    held[0]?.release()
+    const one = await first
+    await systemClock.sleep(20)
+    expect(order).toEqual([1])
+    await expect(writer.blocks.submit(held[0] ?? one, 10)).rejects.toMatchObject({ code: 'INTERNAL' })
+    await writer.blocks.submit(one, BLOCK)
+    await second
+    expect(order).toEqual([1, 2])
+  })
+
+  it('does not let go of a disposed writer’s waiters or slots: others go on', async () => {
+    await using place = await Place.make()
+    await using other = await place.repository.beginWrite()
+    let stuck: Promise<unknown>
+    {
+      await using writer = await place.repository.beginWrite()
+      for (let slot = 0; slot < writer.blocks.slots; slot++) await writer.blocks.acquire()
+      stuck = writer.blocks.acquire()
+      stuck.catch(() => undefined)
+    }
+    await expect(stuck).rejects.toMatchObject({ code: 'CANCELED' })
+    const blocks = Array.from({ length: 20 }, () => randomBytes(BLOCK))
+    const id = await commit(other, await store(other, blocks), 20 * BLOCK)
+    expect(Buffer.compare(await read(place.repository, id), Buffer.concat(blocks))).toBe(0)
+    expect(await place.locks()).toBe(0)
+  })
+})
+
+describe('what goes wrong while writing', () => {
+  it('disposed before commit: no snapshot, no lock, a sound repository, and the next run writes on', async () => {
+    await using place = await Place.make()
+    const blocks = Array.from({ length: 200 }, () => randomBytes(BLOCK))
+    {
+      await using writer = await place.repository.beginWrite()
+      await store(writer, blocks)
+    }
+    expect(await Array.fromAsync(place.repository.snapshots.list())).toEqual([])
+    expect(await place.locks()).toBe(0)
+    expect(await Array.fromAsync(place.repository.check({ readData: true }))).toEqual([])
+    await using writer = await place.repository.beginWrite()
+    const ids = await store(writer, blocks)
+    // Full packs of the aborted run were kept and indexed, the open one was not.
+    expect(writer.stats().knownBlobs).toBeGreaterThan(100)
+    expect(writer.stats().newBlobs).toBeGreaterThan(0)
+    const id = await commit(writer, ids, 200 * BLOCK)
+    await using fresh = await place.reopen()
+    expect(Buffer.compare(await read(fresh, id), Buffer.concat(blocks))).toBe(0)
+  })
+
+  it('a full repository ends everything with CAPACITY, keeps no snapshot, and recovers once there is room', async () => {
+    await using place = await Place.make()
+    const blocks = Array.from({ length: 300 }, () => randomBytes(BLOCK))
+    let packs = 0
+    place.backend.onSave = (file) => {
+      if (file.kind === 'data' && ++packs > 1) throw new AgentError('CAPACITY', 'No space is left.')
+    }
+    {
+      await using writer = await place.repository.beginWrite()
+      await using other = await place.repository.beginWrite()
+      await expect(store(writer, blocks)).rejects.toMatchObject({ code: 'CAPACITY' })
+      expect(writer.signal.reason).toMatchObject({ code: 'CAPACITY' })
+      await expect(other.blocks.acquire()).rejects.toMatchObject({ code: 'CAPACITY' })
+      await expect(writer.commit(snapshotOf('ab'.repeat(32)))).rejects.toMatchObject({ code: 'CAPACITY' })
+      await expect(place.repository.beginWrite()).rejects.toMatchObject({ code: 'CAPACITY' })
+    }
+    expect(await place.locks()).toBe(0)
+    place.backend.onSave = () => undefined
+    expect(await Array.fromAsync(place.repository.check({ readData: true }))).toEqual([])
+    await using writer = await place.repository.beginWrite()
+    const id = await commit(writer, await store(writer, blocks), 300 * BLOCK)
+    expect(Buffer.compare(await read(place.repository, id), Buffer.concat(blocks))).toBe(0)
+  })
+
+  it.each(['index', 'snapshot'] as const)('a failing %s file fails the commit alone', async (kind) => {
+    await using place = await Place.make()
+    const blocks = [randomBytes(BLOCK)]
+    place.backend.onSave = (file) => {
+      if (file.kind === kind) throw new AgentError('UNAVAILABLE', 'The server is gone.')
+    }
+    {
+      await using writer = await place.repository.beginWrite()
+      await expect(commit(writer, await store(writer, blocks), BLOCK)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    }
+    place.backend.onSave = () => undefined
+    expect(await Array.fromAsync(place.repository.snapshots.list())).toEqual([])
+    expect(await place.locks()).toBe(0)
+    await using writer = await place.repository.beginWrite()
+    const id = await commit(writer, await store(writer, blocks), BLOCK)
+    await using fresh = await place.reopen()
+    expect(Buffer.compare(await read(fresh, id), Buffer.concat(blocks))).toBe(0)
+  })
+
+  it('writes packs before the index and the index before the snapshot', async () => {
+    await using place = await Place.make()
+    const saved: string[] = []
+    const under = new Set<FileRef>()
+    place.backend.onSave = async (file) => {
+      if (file.kind === 'index' || file.kind === 'snapshot') expect([...under].map(({ kind }) => kind)).not.toContain('data')
+      under.add(file)
+      saved.push(file.kind)
+      await systemClock.sleep(10)
+      under.delete(file)
+    }
+    await using writer = await place.repository.beginWrite()
+    const blocks = Array.from({ length: 150 }, () => randomBytes(BLOCK))
+    await commit(writer, await store(writer, blocks), 150 * BLOCK)
+    expect(saved).toEqual(['lock', 'data', 'data', 'data', 'data', 'index', 'snapshot'])
+  })
+
+  it('a canceled commit leaves no snapshot', async () => {
+    await using place = await Place.make()
+    await using writer = await place.repository.beginWrite()
+    const tree = await writer.saveTree([])
+    await expect(writer.commit(snapshotOf(tree), { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELED' })
+    expect(await Array.fromAsync(place.repository.snapshots.list())).toEqual([])
+  })
+
+  it('a worker that dies is an error for everybody, at once and later, not a hang', async () => {
+    const failures: AgentError[] = []
+    const slots = [new SharedArrayBuffer(slotBytes(4096))]
+    const data = {
+      slots,
+      packs: [new SharedArrayBuffer(4096)],
+      blockSize: 4096,
+      key: sealKeyFrom(randomBytes(64)),
+      level: 1,
+      codec: 'auto',
+    } as const
+    await using pool = new SealPool(1, data, (error) => failures.push(error))
+    const first = pool.digest(99, 10)
+    const second = pool.hash(0, 4096)
+    await expect(first).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('worker thread') })
+    await expect(second).rejects.toMatchObject({ code: 'INTERNAL' })
+    await expect(pool.seal(0, 10)).rejects.toMatchObject({ code: 'INTERNAL' })
+    expect(failures).toHaveLength(1)
+  })
+
+  it('refuses blocks, blobs, settings and uses that cannot be', async () => {
+    await using place = await Place.make()
+    {
+      await using writer = await place.repository.beginWrite()
+      const slot = await writer.blocks.acquire()
+      for (const length of [0, -1, 1.5, BLOCK + 1])
+        await expect(writer.blocks.submit(slot, length)).rejects.toMatchObject({ code: 'INTERNAL' })
+      await expect(writer.saveBlob(new Uint8Array(0))).rejects.toMatchObject({ code: 'INTERNAL' })
+      await expect(writer.commit(snapshotOf('ab'.repeat(32)))).rejects.toThrow('neither submitted nor released')
+      slot.release()
+      const tree = await writer.saveTree([])
+      await writer.commit(snapshotOf(tree))
+      await expect(writer.blocks.acquire()).rejects.toMatchObject({ code: 'INTERNAL' })
+      await expect(writer.commit(snapshotOf(tree))).rejects.toMatchObject({ code: 'INTERNAL' })
+    }
+    for (const options of [{ compressionLevel: -1 }, { workers: 0 }, { packSize: 1 }, { blockSize: 9 << 20 }]) {
+      await expect(place.reopen(options)).rejects.toMatchObject({ code: 'CONFIG' })
+    }
+    expect(await readdir(join(place.path, 'repo', 'locks'))).toEqual([])
+  })
+})
+
+describe('looking up', () => {
+  it('finds paths, says undefined for what is not there, and finds snapshots by prefix', async () => {
+    await using place = await Place.make()
+    await using writer = await place.repository.beginWrite()
+    const inner = await writer.saveTree([{ name: 'x', type: 'file', mode: 0o600, mtime: TIME, size: 0 }])
+    const tree = await writer.saveTree([
+      { name: 'sub', type: 'dir', mode: 0o700, mtime: TIME, subtree: inner },
+      { name: 'link', type: 'symlink', mode: 0o777, mtime: TIME, linktarget: 'sub/x' },
+    ])
+    const id = await writer.commit(snapshotOf(tree))
+    const { blobs, snapshots } = place.repository
+    expect(await blobs.find(tree, ['sub', 'x'])).toMatchObject({ name: 'x', size: 0 })
+    for (const path of [['nothing'], ['sub', 'y'], ['sub', 'x', 'z'], ['link', 'x'], []])
+      expect(await blobs.find(tree, path)).toBeUndefined()
+    expect((await snapshots.get(id.slice(0, 8))).id).toBe(id)
+    await expect(snapshots.get('0'.repeat(64))).rejects.toMatchObject({ code: 'NOT_FOUND' })
+    for (const bad of ['abc', 'xyzxyz', '../../x']) await expect(snapshots.get(bad)).rejects.toMatchObject({ code: 'USAGE' })
+    await expect(blobs.read(randomBytes(32))).rejects.toMatchObject({ code: 'INTEGRITY', message: expect.stringContaining('missing') })
+    await snapshots.forget([id, '0'.repeat(64)])
+    expect(await Array.fromAsync(snapshots.list())).toEqual([])
+    await expect(snapshots.forget(['abc'])).rejects.toMatchObject({ code: 'USAGE' })
+  })
+})
