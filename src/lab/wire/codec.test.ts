@@ -115,6 +115,14 @@ describe('the codec', () => {
     }
   })
 
+  it('writes a fault it does not know as SystemError, so that a task can still be read', () => {
+    const xml = new Encoder(types, newest).any(new VimFault('NoSuchFault', { a: 1 }, 'text').localized)
+    expect(xml).toContain(
+      '<fault xsi:type="SystemError"><reason>The lab does not know the fault NoSuchFault.</reason></fault><localizedMessage>text<',
+    )
+    expect([types.isFault('NoDiskSpace'), types.isFault('VirtualDisk'), types.isFault('Nothing')]).toEqual([true, false, false])
+  })
+
   it('knows versions by value and takes unknown ones for the oldest', () => {
     const name = (id?: string) => types.versions[types.versionIndex(id)]
     expect([name('8.0.3.0'), name('7.0'), name('6.7.1'), name('6.7.2.1'), name('5.5')]).toEqual([

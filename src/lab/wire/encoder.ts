@@ -71,6 +71,9 @@ export class Encoder {
     if (field.type === 'any') return `<${name}${this.any(value)}</${name}>`
     if (this.types.dataType(field.type) !== undefined) {
       if (!isObject(value)) throw new Error(`${name} is declared a ${field.type}, the value is no data object`)
+      if (field.type === 'MethodFault' && !this.types.isFault(value.$type)) {
+        return this.#element(name, field, { $type: 'SystemError', reason: `The lab does not know the fault ${value.$type}.` })
+      }
       const type = this.#nearest(value.$type, field.type)
       const mark = type !== field.type || this.types.isBase(field.type) ? ` xsi:type="${type}"` : ''
       return `<${name}${mark}>${this.#content(type, value)}</${name}>`

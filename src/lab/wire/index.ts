@@ -17,4 +17,5 @@ export { type CallInfo, type Intervention, serveSoap, type SoapServer, type Soap
 export { aboutInfo, type LabKind, managerRef, managerRefs, type ManagerName, ownManagerRef, SERVICE_INSTANCE } from './service-content.ts'
 export { type LabSession, type LabUser, type Peer, peerOf, type ServiceTicket, Sessions, type SessionsOptions } from './session.ts'
 export { type TaskHandle, type TaskOptions, Tasks, type TasksOptions } from './task.ts'
+export { TypeTable } from './type-table.ts'
 export { arrayOf, isList, isObject, isRef, type LabObject, type LabRef, labRef, type LabValue, sameRef, textOf, typed } from './value.ts'

@@ -115,6 +115,11 @@ export class TypeTable {
     return [...this.#data.keys()].filter((name) => this.extendsData(name, base))
   }
 
+  /** True for a fault a method or a task may give; for checking fault rules before they strike. */
+  isFault(name: string): boolean {
+    return this.#data.has(name) && this.extendsData(name, 'MethodFault')
+  }
+
   hasManaged(name: string): boolean {
     return name === 'ManagedObject' || this.#managed.has(name)
   }
