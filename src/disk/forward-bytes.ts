@@ -1,4 +1,4 @@
-import { type Abortable, throwIfAborted } from '../core/index.ts'
+import { type Abortable, isZero, throwIfAborted } from '../core/index.ts'
 import { corrupt } from './corrupt.ts'
 
 /** Exact reads from bytes that arrive in chunks and can be read only once. */
@@ -51,6 +51,17 @@ export class ForwardBytes {
       this.#position += part
       left -= part
     }
+  }
+
+  /** Reads to the end; true when nothing but zeros is left, and at most `most` of them. */
+  async restIsZero(most: number): Promise<boolean> {
+    for (let seen = 0; await this.#fill(); ) {
+      seen += this.#chunk.length
+      if (seen > most || !isZero(this.#chunk)) return false
+      this.#position += this.#chunk.length
+      this.#chunk = new Uint8Array()
+    }
+    return true
   }
 
   /** Stops the source when reading ends before it does. */

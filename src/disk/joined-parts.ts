@@ -67,6 +67,7 @@ export class JoinedParts implements BlockSource {
       } finally {
         slot.users--
       }
+      await this.#closeIdle()
       at = stop
     }
   }

@@ -8,6 +8,7 @@ import {
   isMissing,
   isZero,
   type Range,
+  rangeEnd,
   syncDirectory,
   throwIfAborted,
 } from '../core/index.ts'
@@ -17,6 +18,8 @@ import { checkInside } from './inside.ts'
 /** Zero runs shorter than this are written as data; file systems allocate no smaller. */
 const BLOCK = 4096
 const CLEAR = 1024 * 1024
+/** Whether anything was written is kept for each 16 MiB of the file, a byte each; what was not is zero still. */
+const REGION = 16 * 1024 * 1024
 
 /**
  * A new raw image of `size` bytes, sparse: full length at once, only bytes that are not zero take space. Readable by its user alone.
@@ -45,12 +48,14 @@ class RawFile implements BlockSink {
   readonly size: number
   readonly #path: string
   readonly #handle: FileHandle
+  readonly #touched: Uint8Array
   #complete = false
 
   constructor(path: string, size: number, handle: FileHandle) {
     this.size = size
     this.#path = path
     this.#handle = handle
+    this.#touched = new Uint8Array(Math.ceil(size / REGION))
   }
 
   async write(offset: number, data: Uint8Array, options?: Abortable): Promise<void> {
@@ -91,8 +96,21 @@ class RawFile implements BlockSink {
     }
   }
 
-  /** A hole is zero already; only what was written before is overwritten. */
+  /** What was never written, and every hole, is zero already; only data is overwritten. */
   async #clear(range: Range): Promise<void> {
+    const end = rangeEnd(range)
+    for (let at = range.offset; at < end; ) {
+      const first = Math.floor(at / REGION)
+      const touched = this.#touched[first]
+      let last = first
+      while ((last + 1) * REGION < end && this.#touched[last + 1] === touched) last++
+      const stop = Math.min((last + 1) * REGION, end)
+      if (touched === 1) await this.#clearTouched({ offset: at, length: stop - at })
+      at = stop
+    }
+  }
+
+  async #clearTouched(range: Range): Promise<void> {
     const known = fileExtents(this.#handle.fd, range)
     if (known === undefined) return this.#clearByReading(range)
     for (const extent of known) if (extent.kind === 'data') await this.#clearByReading(extent)
@@ -111,6 +129,7 @@ class RawFile implements BlockSink {
   }
 
   async #put(offset: number, data: Uint8Array): Promise<void> {
+    if (data.length > 0) this.#touched.fill(1, Math.floor(offset / REGION), Math.ceil((offset + data.length) / REGION))
     try {
       for (let done = 0; done < data.length; ) {
         done += (await this.#handle.write(data, done, data.length - done, offset + done)).bytesWritten

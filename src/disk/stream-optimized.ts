@@ -101,6 +101,7 @@ class CompressedLayer implements BlockSource {
       raw.set(grain, { position, into: Buffer.allocUnsafe(length) })
     }
     const reading = readScattered(this.#bytes, [...raw.values()], options)
+    // Each load below awaits the read and meets its error there.
     reading.catch(() => undefined)
     const loads = new Map<number, Promise<Uint8Array>>()
     for (const [grain, position] of wanted) {
@@ -109,6 +110,7 @@ class CompressedLayer implements BlockSource {
         if (piece !== undefined) await reading
         return this.#inflate(grain, position, piece?.into)
       })
+      // Met when the slice takes this grain; an earlier grain's error may come first.
       load.catch(() => undefined)
       loads.set(grain, load)
     }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { type BlockSink, isAgentError } from '../../src/core/index.ts'
 
 /** A sink under test. `image` gives what the target holds after the sink was disposed, undefined when nothing is left of it. */
-export type SinkUnderTest = { readonly sink: BlockSink; image(): Promise<Uint8Array | undefined> }
+export type SinkUnderTest = { readonly sink: BlockSink; readonly image: () => Promise<Uint8Array | undefined> }
 
 /** What every `BlockSink` promises. `open` makes a sink of `size` bytes, once per test. */
 export function blockSinkContract(name: string, open: (size: number) => Promise<SinkUnderTest>): void {

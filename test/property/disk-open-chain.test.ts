@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -46,6 +46,19 @@ describe('openChain', () => {
   it('refuses a parent whose CID differs and names both', async () => {
     delta('d1', 'vm.vmdk', '0badc1d0', '00000002')
     await refused('d1.vmdk', 'INTEGRITY', /CID 0badc1d0.*CID 00000001/)
+  })
+
+  it.skipIf(!existsSync('/proc/self/fd'))('closes every file of a chain, opened or refused', async () => {
+    delta('bad', 'vm.vmdk', '0badc1d0', '00000002')
+    delta('good', 'vm.vmdk', '00000001', '00000002')
+    truncateSync(join(directory, 'good-delta.vmdk'), 4000)
+    const before = readdirSync('/proc/self/fd').length
+    for (let count = 0; count < 30; count++) {
+      await refused('bad.vmdk', 'INTEGRITY', /CID/)
+      await refused('good.vmdk', 'INTEGRITY', /outside the file/)
+      await open('vm.vmdk')
+    }
+    expect(readdirSync('/proc/self/fd').length).toBeLessThan(before + 10)
   })
 
   it('refuses cycles, also of one', async () => {
