@@ -1,7 +1,7 @@
 #!/bin/bash
 # Brings the independent programs that the tests hold us against (see test/peer.ts) onto a Debian machine:
 # packages by apt-get, and into .peers/ VMware's own vcsim and govc, which Debian packages only as a library, plus vcsim-lite of
-# scripts/peers/. Needs root or sudo, and no network but the machine's own package sources. A second run finds everything and is done at once.
+# scripts/peers/ (and our own vcsim of there where the source package is not to be had). Needs root or sudo, and no network but the machine's own package sources. A second run finds everything and is done at once.
 #   scripts/install-peers.sh           everything
 #   scripts/install-peers.sh --check   only says what is missing; exit 1 when something is
 set -euo pipefail
@@ -65,6 +65,8 @@ build() { # PROGRAM PACKAGE GOPATH: written aside and renamed, so that a broken 
   quietly env GO111MODULE=off GOPATH="$3" go build -ldflags='-s -w' -o "$work/$1" "$2" && mv "$work/$1" "$dest/$1"
 }
 
+[ -x "$dest/vcsim-lite" ] || build vcsim-lite "$top/scripts/peers/vcsim-lite/main.go" /usr/share/gocode || fail 'vcsim-lite did not build'
+
 # The machine's own sources of this Debian release, asked for source packages; kept apart from the machine's configuration.
 source_package() { # NAME: unpacks it into $work
   local release file
@@ -89,14 +91,13 @@ if [[ " ${unbuilt[*]} " == *" vcsim "* || " ${unbuilt[*]} " == *" govc "* ]]; th
       [ -x "$dest/$program" ] || build $program "github.com/vmware/govmomi/$program" "$work/gopath:/usr/share/gocode" || fail "$program did not build"
     done
   else
-    echo 'peers: the source package cannot be had from this machine'"'"'s sources; asking the Go module proxy for the same version' >&2
-    for program in vcsim govc; do
-      [ -x "$dest/$program" ] && continue
-      quietly env GO111MODULE=on GOPATH="$work/modules" GOBIN="$work/bin" GOFLAGS=-modcacherw go install -ldflags='-s -w' "github.com/vmware/govmomi/$program@v0.24.2" ||
-        fail "$program: neither Debian's source package nor the Go module could be had"
-      mv "$work/bin/$program" "$dest/$program"
-    done
+    echo 'peers: no source package to be had here; vcsim is built from our own small main, govc fetched as a Go module' >&2
+    [ -x "$dest/vcsim" ] || build vcsim "$top/scripts/peers/vcsim/main.go" /usr/share/gocode || fail 'vcsim did not build'
+    if [ ! -x "$dest/govc" ]; then
+      quietly env GO111MODULE=on GOPATH="$work/modules" GOBIN="$work/bin" GOFLAGS=-modcacherw go install -ldflags='-s -w' github.com/vmware/govmomi/govc@v0.24.2 ||
+        fail "govc: neither Debian's source package nor the Go module could be had"
+      mv "$work/bin/govc" "$dest/govc"
+    fi
   fi
 fi
-[ -x "$dest/vcsim-lite" ] || build vcsim-lite "$top/scripts/peers/vcsim-lite/main.go" /usr/share/gocode || fail 'vcsim-lite did not build'
 echo "peers: ready in .peers/"

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 import { describePeers } from '../peer.ts'
-import { startVcsim } from './vcsim.ts'
+import { startVcsim, startVcsimLite, VCSIM_PASSWORD } from './vcsim-server.ts'
 
 const run = promisify(execFile)
 const PROBE = join(import.meta.dirname, '..', '..', 'scripts', 'peers', 'probe_pyvmomi.py')
@@ -18,7 +18,7 @@ describePeers(['vcsim', 'govc'], "VMware's own client and simulator understand e
     try {
       await using server = await startVcsim(vcsim)
       const ask = async (...args: readonly string[]): Promise<string> => {
-        const env = { HOME: home, GOVC_URL: server.url, GOVC_USERNAME: server.user, GOVC_PASSWORD: server.password, GOVC_INSECURE: '1' }
+        const env = { HOME: home, GOVC_URL: server.url, GOVC_USERNAME: 'backup', GOVC_PASSWORD: VCSIM_PASSWORD, GOVC_INSECURE: '1' }
         return (await run(govc, [...args], { env: { ...env, GOVC_PERSIST_SESSION: 'false' } })).stdout
       }
       expect(await ask('about')).toMatch(/API type:\s+VirtualCenter/)
@@ -35,8 +35,8 @@ describePeers(['vcsim', 'govc'], "VMware's own client and simulator understand e
 
 describePeers(['vcsim-lite', 'pyvmomi'], 'pyVmomi drives the simulator with changed areas and exports in front', (paths) => {
   it('is served what a backup asks', async () => {
-    await using server = await startVcsim(paths['vcsim-lite'])
-    const { stdout } = await run(paths.pyvmomi, ['-W', 'ignore', PROBE, '127.0.0.1', String(server.port), server.user, server.password])
+    await using server = await startVcsimLite(paths['vcsim-lite'])
+    const { stdout } = await run(paths.pyvmomi, ['-W', 'ignore', PROBE, '127.0.0.1', new URL(server.url).port, 'backup', VCSIM_PASSWORD])
     for (const operation of ['CreateSnapshotEx_Task', 'QueryChangedDiskAreas \\*', 'ExportSnapshot', 'ReconfigVM CBT on', 'SetField']) {
       expect(stdout).toMatch(new RegExp(`^ok +${operation} `, 'm'))
     }
