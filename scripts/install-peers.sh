@@ -1,7 +1,8 @@
 #!/bin/bash
 # Brings the independent programs that the tests hold us against (see test/peer.ts) onto a Debian machine:
 # packages by apt-get, and into .peers/ VMware's own vcsim and govc, which Debian packages only as a library, plus vcsim-lite of
-# scripts/peers/ (and our own vcsim of there where the source package is not to be had). Needs root or sudo, and no network but the machine's own package sources. A second run finds everything and is done at once.
+# scripts/peers/ (and our own vcsim of there where the source package is not to be had). Needs root or sudo, and no network but the machine's own
+# package sources. A second run finds everything and is done at once.
 #   scripts/install-peers.sh           everything
 #   scripts/install-peers.sh --check   only says what is missing; exit 1 when something is
 set -euo pipefail
