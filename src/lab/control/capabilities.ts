@@ -83,7 +83,6 @@ const CAPABILITIES: readonly Capability[] = Object.freeze([
   yes('method', 'FindExtension', 'there are no extensions'),
   yes('method', 'QuerySupportedFeatures', 'answers an empty list'),
   yes('method', 'QueryConfigOptionDescriptor', 'one hardware version'),
-  yes('method', 'RefreshHostStorageSystem', 'without effect'),
   yes('disk', 'flat VMDK, thin and thick', 'thin = a sparse file; thick is charged whole, and sparse too'),
   yes('disk', 'COWD and SE-sparse redo logs', 'SE-sparse on VMFS6, COWD on VMFS5 and NFS'),
   yes('disk', 'commit into the parent and chains of several', 'removing a snapshot of a branch that does not run keeps its data in place'),

@@ -24,8 +24,8 @@ export class View {
     this.host = host
     this.datacenter = host === undefined ? undefined : world.datacenterOf(host.id)
     if (kind === 'esxi') {
-      for (const of of ['folder', 'datacenter', 'compute', 'pool', 'host', 'network', 'datastore'] as const) {
-        for (const entity of world.of(of)) if (this.shows(entity)) this.#byId.set(this.ref(entity).value, entity.id)
+      for (const kind of ['folder', 'datacenter', 'compute', 'pool', 'host', 'network', 'datastore'] as const) {
+        for (const entity of world.of(kind)) if (this.shows(entity)) this.#byId.set(this.ref(entity).value, entity.id)
       }
     }
     world.subscribe((entity, properties) => {

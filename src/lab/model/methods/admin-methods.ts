@@ -101,8 +101,5 @@ export function adminMethods(endpoint: Endpoint): Methods {
     EnvironmentBrowser: {
       QueryConfigOptionDescriptor: () => [{ $type: 'VirtualMachineConfigOptionDescriptor', key: 'vmx-19', description: 'ESXi 7.0 U2 and later', defaultConfigOption: true, createSupported: true, runSupported: true, upgradeSupported: true }],
     },
-    HostDatastoreSystem: {
-      RefreshHostStorageSystem: () => undefined,
-    },
   }
 }
