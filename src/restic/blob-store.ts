@@ -5,6 +5,7 @@ import { BlobFile } from './blob-file.ts'
 import type { BlobIndex, BlobLocation } from './blob-index.ts'
 import { type BlobType, DATA, TREE } from './blob-records.ts'
 import { BlockCache } from './block-cache.ts'
+import type { CtrCipher } from './ctr-cipher.ts'
 import { idBytes, idHex } from './ids.ts'
 import type { IndexStore } from './index-store.ts'
 import type { BlobReader } from './repository.ts'
@@ -18,11 +19,20 @@ export const MAX_BLOB_BYTES = 256 * 1024 * 1024
 /** Sealed bytes of blobs in packs that are still being written. */
 export type PendingBlobs = (pack: number, offset: number, length: number) => Buffer | undefined
 
+/** What opens blobs: key and the ways this Node has to decrypt and decompress. */
+export type BlobOpener = { readonly key: SealKey; readonly codec: ZstdCodec; readonly ctr: CtrCipher }
+
 /** Opens a blob: MAC, bounded decompression, SHA-256. INTEGRITY naming blob and pack. */
-export function openBlob(key: SealKey, codec: ZstdCodec, sealed: Uint8Array, location: BlobLocation, id: Uint8Array, pack: string): Buffer {
+export function openBlob(
+  { key, codec, ctr }: BlobOpener,
+  sealed: Uint8Array,
+  location: BlobLocation,
+  id: Uint8Array,
+  pack: string,
+): Buffer {
   const name = idHex(id)
   const what = `blob ${name} in pack ${pack}`
-  let plain = unseal(key, sealed, what)
+  let plain = unseal(key, sealed, what, ctr)
   if (location.uncompressedLength !== 0) {
     if (location.uncompressedLength > MAX_BLOB_BYTES)
       throw new AgentError('INTEGRITY', `The ${what} claims a size that is not accepted.`, { subject: pack })
@@ -41,8 +51,7 @@ export const plainLength = (location: BlobLocation): number =>
 export type BlobStoreParts = {
   readonly backend: Backend
   readonly index: IndexStore
-  readonly key: SealKey
-  readonly codec: ZstdCodec
+  readonly opener: BlobOpener
   readonly pending: PendingBlobs
   readonly cacheBytes: number
 }
@@ -124,7 +133,7 @@ export class BlobStore implements BlobReader {
             { kind: 'data', name: pack },
             { signal: options?.signal, range: { offset: location.offset, length: location.length } },
           ))
-        return openBlob(this.#parts.key, this.#parts.codec, sealed, location, id, pack)
+        return openBlob(this.#parts.opener, sealed, location, id, pack)
       } catch (error) {
         if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND')) throw error
         if (failure.code === 'NOT_FOUND') failure = error

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { type Abortable, AgentError, isAgentError, throwIfAborted } from '../core/index.ts'
 import { BlobIndex } from './blob-index.ts'
 import { DATA, TREE } from './blob-records.ts'
-import { type BlobStore, MAX_BLOB_BYTES, openBlob, plainLength } from './blob-store.ts'
+import { type BlobOpener, type BlobStore, MAX_BLOB_BYTES, openBlob, plainLength } from './blob-store.ts'
 import { idBytes, idHex } from './ids.ts'
 import type { IndexStore } from './index-store.ts'
 import { MAX_HEADER_BYTES, packTailBytes, parsePackHeader } from './pack-header.ts'
@@ -10,7 +10,6 @@ import type { CheckOptions, RepositoryProblem, SnapshotStore } from './repositor
 import type { SealedFiles } from './sealed-files.ts'
 import { type SealKey, unseal } from './sealing.ts'
 import type { StoredSnapshot } from './snapshot.ts'
-import type { ZstdCodec } from './zstd-codec.ts'
 
 const MAX_PACK_BYTES = 1024 * 1024 * 1024
 
@@ -19,8 +18,7 @@ export type CheckParts = {
   readonly index: IndexStore
   readonly blobs: BlobStore
   readonly snapshots: SnapshotStore
-  readonly key: SealKey
-  readonly codec: ZstdCodec
+  readonly opener: BlobOpener
 }
 
 /**
@@ -99,7 +97,7 @@ async function* checkPack(
     if (size > MAX_PACK_BYTES) throw new AgentError('INTEGRITY', `Pack ${pack} has ${size} bytes, more than is accepted.`)
     const bytes = await parts.files.backend.load({ kind: 'data', name: pack }, options)
     if (hash('sha256', bytes) !== pack) yield { what: `Pack ${pack} is damaged: its content does not match its name.`, pack }
-    const header = readPackHeader(parts.key, bytes, pack)
+    const header = readPackHeader(parts.opener.key, bytes, pack)
     const listed = new BlobIndex()
     const number = listed.addPack()
     for (let entry = 0; entry < header.count; entry++) listed.add(header.id(entry), header.place(entry), number)
@@ -112,7 +110,7 @@ async function* checkPack(
         )
       if (!same) yield { what: `The index and the header of pack ${pack} disagree on blob ${idHex(id)}.`, pack }
       try {
-        openBlob(parts.key, parts.codec, bytes.subarray(location.offset, location.offset + location.length), location, id, pack)
+        openBlob(parts.opener, bytes.subarray(location.offset, location.offset + location.length), location, id, pack)
       } catch (error) {
         yield { what: sentence(error), pack }
       }

@@ -1,8 +1,9 @@
 import { availableParallelism } from 'node:os'
 import { type Abortable, AgentError, type Secret, throwIfAborted, toAgentError } from '../core/index.ts'
 import { type Backend, CONFIG_FILE } from './backend.ts'
-import { BlobStore } from './blob-store.ts'
+import { type BlobOpener, BlobStore } from './blob-store.ts'
 import { checkRepository } from './check-repository.ts'
+import { ffiCtr, nodeCtr } from './ctr-cipher.ts'
 import { isHexId } from './ids.ts'
 import { IndexStore } from './index-store.ts'
 import { createKeyFile, DEFAULT_KDF, openKeyFile } from './key-file.ts'
@@ -26,7 +27,7 @@ import type { SealKey } from './sealing.ts'
 import { isRecord } from './snapshot.ts'
 import { SnapshotFiles } from './snapshot-files.ts'
 import { WriteEngine, type WriteSettings } from './write-engine.ts'
-import { type ZstdCodec, zstdCodec } from './zstd-codec.ts'
+import { zstdCodec } from './zstd-codec.ts'
 
 const MIB = 1024 * 1024
 
@@ -116,7 +117,7 @@ class ResticRepository implements Repository {
   readonly #deps: RepositoryDeps
   readonly #settings: WriteSettings
   readonly #index: IndexStore
-  readonly #codec: ZstdCodec
+  readonly #opener: BlobOpener
   readonly #writers = new Set<RepositoryWriter>()
   #engine: WriteEngine | undefined
   #disposed = false
@@ -128,14 +129,14 @@ class ResticRepository implements Repository {
     this.#key = key
     this.#deps = deps
     this.#settings = settings
-    this.#codec = zstdCodec(settings.level, settings.codec)
+    const codec = zstdCodec(settings.level, settings.codec)
+    this.#opener = { key, codec, ctr: (settings.codec === 'auto' ? ffiCtr() : undefined) ?? nodeCtr }
     this.#index = new IndexStore(files, deps.log)
     this.snapshots = new SnapshotFiles(files, deps)
     this.#blobs = new BlobStore({
       backend: files.backend,
       index: this.#index,
-      key,
-      codec: this.#codec,
+      opener: this.#opener,
       pending: (pack, offset, length) => this.#engine?.pending(pack, offset, length),
       cacheBytes: options.cacheBytes ?? 32 * MIB,
     })
@@ -180,10 +181,7 @@ class ResticRepository implements Repository {
   async *check(options: CheckOptions = {}): AsyncGenerator<RepositoryProblem> {
     await using lock = await this.#lock(options)
     const { snapshots } = this
-    yield* checkRepository(
-      { files: this.#files, index: this.#index, blobs: this.#blobs, snapshots, key: this.#key, codec: this.#codec },
-      options,
-    )
+    yield* checkRepository({ files: this.#files, index: this.#index, blobs: this.#blobs, snapshots, opener: this.#opener }, options)
     throwIfAborted(lock)
   }
 
@@ -203,7 +201,7 @@ class ResticRepository implements Repository {
       index,
       key: this.#key,
       random: this.#deps.random,
-      codec: this.#codec,
+      codec: this.#opener.codec,
       settings: this.#settings,
       onIndexFile: (name) => this.#index.note(name),
     })

@@ -78,6 +78,7 @@ export class PackWriter {
     await this.#turn
     for (const pack of this.#open) if (pack !== undefined) this.#finish(pack)
     await this.#settle()
+    // Every pack of before is now either here or in an index file under way.
     this.#writeIndex()
     await this.#settle()
   }
@@ -103,8 +104,9 @@ export class PackWriter {
     while (this.#underWay.size > 0) await Promise.all(this.#underWay)
   }
 
+  /** Waits for what is under way now, not for what other writers begin meanwhile. */
   async #settle(): Promise<void> {
-    await this.idle()
+    await Promise.all(this.#underWay)
     if (this.#failure !== undefined) throw this.#failure
   }
 

@@ -176,6 +176,30 @@ describe('the block pipeline', () => {
     for (const id of [first, second]) expect(Buffer.compare(await read(fresh, id), Buffer.concat(blocks))).toBe(0)
   })
 
+  it('commits one writer while another goes on storing', async () => {
+    await using place = await Place.make()
+    await using busy = await place.repository.beginWrite()
+    let going = true
+    const background = (async () => {
+      while (going)
+        await store(
+          busy,
+          Array.from({ length: 40 }, () => randomBytes(BLOCK)),
+        )
+    })()
+    try {
+      await using writer = await place.repository.beginWrite()
+      const bytes = randomBytes(BLOCK)
+      const id = await commit(writer, await store(writer, [bytes]), BLOCK)
+      expect(going).toBe(true)
+      await using fresh = await place.reopen()
+      expect(Buffer.compare(await read(fresh, id), bytes)).toBe(0)
+    } finally {
+      going = false
+      await background
+    }
+  })
+
   it('knows the zero block without reading and stores it once', async () => {
     await using place = await Place.make()
     await using writer = await place.repository.beginWrite()
