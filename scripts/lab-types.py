@@ -100,6 +100,7 @@ def wire(vmodl):
 def field(p, owner_version):
     name, typ, ver, flags = p[0], p[1], p[2], p[3]
     text, need = wire(typ)
+    if flags & V.F_LINK: text, need = 'string' + ('[]' if typ.endswith('[]') else ''), None   # a link goes on the wire as the key it points to
     since = version(ver)
     optional = '?' if flags & V.F_OPTIONAL else ''
     return name + optional + ('@%d' % since if since > owner_version else '') + ' ' + text, need
