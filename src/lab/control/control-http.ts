@@ -18,7 +18,12 @@ export type ControlRequest = {
 const MAX_BODY = 1_048_576
 
 /** Serves `/lab/VERB`; true when the path is one. A wrong token answers 403 and tells nothing. */
-export async function serveControl(control: LabControl, token: string, request: IncomingMessage, response: ServerResponse): Promise<boolean> {
+export async function serveControl(
+  control: LabControl,
+  token: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<boolean> {
   const verb = /^\/lab\/([a-z0-9-]+)$/.exec(request.url ?? '')?.[1]
   if (verb === undefined) return false
   const given = Buffer.from((request.headers.authorization ?? '').replace(/^Bearer /, ''))

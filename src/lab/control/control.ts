@@ -1,6 +1,16 @@
 import { AgentError } from '../../core/index.ts'
 import { fsck } from '../guest/index.ts'
-import { digestNow, digestSnapshot, diskLabel, disksOf, locksOfVm, type Model, settleDigests, type SnapshotRecord, type VmRecord } from '../model/index.ts'
+import {
+  digestNow,
+  digestSnapshot,
+  diskLabel,
+  disksOf,
+  locksOfVm,
+  type Model,
+  settleDigests,
+  type SnapshotRecord,
+  type VmRecord,
+} from '../model/index.ts'
 import { faultRuleSchema } from '../scenario.ts'
 import { labCapabilities } from './capabilities.ts'
 import type { DiskDigest, FsckReport, LabControl, LabState, LabVmState, SnapshotDigests, WriteRequest, WriteResult } from './lab.ts'
@@ -19,15 +29,23 @@ export function createControl(sources: ControlSources): LabControl {
   let nextSeed = 1
 
   const find = (name: string): VmRecord => {
-    const found = [...world.vms()].filter((vm) => vm.id === name || vm.config.name === name || vm.config.instanceUuid === name || vm.path === name)
+    const found = [...world.vms()].filter(
+      (vm) => vm.id === name || vm.config.name === name || vm.config.instanceUuid === name || vm.path === name,
+    )
     if (found.length === 1 && found[0] !== undefined) return found[0]
     if (found.length === 0) throw new AgentError('NOT_FOUND', `The lab has no VM "${name}".`, { subject: name })
-    throw new AgentError('USAGE', `The lab has ${found.length} VMs named "${name}".`, { subject: name, next: `Name one by its moref: ${found.map((vm) => vm.id).join(', ')}.` })
+    throw new AgentError('USAGE', `The lab has ${found.length} VMs named "${name}".`, {
+      subject: name,
+      next: `Name one by its moref: ${found.map((vm) => vm.id).join(', ')}.`,
+    })
   }
   const snapshotOf = (vm: VmRecord, wanted: string): SnapshotRecord => {
-    const found = vm.snapshots.filter((snapshot) => snapshot.id === wanted || snapshot.name === wanted || `${vm.id.slice(3)}-snapshot-${snapshot.number}` === wanted)
+    const found = vm.snapshots.filter(
+      (snapshot) => snapshot.id === wanted || snapshot.name === wanted || `${vm.id.slice(3)}-snapshot-${snapshot.number}` === wanted,
+    )
     const last = found.at(-1)
-    if (last === undefined) throw new AgentError('NOT_FOUND', `The VM "${vm.config.name}" has no snapshot "${wanted}".`, { subject: wanted })
+    if (last === undefined)
+      throw new AgentError('NOT_FOUND', `The VM "${vm.config.name}" has no snapshot "${wanted}".`, { subject: wanted })
     return last
   }
 
@@ -46,9 +64,21 @@ export function createControl(sources: ControlSources): LabControl {
             continue
           }
           const target = disks[chosen]
-          if (target === undefined) throw new AgentError('NOT_FOUND', `The VM "${vm.config.name}" has no writable disk ${request.disk ?? ''}.`, { subject: vm.config.name })
+          if (target === undefined)
+            throw new AgentError('NOT_FOUND', `The VM "${vm.config.name}" has no writable disk ${request.disk ?? ''}.`, {
+              subject: vm.config.name,
+            })
           const seed = request.seed ?? nextSeed++
-          const done = await machine.guest.writeNow('areas' in wish ? { areas: wish.areas, seed, disk: chosen } : { percent: 'percent' in wish ? wish.percent : (wish.bytes / target.capacity) * 100, blockBytes: request.unit ?? 65_536, seed, disk: chosen })
+          const done = await machine.guest.writeNow(
+            'areas' in wish
+              ? { areas: wish.areas, seed, disk: chosen }
+              : {
+                  percent: 'percent' in wish ? wish.percent : (wish.bytes / target.capacity) * 100,
+                  blockBytes: request.unit ?? 65_536,
+                  seed,
+                  disk: chosen,
+                },
+          )
           const entry = done.perDisk[chosen]
           written.push({ key: target.key, bytes: entry?.bytes ?? 0, areas: entry?.areas ?? 0 })
         }
@@ -59,7 +89,11 @@ export function createControl(sources: ControlSources): LabControl {
     async sha256(name, options = {}): Promise<readonly DiskDigest[]> {
       const vm = find(name)
       const machine = await model.machine(vm)
-      return machine.use(() => (options.snapshot === undefined ? digestNow(machine, vm, options.disk) : digestSnapshot(machine, snapshotOf(vm, options.snapshot), options.disk)))
+      return machine.use(() =>
+        options.snapshot === undefined
+          ? digestNow(machine, vm, options.disk)
+          : digestSnapshot(machine, snapshotOf(vm, options.snapshot), options.disk),
+      )
     },
 
     async fsck(name, options = {}): Promise<FsckReport> {
@@ -77,7 +111,8 @@ export function createControl(sources: ControlSources): LabControl {
           const open = machine.disk(disk.key)
           const link = disk.chain[0]
           if (snapshot === undefined && open !== undefined) return open
-          if (link === undefined) throw new AgentError('NOT_FOUND', `A disk of "${vm.config.name}" has no file.`, { subject: vm.config.name })
+          if (link === undefined)
+            throw new AgentError('NOT_FOUND', `A disk of "${vm.config.name}" has no file.`, { subject: vm.config.name })
           return stack.use(machine.view(disk, link))
         })
         const result = await fsck(images)
@@ -88,7 +123,13 @@ export function createControl(sources: ControlSources): LabControl {
           sameRecord: result.sameRecord,
           disks: result.disks.map((check, index) => {
             const disk = disks[index]
-            return { key: disk?.key ?? 0, label: disk === undefined ? '' : diskLabel(snapshot?.config ?? vm.config, disk), lastRecord: check.lastRecord, records: check.records, problems: check.problems }
+            return {
+              key: disk?.key ?? 0,
+              label: disk === undefined ? '' : diskLabel(snapshot?.config ?? vm.config, disk),
+              lastRecord: check.lastRecord,
+              records: check.records,
+              problems: check.problems,
+            }
           }),
         }
       })
@@ -112,7 +153,9 @@ export function createControl(sources: ControlSources): LabControl {
       const checked = faultRuleSchema.safeParse(rule)
       if (!checked.success) {
         const issue = checked.error.issues[0]
-        throw new AgentError('USAGE', `The fault rule is wrong at ${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}.`, { next: 'See docs/lab-scenario.md for the fields of a rule.' })
+        throw new AgentError('USAGE', `The fault rule is wrong at ${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}.`, {
+          next: 'See docs/lab-scenario.md for the fields of a rule.',
+        })
       }
       const id = model.rules.add(checked.data)
       applySpace()
@@ -130,7 +173,13 @@ export function createControl(sources: ControlSources): LabControl {
       const vms = [...world.vms()]
       const shown = vms.length <= 200 ? vms : vms.filter((vm) => vm.materialised)
       return {
-        datastores: [...model.files.stores].map((store) => ({ name: store.name, type: store.type, directory: store.directory, capacityBytes: store.capacityBytes, usedBytes: store.used() })),
+        datastores: [...model.files.stores].map((store) => ({
+          name: store.name,
+          type: store.type,
+          directory: store.directory,
+          capacityBytes: store.capacityBytes,
+          usedBytes: store.used(),
+        })),
         vms: shown.map((vm) => vmState(model, vm)),
         vmCount: vms.length,
         tasks: sources.tasks(),
@@ -169,8 +218,18 @@ function vmState(model: Model, vm: VmRecord): LabVmState {
     powerState: vm.power,
     consolidationNeeded: vm.consolidationNeeded,
     changeTracking: vm.trackingActive,
-    snapshots: vm.snapshots.map((snapshot) => ({ moref: snapshot.id, name: snapshot.name, quiesced: snapshot.quiesced, createdAt: snapshot.createdAt })),
-    disks: disksOf(vm.config).map((disk) => ({ key: disk.key, label: diskLabel(vm.config, disk), fileName: disk.chain[0]?.path ?? '', chain: disk.chain.map((link) => link.path) })),
+    snapshots: vm.snapshots.map((snapshot) => ({
+      moref: snapshot.id,
+      name: snapshot.name,
+      quiesced: snapshot.quiesced,
+      createdAt: snapshot.createdAt,
+    })),
+    disks: disksOf(vm.config).map((disk) => ({
+      key: disk.key,
+      label: diskLabel(vm.config, disk),
+      fileName: disk.chain[0]?.path ?? '',
+      chain: disk.chain.map((link) => link.path),
+    })),
     disabledMethods: vm.disabledMethods.map(({ method, source }) => ({ method, source })),
     frozen: model.openMachine(vm)?.frozen ?? false,
   }

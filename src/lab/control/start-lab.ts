@@ -4,7 +4,18 @@ import { join, resolve } from 'node:path'
 import { AgentError, type Clock, ensureDirectory, isMissing, type Log, silentLog, systemClock, writeFileAtomic } from '../../core/index.ts'
 import { createEndpoint, type EndpointParts, Model, recoverVm, type Users, View, World } from '../model/index.ts'
 import { readScenario } from '../scenario.ts'
-import { aboutInfo, Events, type LabKind, labRef, ownManagerRef, serveSoap, Sessions, type SoapServer, Tasks } from '../wire/index.ts'
+import {
+  aboutInfo,
+  Events,
+  type LabKind,
+  type LabValue,
+  labRef,
+  ownManagerRef,
+  serveSoap,
+  Sessions,
+  type SoapServer,
+  Tasks,
+} from '../wire/index.ts'
 import { createControl } from './control.ts'
 import { serveControl } from './control-http.ts'
 import type { Lab, LabEndpoint } from './lab.ts'
@@ -47,7 +58,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const model = stack.use(new Model({ world, clock, log }))
 
   for (const vm of world.vms()) await recover(model, vm.id)
-  for (const vm of [...world.vms()]) if (!world.generated.has(vm.id)) await model.ensure(vm)
+  for (const vm of world.vms()) if (!world.generated.has(vm.id)) await model.ensure(vm)
   for (const vm of world.vms()) if (vm.workload > 0 && vm.materialised && vm.power === 'poweredOn') await (await model.machine(vm)).settle()
 
   const users: Users = { administrator: LAB_USER, restricted: RESTRICTED_USER, restrictedMay: new Set(scenario.restrictedUserMay) }
@@ -55,11 +66,16 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     const name = user.toLowerCase()
     const admin = name === LAB_USER || (kind === 'esxi' && name === 'root')
     const wanted = admin ? passwords.admin : name === RESTRICTED_USER ? passwords.restricted : undefined
-    return wanted !== undefined && same(wanted, password) ? { userName: admin && name === 'root' ? 'root' : admin ? LAB_USER : RESTRICTED_USER, fullName: admin ? 'Administrator' : 'Viewer' } : undefined
+    return wanted !== undefined && same(wanted, password)
+      ? { userName: admin && name === 'root' ? 'root' : admin ? LAB_USER : RESTRICTED_USER, fullName: admin ? 'Administrator' : 'Viewer' }
+      : undefined
   }
   const kinds: readonly LabKind[] = options.kind === undefined ? ['esxi', 'vcenter'] : [options.kind]
   const sessions = new Map<LabKind, Sessions>(
-    kinds.map((kind) => [kind, new Sessions({ clock, idleMs: scenario.sessionTimeoutSeconds * 1000, check: (user, password) => check(kind, user, password) })]),
+    kinds.map((kind) => [
+      kind,
+      new Sessions({ clock, idleMs: scenario.sessionTimeoutSeconds * 1000, check: (user, password) => check(kind, user, password) }),
+    ]),
   )
   const servers = new Map<LabKind, SoapServer>()
   const parts: EndpointParts[] = []
@@ -67,9 +83,20 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const control = createControl({
     model,
     leases: () => parts.flatMap((part) => part.endpoint.leases.list()),
-    sessions: () => [...sessions].flatMap(([endpoint, own]) => own.list().map((session) => ({ endpoint, user: session.userName, calls: Number(own.userSession(session).callCount ?? 0) }))),
+    sessions: () =>
+      [...sessions].flatMap(([endpoint, own]) =>
+        own.list().map((session) => ({ endpoint, user: session.userName, calls: Number(own.userSession(session).callCount ?? 0) })),
+      ),
     tasks: () =>
-      views.flatMap((view) => (view.tasks?.running() ?? []).map((info) => ({ key: String(info.key), name: String(info.name ?? info.descriptionId), entity: String(info.entityName ?? ''), state: String(info.state), progress: Number(info.progress ?? 0) }))),
+      views.flatMap((view) =>
+        (view.tasks?.running() ?? []).map((info) => ({
+          key: wordOf(info.key),
+          name: wordOf(info.name ?? info.descriptionId),
+          entity: wordOf(info.entityName),
+          state: wordOf(info.state),
+          progress: Number(info.progress ?? 0),
+        })),
+      ),
   })
 
   for (const kind of kinds) {
@@ -86,15 +113,26 @@ export async function startLab(options: LabOptions): Promise<Lab> {
       check: (user, password) => check(kind, user, password) !== undefined,
       leaseHost: {
         // A vCenter's device URLs name a host, an ESXi's leave the host out.
-        base: () => (kind === 'esxi' ? 'https://*' : (servers.get('esxi') ?? servers.get(kind))?.url ?? ''),
+        base: () => (kind === 'esxi' ? 'https://*' : ((servers.get('esxi') ?? servers.get(kind))?.url ?? '')),
         sslThumbprint: () => (kind === 'esxi' ? servers.get('esxi') : (servers.get('esxi') ?? servers.get(kind)))?.thumbprints.sha1 ?? '',
       },
     })
     parts.push(part)
-    const tasks = new Tasks({ clock, feed: view.feed, kind, taskManager: ownManagerRef(kind, 'taskManager'), entityName: (ref) => nameOf(view, ref.value) })
+    const tasks = new Tasks({
+      clock,
+      feed: view.feed,
+      kind,
+      taskManager: ownManagerRef(kind, 'taskManager'),
+      entityName: (ref) => nameOf(view, ref.value),
+    })
     view.tasks = tasks
     const events = new Events({ clock, feed: view.feed, eventManager: ownManagerRef(kind, 'eventManager') })
-    const wanted = options.port === undefined || options.port === 0 ? world.lab.ports[kind] : kind === 'vcenter' || options.kind !== undefined ? options.port : options.port + 1
+    const wanted =
+      options.port === undefined || options.port === 0
+        ? world.lab.ports[kind]
+        : kind === 'vcenter' || options.kind !== undefined
+          ? options.port
+          : options.port + 1
     const root = world.entity(world.root)
     const tls = join(directory, `tls-${kind}`)
     await ensureDirectory(tls)
@@ -132,7 +170,13 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const endpoint = (kind: LabKind): LabEndpoint => {
     const server = servers.get(kind) ?? [...servers.values()][0]
     if (server === undefined) throw new Error('the lab has no endpoint')
-    return { url: server.url, host: new URL(server.url).hostname, port: server.port, thumbprint: server.thumbprints.sha256, sha1: server.thumbprints.sha1 }
+    return {
+      url: server.url,
+      host: new URL(server.url).hostname,
+      port: server.port,
+      thumbprint: server.thumbprints.sha256,
+      sha1: server.thumbprints.sha1,
+    }
   }
   return Object.freeze({
     directory,
@@ -146,10 +190,13 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   })
 }
 
+const wordOf = (value: LabValue): string => (typeof value === 'string' ? value : '')
+
+/** What `vcb lab …` needs to reach this process. */
 const running = (servers: ReadonlyMap<LabKind, SoapServer>): object => ({
   pid: process.pid,
   url: (servers.get('vcenter') ?? servers.get('esxi'))?.url,
-  thumbprint: (servers.get('vcenter') ?? servers.get('esxi'))?.thumbprints.sha256,
+  certificate: (servers.get('vcenter') ?? servers.get('esxi'))?.certificate,
 })
 
 /** The ports of the last run when they are free, others otherwise; ports the caller named or none. */
@@ -159,7 +206,12 @@ async function listen(port: number, mayMove: boolean, serve: (port: number) => P
   } catch (error) {
     const taken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
     if (!taken) throw error
-    if (!mayMove) throw new AgentError('CONFLICT', `The port ${port} is in use.`, { subject: String(port), next: 'Choose another port with --port.', cause: error })
+    if (!mayMove)
+      throw new AgentError('CONFLICT', `The port ${port} is in use.`, {
+        subject: String(port),
+        next: 'Choose another port with --port.',
+        cause: error,
+      })
     return serve(0)
   }
 }
@@ -167,7 +219,10 @@ async function listen(port: number, mayMove: boolean, serve: (port: number) => P
 function esxiHost(world: World) {
   const wanted = world.lab.scenario.esxiHost
   const hosts = world.of('host')
-  const host = hosts.find((candidate) => candidate.name === wanted) ?? hosts.find((candidate) => world.datacenterOf(candidate.id)?.standalone === true) ?? hosts[0]
+  const host =
+    hosts.find((candidate) => candidate.name === wanted) ??
+    hosts.find((candidate) => world.datacenterOf(candidate.id)?.standalone === true) ??
+    hosts[0]
   if (host === undefined) throw new AgentError('CONFIG', 'The scenario has no host.')
   return host
 }
@@ -222,7 +277,10 @@ async function takeDirectory(directory: string): Promise<string> {
     }
     const pid = Number((await readFile(path, 'utf8').catch(() => '0')).trim())
     if (pid > 0 && isAlive(pid)) {
-      throw new AgentError('CONFLICT', `Another process (${pid}) runs the lab in ${directory}.`, { subject: directory, next: 'Use that one, stop it, or choose another directory.' })
+      throw new AgentError('CONFLICT', `Another process (${pid}) runs the lab in ${directory}.`, {
+        subject: directory,
+        next: 'Use that one, stop it, or choose another directory.',
+      })
     }
     await unlink(path).catch((error: unknown) => {
       if (!isMissing(error)) throw error

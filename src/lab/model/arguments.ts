@@ -39,7 +39,12 @@ export function options(from: Fields, name: string): [key: string, value: string
     if (key === undefined) return []
     const { value } = option
     const inner = isObject(value) && 'value' in value ? value.value : value
-    return [[key, inner === undefined ? '' : String(inner)]]
+    return [
+      [
+        key,
+        typeof inner === 'string' || typeof inner === 'number' || typeof inner === 'bigint' || typeof inner === 'boolean' ? `${inner}` : '',
+      ],
+    ]
   })
 }
 

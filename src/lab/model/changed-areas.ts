@@ -29,7 +29,8 @@ export async function changedAreas(model: Model, vm: VmRecord, question: AreasQu
   const rule = model.rules.strike({ on: 'QueryChangedDiskAreas', names: model.names(vm) }, 'changedAreas')[0]?.changedAreas
   if (rule === 'noTrack' || rule === 'cannotGetChanges') throw changeTrackingFault(file, rule)
   if (rule === 'zero-length') return answer(startOffset, 0, [])
-  if (rule === 'one-area') return answer(startOffset, disk.capacity - startOffset, [{ start: startOffset, length: disk.capacity - startOffset }])
+  if (rule === 'one-area')
+    return answer(startOffset, disk.capacity - startOffset, [{ start: startOffset, length: disk.capacity - startOffset }])
 
   const machine = await model.machine(vm)
   return machine.use(() => {

@@ -55,7 +55,10 @@ export function createEndpoint(options: {
     store: createObjectStore(endpoint),
     methods: guarded(endpoint, methods),
     before: (call) => intervene(endpoint, call),
-    routes: async (request, response) => (await serveFolder(endpoint, request, response)) || (await endpoint.leases.serve(request, response)) || (await tags.serve(request, response)),
+    routes: async (request, response) =>
+      (await serveFolder(endpoint, request, response)) ||
+      (await endpoint.leases.serve(request, response)) ||
+      (await tags.serve(request, response)),
   }
 }
 
@@ -66,13 +69,18 @@ function intervene(endpoint: Endpoint, call: CallInfo): Intervention[] {
   const { model, view } = endpoint
   const entity = view.find(call.self.value)
   const record = entity?.kind === 'vm' ? entity.record : entity?.kind === 'snapshot' ? model.world.vm(entity.vm) : undefined
-  const names = [call.self.value, ...(record === undefined ? [] : model.names(record)), ...(entity !== undefined && 'name' in entity ? [entity.name] : [])]
+  const names = [
+    call.self.value,
+    ...(record === undefined ? [] : model.names(record)),
+    ...(entity !== undefined && 'name' in entity ? [entity.name] : []),
+  ]
   return model.rules.strike({ on: call.method, names, endpoint: view.kind }, ...SOAP_EFFECTS).flatMap((rule): Intervention[] => {
     if (rule.on === undefined) return []
     const done: Intervention[] = []
     if (rule.delayMs !== undefined) done.push({ action: 'delay', ms: rule.delayMs })
     if (rule.expireSession === true) done.push({ action: 'expire' })
-    if (rule.fault !== undefined) done.push({ action: 'fault', fault: new VimFault(rule.fault, {}, rule.message ?? 'A fault rule of the lab refused this call.') })
+    if (rule.fault !== undefined)
+      done.push({ action: 'fault', fault: new VimFault(rule.fault, {}, rule.message ?? 'A fault rule of the lab refused this call.') })
     if (rule.cut !== undefined) done.push({ action: 'cut', when: rule.cut })
     return done
   })

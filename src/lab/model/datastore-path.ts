@@ -12,7 +12,8 @@ export function parseDatastorePath(text: string): DatastorePath {
   return { datastore: match[1], path: parts.join('/') }
 }
 
-export const formatDatastorePath = (path: DatastorePath): string => (path.path === '' ? `[${path.datastore}]` : `[${path.datastore}] ${path.path}`)
+export const formatDatastorePath = (path: DatastorePath): string =>
+  path.path === '' ? `[${path.datastore}]` : `[${path.datastore}] ${path.path}`
 
 /** The directory a path's file lies in. */
 export function directoryOf(text: string): string {

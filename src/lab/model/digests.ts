@@ -20,7 +20,9 @@ export function recordDigests(model: Model, vm: VmRecord, machine: Machine, snap
   )
   underWay.set(
     vm,
-    work.catch((error: unknown) => model.log.warn('the digests of a snapshot were not recorded', { vm: vm.config.name, snapshot: snapshot.name, error: String(error) })),
+    work.catch((error: unknown) =>
+      model.log.warn('the digests of a snapshot were not recorded', { vm: vm.config.name, snapshot: snapshot.name, error: String(error) }),
+    ),
   )
 }
 
@@ -37,7 +39,13 @@ export async function digestSnapshot(machine: Machine, snapshot: SnapshotRecord,
     if (link === undefined || disk.rdm === 'physical' || (only !== undefined && disk.key !== only)) continue
     using view = machine.view(disk, link)
     const digest = await digestOf(view)
-    found.push({ key: disk.key, label: diskLabel(snapshot.config, disk), capacityBytes: disk.capacity, sha256: digest.hex, kind: digest.kind })
+    found.push({
+      key: disk.key,
+      label: diskLabel(snapshot.config, disk),
+      capacityBytes: disk.capacity,
+      sha256: digest.hex,
+      kind: digest.kind,
+    })
   }
   return found
 }

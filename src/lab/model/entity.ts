@@ -1,7 +1,13 @@
 import type { VmRecord } from './record.ts'
 
 /** Things of the inventory. Ids are those of the vCenter endpoint; a parent is named by id. VMs are in `VmRecord`s. */
-export type FolderEntity = { readonly kind: 'folder'; readonly id: string; name: string; parent: string | undefined; readonly holds: FolderKind }
+export type FolderEntity = {
+  readonly kind: 'folder'
+  readonly id: string
+  name: string
+  parent: string | undefined
+  readonly holds: FolderKind
+}
 /** What a folder is for: the root holds datacenters, each datacenter has one folder tree of each other kind. */
 export type FolderKind = 'datacenter' | 'vm' | 'host' | 'datastore' | 'network'
 export type DatacenterEntity = {
@@ -40,12 +46,5 @@ export type DatastoreEntity = {
 export type VmEntity = { readonly kind: 'vm'; readonly id: string; readonly record: VmRecord }
 export type SnapshotEntity = { readonly kind: 'snapshot'; readonly id: string; readonly vm: string }
 
-export type StaticEntity =
-  | FolderEntity
-  | DatacenterEntity
-  | ComputeEntity
-  | PoolEntity
-  | HostEntity
-  | NetworkEntity
-  | DatastoreEntity
+export type StaticEntity = FolderEntity | DatacenterEntity | ComputeEntity | PoolEntity | HostEntity | NetworkEntity | DatastoreEntity
 export type Entity = StaticEntity | VmEntity | SnapshotEntity

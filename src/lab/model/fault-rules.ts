@@ -57,7 +57,6 @@ export type FaultRule = {
 /** A rule as it stands in the running lab. */
 export type ActiveFault = { readonly id: string; readonly rule: FaultRule; readonly seen: number; readonly struck: number }
 
-
 export type Matter = {
   /** SOAP method, or `folder:GET` and the like; undefined for effects asked about by the model. */
   readonly on?: string | undefined
@@ -105,7 +104,9 @@ export class FaultRules {
    * set of effects.
    */
   strike(matter: Matter, ...effects: readonly (keyof FaultRule)[]): FaultRule[] {
-    return this.#entries.filter((entry) => effects.some((effect) => entry.rule[effect] !== undefined) && this.#strikes(entry, matter)).map((entry) => entry.rule)
+    return this.#entries
+      .filter((entry) => effects.some((effect) => entry.rule[effect] !== undefined) && this.#strikes(entry, matter))
+      .map((entry) => entry.rule)
   }
 
   #strikes(entry: Entry, matter: Matter): boolean {

@@ -6,7 +6,8 @@ export const invalidDatastorePath = (path: string): VimFault =>
 export const fileNotFound = (file: string): VimFault => new VimFault('FileNotFound', { file }, `File ${file} was not found`)
 export const fileAlreadyExists = (file: string): VimFault =>
   new VimFault('FileAlreadyExists', { file }, `Cannot complete the operation because the file or folder ${file} already exists`)
-export const fileLocked = (file: string): VimFault => new VimFault('FileLocked', { file }, `Unable to access file ${file} since it is locked`)
+export const fileLocked = (file: string): VimFault =>
+  new VimFault('FileLocked', { file }, `Unable to access file ${file} since it is locked`)
 export const noDiskSpace = (file: string, datastore: string): VimFault =>
   new VimFault('NoDiskSpace', { file, datastore }, `Insufficient disk space on datastore '${datastore}'.`)
 export const fileFault = (file: string, message: string): VimFault => new VimFault('FileFault', { file }, message)
@@ -18,7 +19,8 @@ export const invalidPowerState = (requested: string | undefined, existing: strin
   )
 export const taskInProgress = (): VimFault => new VimFault('TaskInProgress', {}, 'Another task is already in progress.')
 export const invalidState = (message: string): VimFault => new VimFault('InvalidState', {}, message)
-export const notSupported = (message = 'The operation is not supported on the object.'): VimFault => new VimFault('NotSupported', {}, message)
+export const notSupported = (message = 'The operation is not supported on the object.'): VimFault =>
+  new VimFault('NotSupported', {}, message)
 export const noPermission = (object: LabRef, privilegeId: string): VimFault =>
   new VimFault('NoPermission', { object, privilegeId }, 'Permission to perform this operation was denied.')
 export const methodDisabled = (source: string, method: string): VimFault =>

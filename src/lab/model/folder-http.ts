@@ -21,7 +21,16 @@ export async function serveFolder(endpoint: Endpoint, request: IncomingMessage, 
     await answer(endpoint, request, response, url)
   } catch (error) {
     request.resume()
-    const status = error instanceof VimFault ? (error.faultType === 'FileNotFound' ? 404 : error.faultType === 'NoDiskSpace' ? 507 : error.faultType === 'InvalidDatastorePath' ? 400 : 500) : 500
+    const status =
+      error instanceof VimFault
+        ? error.faultType === 'FileNotFound'
+          ? 404
+          : error.faultType === 'NoDiskSpace'
+            ? 507
+            : error.faultType === 'InvalidDatastorePath'
+              ? 400
+              : 500
+        : 500
     endpoint.model.log.debug('a datastore request failed', { url, error: String(error) })
     if (response.headersSent) response.destroy()
     else plain(response, status, error instanceof Error ? error.message : 'failed')
@@ -49,13 +58,19 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
   const dsName = query.get('dsName')
   const store = view.datastores().find((candidate) => candidate.name === dsName || candidate.uuid === dsName)
   if (store === undefined) return refuse(request, response, 404, `There is no datastore ${dsName ?? ''}.`)
-  if (!dcMatches(endpoint, store.id, query.get('dcPath'), ticket !== undefined)) return refuse(request, response, 404, 'The datastore is not in this datacenter.')
+  if (!dcMatches(endpoint, store.id, query.get('dcPath'), ticket !== undefined))
+    return refuse(request, response, 404, 'The datastore is not in this datacenter.')
   const method = request.method ?? 'GET'
   const privilege = method === 'GET' || method === 'HEAD' ? 'Datastore.Browse' : 'Datastore.FileManagement'
   if (!hasPrivilege(endpoint, userName, privilege)) return refuse(request, response, 403, `The privilege ${privilege} is missing.`)
   if (path === '') return refuse(request, response, 403, 'Directories are listed through the datastore browser.')
   const full = `[${store.name}] ${path}`
-  const faults = await bodyFaults(model, `folder:${method}`, [full, path, path.split('/').at(-1) ?? path, store.name, ...ownerNames(endpoint, full)], view.kind)
+  const faults = await bodyFaults(
+    model,
+    `folder:${method}`,
+    [full, path, path.split('/').at(-1) ?? path, store.name, ...ownerNames(endpoint, full)],
+    view.kind,
+  )
   if (faults.status !== undefined) return refuse(request, response, faults.status, 'A fault rule of the lab refused this request.')
   const owner = [...model.world.vms()].find((vm) => !vm.materialised && directoryOf(vm.path) === directoryOf(full))
   if (owner !== undefined) await model.ensure(owner)
@@ -68,7 +83,8 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
       const found = await stat(local).catch(() => undefined)
       if (found?.isFile() !== true) return refuse(request, response, 404, `${full} was not found.`)
       const range = faults.refuseRange ? undefined : parseRange(request.headers.range, found.size)
-      if (range === 'unsatisfiable') return refuse(request, response, 416, 'The range lies outside the file.', { 'content-range': `bytes */${found.size}` })
+      if (range === 'unsatisfiable')
+        return refuse(request, response, 416, 'The range lies outside the file.', { 'content-range': `bytes */${found.size}` })
       const start = range?.start ?? 0
       const end = range?.end ?? found.size - 1
       response.writeHead(range === undefined ? 200 : 206, {
@@ -140,7 +156,13 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
   }
 }
 
-function refuse(request: IncomingMessage, response: ServerResponse, status: number, text: string, headers: Record<string, string> = {}): void {
+function refuse(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  text: string,
+  headers: Record<string, string> = {},
+): void {
   request.resume()
   plain(response, status, text, headers)
 }
@@ -164,7 +186,8 @@ export function splitUrl(url: string): { path: string | undefined; query: URLSea
 }
 
 function dcMatches(endpoint: Endpoint, store: string, dcPath: string | null, byTicket: boolean): boolean {
-  if (endpoint.view.kind === 'esxi' || byTicket) return dcPath === null || dcPath === '' || dcPath === 'ha-datacenter' || dcPath === '/ha-datacenter'
+  if (endpoint.view.kind === 'esxi' || byTicket)
+    return dcPath === null || dcPath === '' || dcPath === 'ha-datacenter' || dcPath === '/ha-datacenter'
   if (dcPath === null) return false
   const dc = endpoint.model.world.datacenterOf(store)
   return dc !== undefined && dcPath.replace(/^\//, '').replaceAll('%2f', '/').replaceAll('%25', '%') === dc.name

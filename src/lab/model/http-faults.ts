@@ -15,7 +15,15 @@ export type HttpFaults = {
   limit(body: AsyncIterable<Uint8Array>, response: ServerResponse): AsyncGenerator<Uint8Array>
 }
 
-const EFFECTS = ['delayMs', 'cut', 'status', 'cutAfterBytes', 'shortAfterBytes', 'refuseRange', 'lockHeld'] as const satisfies readonly (keyof FaultRule)[]
+const EFFECTS = [
+  'delayMs',
+  'cut',
+  'status',
+  'cutAfterBytes',
+  'shortAfterBytes',
+  'refuseRange',
+  'lockHeld',
+] as const satisfies readonly (keyof FaultRule)[]
 
 /** Asks the rules about one request; delays here. A rule without `on` strikes SOAP calls only, unless its effect is one of HTTP bodies. */
 export async function bodyFaults(model: Model, on: string, names: readonly string[], endpoint: LabKind): Promise<HttpFaults> {

@@ -3,7 +3,18 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { Readable } from 'node:stream'
 import { exportStream, importStream } from '../storage/index.ts'
-import { invalidArgument, type LabObject, type LabRef, labRef, type LabSession, type LabValue, type ManagedObject, notFound, toVimFault, VimFault } from '../wire/index.ts'
+import {
+  invalidArgument,
+  type LabObject,
+  type LabRef,
+  labRef,
+  type LabSession,
+  type LabValue,
+  type ManagedObject,
+  notFound,
+  toVimFault,
+  VimFault,
+} from '../wire/index.ts'
 import { invalidPowerState, invalidState, taskInProgress } from './faults.ts'
 import { bodyFaults, type HttpFaults } from './http-faults.ts'
 import type { Model } from './model.ts'
@@ -57,10 +68,15 @@ export class Leases {
     this.#model = model
     this.#view = view
     this.#host = host
-    this.#sweep = model.clock.every(500, () => this.#expire(), (error) => model.log.error('a lease could not be ended', { error: String(error) }))
+    this.#sweep = model.clock.every(
+      500,
+      () => this.#expire(),
+      (error) => model.log.error('a lease could not be ended', { error: String(error) }),
+    )
     model.onClose(async () => {
       this.#sweep[Symbol.dispose]()
-      for (const lease of this.#leases.values()) if (isOpen(lease)) await this.#end(lease, new VimFault('RequestCanceled', {}, 'The lab is stopping.'))
+      for (const lease of this.#leases.values())
+        if (isOpen(lease)) await this.#end(lease, new VimFault('RequestCanceled', {}, 'The lab is stopping.'))
     })
   }
 
@@ -75,7 +91,12 @@ export class Leases {
   }
 
   list(): { id: string; vm: string; kind: 'export' | 'import'; state: string }[] {
-    return [...this.#leases.values()].map((lease) => ({ id: lease.ref.value, vm: lease.vm?.config.name ?? '', kind: lease.kind, state: lease.state }))
+    return [...this.#leases.values()].map((lease) => ({
+      id: lease.ref.value,
+      vm: lease.vm?.config.name ?? '',
+      kind: lease.kind,
+      state: lease.state,
+    }))
   }
 
   exportVm(session: LabSession, vm: VmRecord, snapshot: SnapshotRecord | undefined): LabRef {
@@ -103,7 +124,12 @@ export class Leases {
       entity.record.pending = { kind: 'import', links: [] }
       await this.#model.world.keep(entity.record)
       lease.transfers = disksOf(entity.record.config).map((disk, index) =>
-        transferOf(disk, index, `/${made.value}/${controllerName(diskLabel(entity.record.config, disk))}`, `/${entity.record.config.name}/${controllerName(diskLabel(entity.record.config, disk))}`),
+        transferOf(
+          disk,
+          index,
+          `/${made.value}/${controllerName(diskLabel(entity.record.config, disk))}`,
+          `/${entity.record.config.name}/${controllerName(diskLabel(entity.record.config, disk))}`,
+        ),
       )
     })
     return lease.ref
@@ -111,7 +137,8 @@ export class Leases {
 
   progress(ref: LabRef, percent: number): void {
     const lease = this.#known(ref)
-    if (!isOpen(lease)) throw lease.state === 'error' ? new VimFault('Timedout', {}, 'The lease has ended.') : invalidState('The lease has ended.')
+    if (!isOpen(lease))
+      throw lease.state === 'error' ? new VimFault('Timedout', {}, 'The lease has ended.') : invalidState('The lease has ended.')
     if (percent < 0 || percent > 100) throw invalidArgument('percent')
     lease.progress = percent
     lease.lastSign = this.#model.clock.monotonicMs()
@@ -173,12 +200,18 @@ export class Leases {
       response.writeHead(404).end()
       return true
     }
-    const faults = await bodyFaults(this.#model, `nfc:${request.method ?? 'GET'}`, [...this.#model.names(lease.vm), transfer.name], this.#view.kind)
+    const faults = await bodyFaults(
+      this.#model,
+      `nfc:${request.method ?? 'GET'}`,
+      [...this.#model.names(lease.vm), transfer.name],
+      this.#view.kind,
+    )
     if (faults.status !== undefined) {
       request.resume()
       response.writeHead(faults.status).end()
     } else if (request.method === 'GET' && lease.kind === 'export') await this.#send(lease, lease.vm, transfer, response, faults)
-    else if ((request.method === 'POST' || request.method === 'PUT') && lease.kind === 'import') await this.#receive(lease, lease.vm, transfer, request, response)
+    else if ((request.method === 'POST' || request.method === 'PUT') && lease.kind === 'import')
+      await this.#receive(lease, lease.vm, transfer, request, response)
     else {
       request.resume()
       response.writeHead(405).end()
@@ -251,7 +284,21 @@ export class Leases {
     const number = this.#next++
     const id = this.#model.world.seeded.uuid('lease', this.#view.kind, number, this.#model.clock.now().getTime())
     const ref = labRef('HttpNfcLease', `session[${owner.key}]${id}`)
-    const lease: Lease = { ref, id, kind, owner, snapshot, vm: undefined, state: 'initializing', error: undefined, progress: 0, lastSign: this.#model.clock.monotonicMs(), transfers: [], checksums: new Map(), dispose }
+    const lease: Lease = {
+      ref,
+      id,
+      kind,
+      owner,
+      snapshot,
+      vm: undefined,
+      state: 'initializing',
+      error: undefined,
+      progress: 0,
+      lastSign: this.#model.clock.monotonicMs(),
+      transfers: [],
+      checksums: new Map(),
+      dispose,
+    }
     this.#leases.set(ref.value, lease)
     if (this.#leases.size > 200) {
       const old = [...this.#leases].find(([, candidate]) => !isOpen(candidate))
@@ -277,7 +324,8 @@ export class Leases {
     const now = this.#model.clock.monotonicMs()
     for (const lease of this.#leases.values()) {
       const late = now - lease.lastSign > this.#model.world.lab.scenario.leaseTimeoutSeconds * 1000
-      if (lease.state === 'ready' && late) await this.#end(lease, new VimFault('Timedout', {}, 'The lease timed out: no progress was reported.'))
+      if (lease.state === 'ready' && late)
+        await this.#end(lease, new VimFault('Timedout', {}, 'The lease timed out: no progress was reported.'))
     }
   }
 
@@ -340,10 +388,21 @@ export class Leases {
 
 const isOpen = (lease: Lease): boolean => lease.state === 'initializing' || lease.state === 'ready'
 
-const transferOf = (disk: DiskRecord, index: number, key: string, importKey: string): Transfer => ({ disk, name: `disk-${index}.vmdk`, key, importKey, done: undefined })
+const transferOf = (disk: DiskRecord, index: number, key: string, importKey: string): Transfer => ({
+  disk,
+  name: `disk-${index}.vmdk`,
+  key,
+  importKey,
+  done: undefined,
+})
 
 /** `VirtualLsiLogicController0:1`-like names, from `scsi0:1`. */
 const controllerName = (label: string): string => {
-  const kind = { scsi: 'ParaVirtualSCSIController', sata: 'VirtualAHCIController', nvme: 'VirtualNVMEController', ide: 'VirtualIDEController' }[label.replace(/\d.*$/, '')]
+  const kind = {
+    scsi: 'ParaVirtualSCSIController',
+    sata: 'VirtualAHCIController',
+    nvme: 'VirtualNVMEController',
+    ide: 'VirtualIDEController',
+  }[label.replace(/\d.*$/, '')]
   return `${kind ?? 'VirtualController'}${label.replace(/^\D+/, '')}`
 }

@@ -104,7 +104,9 @@ export class Machine implements AsyncDisposable {
     const at = this.#options.files.at(link.path)
     return faulting(link.path, () => {
       const open = this.#disks.get(disk.key)
-      return open !== undefined && open.datastore.name === at.store.name && open.chain.includes(at.path) ? open.view(at.path) : openView(at.store, at.path)
+      return open !== undefined && open.datastore.name === at.store.name && open.chain.includes(at.path)
+        ? open.view(at.path)
+        : openView(at.store, at.path)
     })
   }
 
@@ -170,7 +172,8 @@ export class Machine implements AsyncDisposable {
   }
 }
 
-export const toolsOf = (vm: VmRecord): ToolsState => (vm.power === 'poweredOn' ? vm.tools : vm.tools === 'notInstalled' ? 'notInstalled' : 'notRunning')
+export const toolsOf = (vm: VmRecord): ToolsState =>
+  vm.power === 'poweredOn' ? vm.tools : vm.tools === 'notInstalled' ? 'notInstalled' : 'notRunning'
 
 function linksOf(open: LabDisk, disk: DiskRecord): LinkRecord[] {
   return open.chain.map((path): LinkRecord => {

@@ -6,7 +6,7 @@ import { fileLocked, taskInProgress } from './faults.ts'
 import { Machine } from './machine.ts'
 import { disksOf, type VmRecord } from './record.ts'
 import type { View } from './view.ts'
-import { makeVmFiles } from './vm-files.ts'
+import { makeVmFiles } from './make-vm.ts'
 import type { World } from './world.ts'
 
 export type ModelOptions = { readonly world: World; readonly clock: Clock; readonly log: Log }
@@ -100,7 +100,8 @@ export class Model implements AsyncDisposable {
           const rules = this.rules.strike({ on: name, names, endpoint: view.kind }, 'taskError', 'taskMs')
           await this.#pass(task, rules.find((rule) => rule.taskMs !== undefined)?.taskMs ?? this.world.lab.scenario.taskMs)
           const failing = rules.find((rule) => rule.taskError !== undefined)
-          if (failing?.taskError !== undefined) throw new VimFault(failing.taskError, {}, failing.message ?? 'A fault rule of the lab failed this task.')
+          if (failing?.taskError !== undefined)
+            throw new VimFault(failing.taskError, {}, failing.message ?? 'A fault rule of the lab failed this task.')
           return await work(task)
         } finally {
           if (vm !== undefined) this.release(vm)

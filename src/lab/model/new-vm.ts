@@ -10,7 +10,16 @@ import type { Model } from './model.ts'
 import type { ConfigRecord, ControllerType, DeviceRecord, DiskMode, LinkRecord, VmRecord } from './record.ts'
 
 /** A record for a VM that is about to exist; its configuration is filled in by the caller. */
-export function emptyVm(model: Model, place: { readonly folder: string; readonly host: string; readonly pool: string | undefined; readonly path: string; readonly name: string }): VmRecord {
+export function emptyVm(
+  model: Model,
+  place: {
+    readonly folder: string
+    readonly host: string
+    readonly pool: string | undefined
+    readonly path: string
+    readonly name: string
+  },
+): VmRecord {
   const { world } = model
   const id = world.newId('vm-')
   const made = world.now().toISOString()
@@ -71,7 +80,8 @@ const CONTROLLERS: Readonly<Record<string, ControllerType>> = {
 }
 const FIRST_KEY: Readonly<Record<string, number>> = { scsi: 1000, sata: 15_000, nvme: 31_000, ide: 200 }
 /** Keys the record's own fields hold, and what a host derives. */
-const OWN_KEYS = /^(\.encoding|displayname|guestos|memsize|numvcpus|firmware|annotation|uuid\.(bios|location)|vc\.uuid|virtualhw\..*|config\.version|nvram|ctkenabled|(scsi|sata|nvme|ide|ethernet|serial|usb|pcibridge|floppy)\d*.*|vmci0\..*|hpet0\..*|extendedconfigfile|log\..*|svga\..*|tools\..*|mks\..*|cleanshutdown|migrate\..*|numa\..*|sched\..*|powertype\..*|bios\..*|cpuid\..*|hw\..*|softpoweroff|viv\..*|vmxstats\..*|monitor\..*|guestinfo\.detailed.*)$/
+const OWN_KEYS =
+  /^(\.encoding|displayname|guestos|memsize|numvcpus|firmware|annotation|uuid\.(bios|location)|vc\.uuid|virtualhw\..*|config\.version|nvram|ctkenabled|(scsi|sata|nvme|ide|ethernet|serial|usb|pcibridge|floppy)\d*.*|vmci0\..*|hpet0\..*|extendedconfigfile|log\..*|svga\..*|tools\..*|mks\..*|cleanshutdown|migrate\..*|numa\..*|sched\..*|powertype\..*|bios\..*|cpuid\..*|hw\..*|softpoweroff|viv\..*|vmxstats\..*|monitor\..*|guestinfo\.detailed.*)$/
 
 /**
  * The configuration a VMX file describes, as registration takes it. Faults FileNotFound (VMX or a disk), InvalidVmConfig.
@@ -84,7 +94,11 @@ export function configFromVmx(model: Model, vm: VmRecord, name: string | undefin
   try {
     vmx = VmxFile.parse(raw)
   } catch (error) {
-    throw new VimFault('InvalidVmConfig', { property: 'config' }, `The VMX file cannot be read: ${error instanceof Error ? error.message : ''}`)
+    throw new VimFault(
+      'InvalidVmConfig',
+      { property: 'config' },
+      `The VMX file cannot be read: ${error instanceof Error ? error.message : ''}`,
+    )
   }
   const home = directoryOf(vm.path)
   const devices: DeviceRecord[] = []
@@ -94,7 +108,13 @@ export function configFromVmx(model: Model, vm: VmRecord, name: string | undefin
       const dev = vmx.get(`${bus}${busNumber}.virtualDev`)?.toLowerCase()
       const fallback: ControllerType = bus === 'sata' || bus === 'nvme' || bus === 'ide' ? bus : 'lsilogic'
       const sharedBus = vmx.get(`${bus}${busNumber}.sharedBus`)?.toLowerCase()
-      devices.push({ kind: 'controller', key, controller: CONTROLLERS[dev ?? ''] ?? fallback, bus: busNumber, sharedBus: sharedBus === 'virtual' ? 'virtualSharing' : sharedBus === 'physical' ? 'physicalSharing' : 'noSharing' })
+      devices.push({
+        kind: 'controller',
+        key,
+        controller: CONTROLLERS[dev ?? ''] ?? fallback,
+        bus: busNumber,
+        sharedBus: sharedBus === 'virtual' ? 'virtualSharing' : sharedBus === 'physical' ? 'physicalSharing' : 'noSharing',
+      })
     }
     return key
   }
@@ -111,7 +131,8 @@ export function configFromVmx(model: Model, vm: VmRecord, name: string | undefin
     faulting(path, () => {
       for (let link: string | undefined = at.path; link !== undefined; ) {
         const info = diskInfo(at.store, link)
-        const kind = info.backing === 'seSparse' ? 'sesparse' : info.backing === 'sparse' ? 'cowd' : info.backing === 'rdmPhysical' ? 'rdm' : 'flat'
+        const kind =
+          info.backing === 'seSparse' ? 'sesparse' : info.backing === 'sparse' ? 'cowd' : info.backing === 'rdmPhysical' ? 'rdm' : 'flat'
         chain.push({ path: `[${at.store.name}] ${link}`, kind, contentId: info.cid.repeat(4) })
         if (chain.length === 1) {
           capacity = info.capacityBytes
@@ -176,7 +197,13 @@ export function configFromVmx(model: Model, vm: VmRecord, name: string | undefin
 
 function modeOf(text: string): DiskMode {
   const mode = text.replace('-', '_')
-  return mode === 'independent_persistent' || mode === 'independent_nonpersistent' || mode === 'nonpersistent' || mode === 'undoable' || mode === 'append' ? mode : 'persistent'
+  return mode === 'independent_persistent' ||
+    mode === 'independent_nonpersistent' ||
+    mode === 'nonpersistent' ||
+    mode === 'undoable' ||
+    mode === 'append'
+    ? mode
+    : 'persistent'
 }
 
 /** `56 4d ab … -…` of a VMX as 8-4-4-4-12. */
@@ -187,7 +214,12 @@ export function uuidFromVmx(text: string | undefined): string | undefined {
 
 const wireUuid = (text: string): string => {
   const uuid = uuidFromVmx(text)
-  return uuid === undefined ? '' : uuid.toUpperCase().replace(/^.{8}/, (head) => head) .replace(/-.*/, (rest) => rest.toLowerCase())
+  return uuid === undefined
+    ? ''
+    : uuid
+        .toUpperCase()
+        .replace(/^.{8}/, (head) => head)
+        .replace(/-.*/, (rest) => rest.toLowerCase())
 }
 
 /** A vCenter never has two VMs with one instance uuid: the newcomer gets another. */
@@ -200,5 +232,11 @@ function freeInstanceUuid(model: Model, wanted: string | undefined): string | un
 /** VMX names guests otherwise than the API: `debian12-64` is `debian12_64Guest`. */
 function guestIdOf(text: string | undefined): string | undefined {
   if (text === undefined) return undefined
-  return text.endsWith('Guest') ? text : `${text.replace(/-64$/, '_64').replace('otherlinux_64', 'otherLinux64').replace('ubuntu_64', 'ubuntu64').replace(/^other_64$/, 'other64')}Guest`
+  return text.endsWith('Guest')
+    ? text
+    : `${text
+        .replace(/-64$/, '_64')
+        .replace('otherlinux_64', 'otherLinux64')
+        .replace('ubuntu_64', 'ubuntu64')
+        .replace(/^other_64$/, 'other64')}Guest`
 }

@@ -31,12 +31,30 @@ export function createObjectStore(endpoint: Endpoint): ObjectStore {
     const [, kind, id] = /^(datastoreBrowser|envbrowser|datastoreSystem|storageSystem)-(.+)$/.exec(ref.value) ?? []
     const owner = id === undefined ? undefined : view.find(id)
     if (kind === undefined || owner === undefined) return undefined
-    const type = { datastoreBrowser: 'HostDatastoreBrowser', envbrowser: 'EnvironmentBrowser', datastoreSystem: 'HostDatastoreSystem', storageSystem: 'HostStorageSystem' }[kind] ?? ''
+    const type =
+      {
+        datastoreBrowser: 'HostDatastoreBrowser',
+        envbrowser: 'EnvironmentBrowser',
+        datastoreSystem: 'HostDatastoreSystem',
+        storageSystem: 'HostStorageSystem',
+      }[kind] ?? ''
     const stores = (): LabRef[] =>
-      owner.kind === 'datastore' ? [view.ref(owner)] : owner.kind === 'host' ? view.datastores().filter((store) => store.hosts.includes(owner.id)).map((store) => view.ref(store)) : view.datastores().map((store) => view.ref(store))
+      owner.kind === 'datastore'
+        ? [view.ref(owner)]
+        : owner.kind === 'host'
+          ? view
+              .datastores()
+              .filter((store) => store.hosts.includes(owner.id))
+              .map((store) => view.ref(store))
+          : view.datastores().map((store) => view.ref(store))
     return {
       ref: labRef(type, ref.value),
-      property: (name) => (name === 'datastore' ? stores() : name === 'datastoreBrowser' ? labRef('HostDatastoreBrowser', `datastoreBrowser-${view.ref(owner).value}`) : undefined),
+      property: (name) =>
+        name === 'datastore'
+          ? stores()
+          : name === 'datastoreBrowser'
+            ? labRef('HostDatastoreBrowser', `datastoreBrowser-${view.ref(owner).value}`)
+            : undefined,
     }
   }
 
@@ -45,10 +63,29 @@ export function createObjectStore(endpoint: Endpoint): ObjectStore {
     if (manager.$ref === 'ExtensionManager' && name === 'extensionList') return arrayOf('Extension', [])
     if (manager.$ref === 'LicenseManager' && name === 'evaluation') return { $type: 'LicenseManagerEvaluationInfo', properties: [] }
     if (manager.$ref === 'LicenseManager' && name === 'licenses') {
-      return [{ $type: 'LicenseManagerLicenseInfo', licenseKey: '00000-00000-00000-00000-00000', editionKey: 'eval', name: 'Evaluation Mode', total: 0, used: 0, costUnit: '' }]
+      return [
+        {
+          $type: 'LicenseManagerLicenseInfo',
+          licenseKey: '00000-00000-00000-00000-00000',
+          editionKey: 'eval',
+          name: 'Evaluation Mode',
+          total: 0,
+          used: 0,
+          costUnit: '',
+        },
+      ]
     }
     if (manager.$ref === 'AuthorizationManager' && name === 'roleList') {
-      return [{ $type: 'AuthorizationRole', roleId: -1, system: true, name: 'Admin', info: { $type: 'Description', label: 'Administrator', summary: 'Full access' }, privilege: ['System.Anonymous', 'System.View', 'System.Read'] }]
+      return [
+        {
+          $type: 'AuthorizationRole',
+          roleId: -1,
+          system: true,
+          name: 'Admin',
+          info: { $type: 'Description', label: 'Administrator', summary: 'Full access' },
+          privilege: ['System.Anonymous', 'System.View', 'System.Read'],
+        },
+      ]
     }
     return undefined
   }
@@ -62,7 +99,8 @@ export function createObjectStore(endpoint: Endpoint): ObjectStore {
         if (found === undefined) return undefined
         if (name === 'vm') return view.vmRef(found.vm)
         if (name === 'config') return configInfo(view, found.vm, found.snapshot.config, found.snapshot)
-        if (name === 'childSnapshot') return found.vm.snapshots.filter((child) => child.parent === entity.id).map((child) => view.snapshotRef(child, found.vm))
+        if (name === 'childSnapshot')
+          return found.vm.snapshots.filter((child) => child.parent === entity.id).map((child) => view.snapshotRef(child, found.vm))
         return undefined
       }
       case 'host':
@@ -75,31 +113,73 @@ export function createObjectStore(endpoint: Endpoint): ObjectStore {
         return common(entity, name)
       case 'datacenter':
         if (name === 'vmFolder' || name === 'hostFolder' || name === 'datastoreFolder' || name === 'networkFolder') {
-          return view.refOf(entity.folders[name === 'vmFolder' ? 'vm' : name === 'hostFolder' ? 'host' : name === 'datastoreFolder' ? 'datastore' : 'network'])
+          return view.refOf(
+            entity.folders[
+              name === 'vmFolder' ? 'vm' : name === 'hostFolder' ? 'host' : name === 'datastoreFolder' ? 'datastore' : 'network'
+            ],
+          )
         }
-        if (name === 'datastore') return view.datastores().filter((store) => model.world.datacenterOf(store.id)?.id === entity.id).map((store) => view.ref(store))
-        if (name === 'network') return model.world.of('network').filter((network) => view.shows(network) && model.world.datacenterOf(network.id)?.id === entity.id).map((network) => view.ref(network))
+        if (name === 'datastore')
+          return view
+            .datastores()
+            .filter((store) => model.world.datacenterOf(store.id)?.id === entity.id)
+            .map((store) => view.ref(store))
+        if (name === 'network')
+          return model.world
+            .of('network')
+            .filter((network) => view.shows(network) && model.world.datacenterOf(network.id)?.id === entity.id)
+            .map((network) => view.ref(network))
         return common(entity, name)
       case 'compute': {
         const hosts = entity.hosts.map((id) => view.refOf(id)).filter((ref) => ref !== undefined)
         if (name === 'host') return hosts
         if (name === 'resourcePool') return view.refOf(entity.pool)
-        if (name === 'datastore') return view.datastores().filter((store) => store.hosts.some((host) => entity.hosts.includes(host))).map((store) => view.ref(store))
+        if (name === 'datastore')
+          return view
+            .datastores()
+            .filter((store) => store.hosts.some((host) => entity.hosts.includes(host)))
+            .map((store) => view.ref(store))
         if (name === 'network') return networksBeside(entity.id)
         if (name === 'environmentBrowser') return labRef('EnvironmentBrowser', `envbrowser-${view.ref(entity).value}`)
-        if (name === 'summary') return { $type: entity.cluster ? 'ClusterComputeResourceSummary' : 'ComputeResourceSummary', totalCpu: 8000 * hosts.length, totalMemory: 2 ** 35 * hosts.length, numCpuCores: 4 * hosts.length, numCpuThreads: 8 * hosts.length, effectiveCpu: 7000 * hosts.length, effectiveMemory: 30_000 * hosts.length, numHosts: hosts.length, numEffectiveHosts: hosts.length, overallStatus: 'green', ...(entity.cluster ? { currentFailoverLevel: 0, numVmotions: 0 } : {}) }
+        if (name === 'summary')
+          return {
+            $type: entity.cluster ? 'ClusterComputeResourceSummary' : 'ComputeResourceSummary',
+            totalCpu: 8000 * hosts.length,
+            totalMemory: 2 ** 35 * hosts.length,
+            numCpuCores: 4 * hosts.length,
+            numCpuThreads: 8 * hosts.length,
+            effectiveCpu: 7000 * hosts.length,
+            effectiveMemory: 30_000 * hosts.length,
+            numHosts: hosts.length,
+            numEffectiveHosts: hosts.length,
+            overallStatus: 'green',
+            ...(entity.cluster ? { currentFailoverLevel: 0, numVmotions: 0 } : {}),
+          }
         return common(entity, name)
       }
       case 'pool': {
         if (name === 'owner') return view.refOf(entity.compute)
-        if (name === 'vm') return view.vms().filter((vm) => vm.pool === entity.id).map((vm) => view.vmRef(vm))
+        if (name === 'vm')
+          return view
+            .vms()
+            .filter((vm) => vm.pool === entity.id)
+            .map((vm) => view.vmRef(vm))
         if (name === 'resourcePool') return view.children(entity).map((child) => view.ref(child))
         return common(entity, name)
       }
       case 'network': {
-        if (name === 'summary') return { $type: 'NetworkSummary', network: view.ref(entity), name: entity.name, accessible: true, ipPoolName: '' }
-        if (name === 'host') return model.world.of('host').filter((host) => view.shows(host) && model.world.datacenterOf(host.id)?.id === model.world.datacenterOf(entity.id)?.id).map((host) => view.ref(host))
-        if (name === 'vm') return view.vms().filter((vm) => vm.config.devices.some((device) => device.kind === 'nic' && device.network === entity.name)).map((vm) => view.vmRef(vm))
+        if (name === 'summary')
+          return { $type: 'NetworkSummary', network: view.ref(entity), name: entity.name, accessible: true, ipPoolName: '' }
+        if (name === 'host')
+          return model.world
+            .of('host')
+            .filter((host) => view.shows(host) && model.world.datacenterOf(host.id)?.id === model.world.datacenterOf(entity.id)?.id)
+            .map((host) => view.ref(host))
+        if (name === 'vm')
+          return view
+            .vms()
+            .filter((vm) => vm.config.devices.some((device) => device.kind === 'nic' && device.network === entity.name))
+            .map((vm) => view.vmRef(vm))
         return common(entity, name)
       }
     }
@@ -107,14 +187,23 @@ export function createObjectStore(endpoint: Endpoint): ObjectStore {
 
   function networksBeside(id: string): LabRef[] {
     const dc = model.world.datacenterOf(id)?.id
-    return model.world.of('network').filter((network) => view.shows(network) && model.world.datacenterOf(network.id)?.id === dc).map((network) => view.ref(network))
+    return model.world
+      .of('network')
+      .filter((network) => view.shows(network) && model.world.datacenterOf(network.id)?.id === dc)
+      .map((network) => view.ref(network))
   }
 
   /** What every ManagedEntity has. */
   function common(entity: Exclude<Entity, { kind: 'vm' | 'snapshot' }>, name: string): LabValue {
     switch (name) {
       case 'name':
-        return escapeName(entity.kind === 'datacenter' && view.kind === 'esxi' ? 'ha-datacenter' : entity.kind === 'folder' && entity.parent === undefined && view.kind === 'esxi' ? 'ha-folder-root' : entity.name)
+        return escapeName(
+          entity.kind === 'datacenter' && view.kind === 'esxi'
+            ? 'ha-datacenter'
+            : entity.kind === 'folder' && entity.parent === undefined && view.kind === 'esxi'
+              ? 'ha-folder-root'
+              : entity.name,
+        )
       case 'parent':
         return view.refOf(entity.parent)
       case 'overallStatus':
@@ -151,5 +240,13 @@ const CHILD_TYPES: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Managers the model serves; the rest of ServiceContent is the wire's or left out. */
-const SERVED = new Set(['AuthorizationManager', 'ExtensionManager', 'CustomFieldsManager', 'LicenseManager', 'SearchIndex', 'FileManager', 'VirtualDiskManager', 'OvfManager'])
-
+const SERVED = new Set([
+  'AuthorizationManager',
+  'ExtensionManager',
+  'CustomFieldsManager',
+  'LicenseManager',
+  'SearchIndex',
+  'FileManager',
+  'VirtualDiskManager',
+  'OvfManager',
+])

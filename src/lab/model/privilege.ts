@@ -65,7 +65,8 @@ export function guarded(endpoint: Endpoint, methods: Methods): Methods {
     (name: string, method: Method): Method =>
     (call) => {
       const privilege = NEEDED[name]
-      if (privilege !== undefined && !hasPrivilege(endpoint, call.session.userName, privilege)) throw noPermission(objectFor(endpoint, call.self.ref), privilege)
+      if (privilege !== undefined && !hasPrivilege(endpoint, call.session.userName, privilege))
+        throw noPermission(objectFor(endpoint, call.self.ref), privilege)
       const entity = endpoint.view.find(call.self.ref.value)
       if (entity?.kind === 'vm') {
         const disabled = entity.record.disabledMethods.find((entry) => entry.method === name && entry.session !== call.session.key)
@@ -74,7 +75,10 @@ export function guarded(endpoint: Endpoint, methods: Methods): Methods {
       return method(call)
     }
   return Object.fromEntries(
-    Object.entries(methods).map(([type, entries]) => [type, Object.fromEntries(Object.entries(entries).map(([name, method]) => [name, guard(name, method)]))]),
+    Object.entries(methods).map(([type, entries]) => [
+      type,
+      Object.fromEntries(Object.entries(entries).map(([name, method]) => [name, guard(name, method)])),
+    ]),
   )
 }
 

@@ -8,7 +8,16 @@ import { fileNotFound, invalidDeviceSpec } from './faults.ts'
 import { diskKey } from './inventory-build.ts'
 import type { Model } from './model.ts'
 import { CONTROLLER_OF_TYPE, NIC_OF_TYPE } from './properties/device.ts'
-import { type ConfigRecord, type ControllerType, type DeviceRecord, type DiskMode, type DiskRecord, disksOf, type LinkRecord, type VmRecord } from './record.ts'
+import {
+  type ConfigRecord,
+  type ControllerType,
+  type DeviceRecord,
+  type DiskMode,
+  type DiskRecord,
+  disksOf,
+  type LinkRecord,
+  type VmRecord,
+} from './record.ts'
 import { enableTracking, makeDisk, writeVmx } from './vm-files.ts'
 import { deleteLink } from './snapshot.ts'
 
@@ -38,7 +47,8 @@ export async function reconfigure(model: Model, vm: VmRecord, spec: LabObject): 
       }
       const wanted = flag(spec, 'changeTrackingEnabled')
       if (wanted !== undefined) {
-        if (wanted && next.hardware < 7) throw new VimFault('InvalidVmConfig', { property: 'changeTrackingEnabled' }, 'Change tracking needs virtual hardware 7.')
+        if (wanted && next.hardware < 7)
+          throw new VimFault('InvalidVmConfig', { property: 'changeTrackingEnabled' }, 'Change tracking needs virtual hardware 7.')
         next.changeTracking = wanted
       }
       // A running VM's tracking changes at its next stun; new disks of a VM that tracks join now.
@@ -71,7 +81,8 @@ function applyPlain(config: ConfigRecord, spec: LabObject): void {
   const hardware = text(spec, 'version')
   if (hardware !== undefined) config.hardware = Number(/^vmx-(\d+)$/.exec(hardware)?.[1] ?? config.hardware)
   const managedBy = object(spec, 'managedBy')
-  if (managedBy !== undefined) config.managedBy = { extensionKey: text(managedBy, 'extensionKey') ?? '', type: text(managedBy, 'type') ?? '' }
+  if (managedBy !== undefined)
+    config.managedBy = { extensionKey: text(managedBy, 'extensionKey') ?? '', type: text(managedBy, 'type') ?? '' }
   for (const [key, value] of options(spec, 'extraConfig')) {
     if (value === '') delete config.extraConfig[key]
     else config.extraConfig[key] = value
@@ -126,7 +137,15 @@ export class DeviceChanges {
       const count = this.#config.devices.filter((other) => other.kind === 'nic').length
       const key = this.#freeKey(4000)
       const mac = text(device, 'macAddress')
-      this.#config.devices.push({ kind: 'nic', key, nic, network: this.#networkName(device), mac: mac === undefined || mac === '' ? this.#model.world.seeded.mac(this.#config.instanceUuid, key) : mac, unit: 7 + count, connected: flag(object(device, 'connectable'), 'startConnected') ?? true })
+      this.#config.devices.push({
+        kind: 'nic',
+        key,
+        nic,
+        network: this.#networkName(device),
+        mac: mac === undefined || mac === '' ? this.#model.world.seeded.mac(this.#config.instanceUuid, key) : mac,
+        unit: 7 + count,
+        connected: flag(object(device, 'connectable'), 'startConnected') ?? true,
+      })
       return
     }
     switch (device.$type) {
@@ -134,14 +153,25 @@ export class DeviceChanges {
         this.#addDisk(device, fileOperation, index)
         return
       case 'VirtualCdrom':
-        this.#config.devices.push({ kind: 'cdrom', key: this.#freeKey(3002), controllerKey: number(device, 'controllerKey') ?? 201, unit: number(device, 'unitNumber') ?? 0, iso: text(object(device, 'backing'), 'fileName') })
+        this.#config.devices.push({
+          kind: 'cdrom',
+          key: this.#freeKey(3002),
+          controllerKey: number(device, 'controllerKey') ?? 201,
+          unit: number(device, 'unitNumber') ?? 0,
+          iso: text(object(device, 'backing'), 'fileName'),
+        })
         return
       case 'VirtualUSBController':
       case 'VirtualUSBXHCIController':
         this.#config.devices.push({ kind: 'usb', key: this.#freeKey(7000) })
         return
       case 'VirtualSerialPort':
-        this.#config.devices.push({ kind: 'serial', key: this.#freeKey(9000), unit: 0, file: text(object(device, 'backing'), 'fileName') ?? '' })
+        this.#config.devices.push({
+          kind: 'serial',
+          key: this.#freeKey(9000),
+          unit: 0,
+          file: text(object(device, 'backing'), 'fileName') ?? '',
+        })
         return
       case 'VirtualFloppy':
         this.#config.devices.push({ kind: 'floppy', key: this.#freeKey(8000), unit: 0 })
@@ -208,7 +238,10 @@ export class DeviceChanges {
       const parsed = wanted === '' ? undefined : parseDatastorePath(wanted)
       const directory = parsed === undefined ? home : parsed.path === '' ? `[${parsed.datastore}] ${parseDatastorePath(home).path}` : wanted
       const stem = basename(baseName(this.#vm.path), '.vmx')
-      const used = new Set([...this.#model.files.list(directory), ...disksOf(this.#config).map((other) => baseName(other.chain.at(-1)?.path ?? '[x] x'))])
+      const used = new Set([
+        ...this.#model.files.list(directory),
+        ...disksOf(this.#config).map((other) => baseName(other.chain.at(-1)?.path ?? '[x] x')),
+      ])
       let count = 0
       while (used.has(count === 0 ? `${stem}.vmdk` : `${stem}_${count}.vmdk`)) count++
       path = within(directory, count === 0 ? `${stem}.vmdk` : `${stem}_${count}.vmdk`)
@@ -230,7 +263,8 @@ export class DeviceChanges {
       const links: LinkRecord[] = []
       for (let name: string | undefined = at.path; name !== undefined; ) {
         const info = diskInfo(at.store, name)
-        const kind = info.backing === 'seSparse' ? 'sesparse' : info.backing === 'sparse' ? 'cowd' : info.backing === 'rdmPhysical' ? 'rdm' : 'flat'
+        const kind =
+          info.backing === 'seSparse' ? 'sesparse' : info.backing === 'sparse' ? 'cowd' : info.backing === 'rdmPhysical' ? 'rdm' : 'flat'
         links.push({ path: `[${at.store.name}] ${name}`, kind, contentId: this.#model.world.seeded.hex(32, name) })
         disk.capacity = info.capacityBytes
         disk.thin = info.thin
@@ -239,11 +273,17 @@ export class DeviceChanges {
       return links
     })
     for (const other of this.#model.world.vms()) {
-      const using = [other.config, ...other.snapshots.map((snapshot) => snapshot.config)].flatMap(disksOf).find((candidate) => candidate.chain.some((link) => link.path === path))
+      const using = [other.config, ...other.snapshots.map((snapshot) => snapshot.config)]
+        .flatMap(disksOf)
+        .find((candidate) => candidate.chain.some((link) => link.path === path))
       if (using === undefined) continue
       disk.foreign = true
       disk.uuid = using.uuid
-      if (other.power === 'poweredOn' && disksOf(other.config).some((candidate) => candidate.chain[0]?.path === path) && other.id !== this.#vm.id) {
+      if (
+        other.power === 'poweredOn' &&
+        disksOf(other.config).some((candidate) => candidate.chain[0]?.path === path) &&
+        other.id !== this.#vm.id
+      ) {
         throw new VimFault('FileLocked', { file: path }, `Unable to access file ${path} since it is locked`)
       }
     }
@@ -256,7 +296,10 @@ export class DeviceChanges {
     const at = this.#config.devices.findIndex((other) => other.key === key)
     const found = this.#config.devices[at]
     if (found === undefined) throw invalidDeviceSpec(index, `There is no device with key ${key}.`)
-    if (found.kind === 'controller' && this.#config.devices.some((other) => 'controllerKey' in other && other.controllerKey === found.key)) {
+    if (
+      found.kind === 'controller' &&
+      this.#config.devices.some((other) => 'controllerKey' in other && other.controllerKey === found.key)
+    ) {
       throw invalidDeviceSpec(index, 'The controller has devices.')
     }
     this.#config.devices.splice(at, 1)
@@ -302,7 +345,8 @@ export class DeviceChanges {
 
   #freeUnit(controllerKey: number, wanted: number | undefined, index: number): number {
     const used = new Set<number>(controllerKey >= 1000 && controllerKey < 15_000 ? [7] : [])
-    for (const device of this.#config.devices) if ('controllerKey' in device && device.controllerKey === controllerKey) used.add(device.unit)
+    for (const device of this.#config.devices)
+      if ('controllerKey' in device && device.controllerKey === controllerKey) used.add(device.unit)
     if (wanted !== undefined && wanted >= 0) {
       if (used.has(wanted)) throw invalidDeviceSpec(index, `Unit ${wanted} is taken.`)
       return wanted
@@ -313,7 +357,14 @@ export class DeviceChanges {
   }
 }
 
-const MODES: readonly DiskMode[] = ['persistent', 'independent_persistent', 'independent_nonpersistent', 'nonpersistent', 'undoable', 'append']
+const MODES: readonly DiskMode[] = [
+  'persistent',
+  'independent_persistent',
+  'independent_nonpersistent',
+  'nonpersistent',
+  'undoable',
+  'append',
+]
 function modeOf(text: string | undefined): DiskMode {
   const mode = MODES.find((candidate) => candidate === (text ?? 'persistent'))
   if (mode === undefined) throw invalidArgument('diskMode')

@@ -32,7 +32,11 @@ export async function createSnapshot(model: Model, vm: VmRecord, machine: Machin
   const rule = wish.quiesce ? model.rules.strike({ names: model.names(vm) }, 'quiesce')[0]?.quiesce : undefined
   const able = wish.quiesce && vm.power === 'poweredOn' && vm.tools === 'running' && rule !== 'silent'
   if (able && rule === 'application') {
-    throw new VimFault('ApplicationQuiesceFault', {}, 'An error occurred while quiescing the virtual machine: a pre-freeze script ended with 1.')
+    throw new VimFault(
+      'ApplicationQuiesceFault',
+      {},
+      'An error occurred while quiescing the virtual machine: a pre-freeze script ended with 1.',
+    )
   }
   let frozen: Frozen | undefined
   let quiesced = able
@@ -64,7 +68,11 @@ export async function createSnapshot(model: Model, vm: VmRecord, machine: Machin
       else quiesced = false
       frozen = undefined
       if ((able && !quiesced) || (able && rule === 'timeout')) {
-        throw new VimFault('FilesystemQuiesceFault', {}, 'An error occurred while quiescing the virtual machine: the guest did not hold still until the snapshot was made.')
+        throw new VimFault(
+          'FilesystemQuiesceFault',
+          {},
+          'An error occurred while quiescing the virtual machine: the guest did not hold still until the snapshot was made.',
+        )
       }
       vm.snapshots.push(snapshot)
       vm.currentSnapshot = snapshot.id
@@ -85,13 +93,25 @@ export async function createSnapshot(model: Model, vm: VmRecord, machine: Machin
 
 function refuseSnapshot(vm: VmRecord, wish: SnapshotWish): void {
   if (vm.template) throw new VimFault('NotSupported', {}, 'A template cannot be snapshotted.')
-  if (wish.name === '' || wish.name.length > 80 * 4) throw new VimFault('InvalidName', { name: wish.name }, `The name '${wish.name}' is not valid.`)
+  if (wish.name === '' || wish.name.length > 80 * 4)
+    throw new VimFault('InvalidName', { name: wish.name }, `The name '${wish.name}' is not valid.`)
   const disks = disksOf(vm.config)
-  if (disks.some((disk) => disk.sharing === 'sharingMultiWriter') || vm.config.devices.some((device) => device.kind === 'controller' && device.sharedBus !== 'noSharing')) {
-    throw new VimFault('SnapshotIncompatibleDeviceInVm', { fault: { $type: 'LocalizedMethodFault', fault: { $type: 'NotSupported' } } }, 'A disk is on a shared bus or has several writers.')
+  if (
+    disks.some((disk) => disk.sharing === 'sharingMultiWriter') ||
+    vm.config.devices.some((device) => device.kind === 'controller' && device.sharedBus !== 'noSharing')
+  ) {
+    throw new VimFault(
+      'SnapshotIncompatibleDeviceInVm',
+      { fault: { $type: 'LocalizedMethodFault', fault: { $type: 'NotSupported' } } },
+      'A disk is on a shared bus or has several writers.',
+    )
   }
   if (wish.memory && vm.power === 'poweredOn' && disks.some((disk) => disk.mode.startsWith('independent') && disk.rdm === undefined)) {
-    throw new VimFault('MemorySnapshotOnIndependentDisk', { fault: { $type: 'LocalizedMethodFault', fault: { $type: 'NotSupported' } } }, 'Memory cannot be in a snapshot of a VM with independent disks.')
+    throw new VimFault(
+      'MemorySnapshotOnIndependentDisk',
+      { fault: { $type: 'LocalizedMethodFault', fault: { $type: 'NotSupported' } } },
+      'Memory cannot be in a snapshot of a VM with independent disks.',
+    )
   }
   if (depth(vm) >= 32) throw new VimFault('TooManySnapshotLevels', {}, 'The virtual machine has too many levels of snapshots (32).')
 }
@@ -132,7 +152,13 @@ function addLink(model: Model, machine: Machine, disk: DiskRecord, link: string,
 }
 
 /** The snapshot did not come to be: what was put on top is taken off again, writes included. */
-async function undoLinks(model: Model, vm: VmRecord, machine: Machine, disks: readonly DiskRecord[], links: ReadonlyMap<number, string>): Promise<void> {
+async function undoLinks(
+  model: Model,
+  vm: VmRecord,
+  machine: Machine,
+  disks: readonly DiskRecord[],
+  links: ReadonlyMap<number, string>,
+): Promise<void> {
   for (const disk of disks) {
     const link = links.get(disk.key)
     const open = machine.disk(disk.key)
@@ -157,22 +183,43 @@ function writeSnapshotFiles(model: Model, vm: VmRecord, snapshot: SnapshotRecord
 /** The snapshot list a host keeps beside the VMX. */
 function writeVmsd(model: Model, vm: VmRecord): void {
   const stem = basename(baseName(vm.path), '.vmx')
-  const lines = ['.encoding = "UTF-8"', `snapshot.lastUID = "${vm.nextSnapshotNumber - 1}"`, `snapshot.numSnapshots = "${vm.snapshots.length}"`]
+  const lines = [
+    '.encoding = "UTF-8"',
+    `snapshot.lastUID = "${vm.nextSnapshotNumber - 1}"`,
+    `snapshot.numSnapshots = "${vm.snapshots.length}"`,
+  ]
   vm.snapshots.forEach((snapshot, index) => {
-    const quoted = (text: string): string => text.replace(/["|\p{Cc}]/gu, (character) => `|${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
-    lines.push(`snapshot${index}.uid = "${snapshot.number}"`, `snapshot${index}.displayName = "${quoted(snapshot.name)}"`, `snapshot${index}.filename = "${stem}-Snapshot${snapshot.number}.vmsn"`)
-    disksOf(snapshot.config).forEach((disk, at) => lines.push(`snapshot${index}.disk${at}.fileName = "${baseName(disk.chain[0]?.path ?? '[x] x')}"`))
+    const quoted = (text: string): string =>
+      text.replace(/["|\p{Cc}]/gu, (character) => `|${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
+    lines.push(
+      `snapshot${index}.uid = "${snapshot.number}"`,
+      `snapshot${index}.displayName = "${quoted(snapshot.name)}"`,
+      `snapshot${index}.filename = "${stem}-Snapshot${snapshot.number}.vmsn"`,
+    )
+    disksOf(snapshot.config).forEach((disk, at) =>
+      lines.push(`snapshot${index}.disk${at}.fileName = "${baseName(disk.chain[0]?.path ?? '[x] x')}"`),
+    )
   })
   writeFileSync(model.files.local(within(directoryOf(vm.path), `${stem}.vmsd`)), `${lines.join('\n')}\n`)
 }
 
-export type RemovalOptions = { readonly children: boolean; readonly consolidate: boolean; readonly onProgress?: ((percent: number) => void) | undefined }
+export type RemovalOptions = {
+  readonly children: boolean
+  readonly consolidate: boolean
+  readonly onProgress?: ((percent: number) => void) | undefined
+}
 
 /**
  * Removes a snapshot. The tree changes first and durably, with `consolidationNeeded` set; then the redo logs are committed. So a crash or a
  * lock in between leaves what it leaves on a real host: no snapshot, and files that consolidation takes away.
  */
-export async function removeSnapshot(model: Model, vm: VmRecord, machine: Machine, snapshot: SnapshotRecord, options: RemovalOptions): Promise<void> {
+export async function removeSnapshot(
+  model: Model,
+  vm: VmRecord,
+  machine: Machine,
+  snapshot: SnapshotRecord,
+  options: RemovalOptions,
+): Promise<void> {
   await settleDigests(model, vm)
   const gone = new Set<string>([snapshot.id])
   if (options.children) for (const other of vm.snapshots) if (other.parent !== undefined && gone.has(other.parent)) gone.add(other.id)
@@ -187,7 +234,9 @@ export async function removeSnapshot(model: Model, vm: VmRecord, machine: Machin
   for (const other of vm.snapshots) if (!gone.has(other.id)) other.parent = parentOf(other.parent)
   vm.snapshots = vm.snapshots.filter((candidate) => !gone.has(candidate.id))
   vm.consolidationNeeded = surplus(vm).length > 0
-  for (const number of numbers) for (const kind of ['vmsn', 'vmem']) rmSync(model.files.local(within(directoryOf(vm.path), `${stem}-Snapshot${number}.${kind}`)), { force: true })
+  for (const number of numbers)
+    for (const kind of ['vmsn', 'vmem'])
+      rmSync(model.files.local(within(directoryOf(vm.path), `${stem}-Snapshot${number}.${kind}`)), { force: true })
   writeVmsd(model, vm)
   await model.world.keep(vm, 'snapshot', 'rootSnapshot', 'runtime', 'layoutEx', 'summary')
   if (!options.consolidate || model.rules.strike({ names: model.names(vm) }, 'consolidationNeeded').length > 0) return
@@ -219,7 +268,11 @@ export async function consolidate(model: Model, vm: VmRecord, machine: Machine, 
   await settleDigests(model, vm)
   try {
     const all = surplus(vm)
-    if (all.length > 0) model.checkLocks(vm, all.flatMap(({ into, from }) => [into, from]))
+    if (all.length > 0)
+      model.checkLocks(
+        vm,
+        all.flatMap(({ into, from }) => [into, from]),
+      )
     let done = 0
     for (const { disk, from } of all) {
       const open = machine.disk(disk.key)
@@ -261,7 +314,11 @@ function dropLink(vm: VmRecord, key: number, path: string): void {
 
 /** Redo logs beside the VM's disks that no configuration leads to. */
 function dropUnusedFiles(model: Model, vm: VmRecord): void {
-  const needed = new Set([vm.config, ...vm.snapshots.map((snapshot) => snapshot.config)].flatMap((config) => disksOf(config).flatMap((disk) => disk.chain.map((link) => link.path))))
+  const needed = new Set(
+    [vm.config, ...vm.snapshots.map((snapshot) => snapshot.config)].flatMap((config) =>
+      disksOf(config).flatMap((disk) => disk.chain.map((link) => link.path)),
+    ),
+  )
   for (const disk of disksOf(vm.config)) {
     const base = disk.chain.at(-1)?.path
     if (base === undefined || disk.foreign) continue

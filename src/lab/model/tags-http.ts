@@ -21,7 +21,13 @@ export class TagsHttp {
   async serve(request: IncomingMessage, response: ServerResponse): Promise<boolean> {
     const url = new URL(request.url ?? '/', 'https://lab')
     const old = url.pathname.startsWith('/rest/com/vmware/cis/')
-    const match = old ? url.pathname.slice('/rest/com/vmware/cis/'.length) : url.pathname === '/api/session' ? 'session' : url.pathname.startsWith('/api/cis/') ? url.pathname.slice('/api/cis/'.length) : undefined
+    const match = old
+      ? url.pathname.slice('/rest/com/vmware/cis/'.length)
+      : url.pathname === '/api/session'
+        ? 'session'
+        : url.pathname.startsWith('/api/cis/')
+          ? url.pathname.slice('/api/cis/'.length)
+          : undefined
     if (match === undefined || this.#endpoint.view.kind === 'esxi') return false
     const body = await readBody(request)
     const send = (status: number, value: unknown): true => {
@@ -48,32 +54,68 @@ export class TagsHttp {
     return this.#tagging(match, request.method ?? 'GET', action, body, send, problem)
   }
 
-  #tagging(path: string, method: string, action: string | null, body: Record<string, unknown>, send: (status: number, value: unknown) => true, problem: (status: number, type: string) => true): true {
+  #tagging(
+    path: string,
+    method: string,
+    action: string | null,
+    body: Record<string, unknown>,
+    send: (status: number, value: unknown) => true,
+    problem: (status: number, type: string) => true,
+  ): true {
     const names = this.#names()
     const [, noun, id] = /^tagging\/(category|tag|tag-association)(?:\/id:([^/]+)|\/([^/]+))?$/.exec(path) ?? []
     const wanted = id ?? /^tagging\/[a-z-]+\/(?:id:)?(.+)$/.exec(path)?.[1]
     if (noun === 'category' && method === 'GET') {
       if (wanted === undefined) return send(200, [this.#category])
-      return decodeURIComponent(wanted) === this.#category ? send(200, { id: this.#category, name: 'backup', description: '', cardinality: 'MULTIPLE', associable_types: ['VirtualMachine'], used_by: [] }) : problem(404, 'not_found')
+      return decodeURIComponent(wanted) === this.#category
+        ? send(200, {
+            id: this.#category,
+            name: 'backup',
+            description: '',
+            cardinality: 'MULTIPLE',
+            associable_types: ['VirtualMachine'],
+            used_by: [],
+          })
+        : problem(404, 'not_found')
     }
-    if (noun === 'tag' && method === 'POST' && action === 'list-tags-for-category') return send(200, names.map((name) => this.#tagId(name)))
+    if (noun === 'tag' && method === 'POST' && action === 'list-tags-for-category')
+      return send(
+        200,
+        names.map((name) => this.#tagId(name)),
+      )
     if (noun === 'tag' && method === 'GET') {
-      if (wanted === undefined) return send(200, names.map((name) => this.#tagId(name)))
+      if (wanted === undefined)
+        return send(
+          200,
+          names.map((name) => this.#tagId(name)),
+        )
       const name = names.find((candidate) => this.#tagId(candidate) === decodeURIComponent(wanted))
-      return name === undefined ? problem(404, 'not_found') : send(200, { id: this.#tagId(name), category_id: this.#category, name, description: '', used_by: [] })
+      return name === undefined
+        ? problem(404, 'not_found')
+        : send(200, { id: this.#tagId(name), category_id: this.#category, name, description: '', used_by: [] })
     }
     const association = /^tagging\/tag-association(?:\/(?:id:)?(.+))?$/.exec(path)
     if (association !== null && method === 'POST') {
       if (action === 'list-attached-tags') {
         const vm = this.#vmOf(body['object_id'])
-        return vm === undefined ? problem(404, 'not_found') : send(200, vm.tags.map((name) => this.#tagId(name)))
+        return vm === undefined
+          ? problem(404, 'not_found')
+          : send(
+              200,
+              vm.tags.map((name) => this.#tagId(name)),
+            )
       }
       if (action === 'list-attached-tags-on-objects') {
         const asked = Array.isArray(body['object_ids']) ? body['object_ids'] : []
-        return send(200, asked.flatMap((object: unknown) => {
-          const vm = this.#vmOf(object)
-          return vm === undefined || vm.tags.length === 0 ? [] : [{ object_id: object, tag_ids: vm.tags.map((name) => this.#tagId(name)) }]
-        }))
+        return send(
+          200,
+          asked.flatMap((object: unknown) => {
+            const vm = this.#vmOf(object)
+            return vm === undefined || vm.tags.length === 0
+              ? []
+              : [{ object_id: object, tag_ids: vm.tags.map((name) => this.#tagId(name)) }]
+          }),
+        )
       }
       if (action === 'list-attached-objects') {
         const tag = names.find((name) => this.#tagId(name) === decodeURIComponent(association[1] ?? ''))
@@ -81,7 +123,13 @@ export class TagsHttp {
       }
       if (action === 'list-attached-objects-on-tags') {
         const asked = Array.isArray(body['tag_ids']) ? body['tag_ids'] : []
-        return send(200, asked.map((tagId: unknown) => ({ tag_id: tagId, object_ids: this.#objects(names.find((name) => this.#tagId(name) === tagId) ?? '') })))
+        return send(
+          200,
+          asked.map((tagId: unknown) => ({
+            tag_id: tagId,
+            object_ids: this.#objects(names.find((name) => this.#tagId(name) === tagId) ?? ''),
+          })),
+        )
       }
     }
     return problem(404, 'not_found')
@@ -100,7 +148,10 @@ export class TagsHttp {
   }
 
   #objects(tag: string): { type: string; id: string }[] {
-    return this.#endpoint.view.vms().filter((vm) => vm.tags.includes(tag)).map((vm) => ({ type: 'VirtualMachine', id: vm.id }))
+    return this.#endpoint.view
+      .vms()
+      .filter((vm) => vm.tags.includes(tag))
+      .map((vm) => ({ type: 'VirtualMachine', id: vm.id }))
   }
 
   #vmOf(object: unknown): VmRecord | undefined {

@@ -30,7 +30,8 @@ export class View {
     }
     world.subscribe((entity, properties) => {
       if (this.shows(entity)) this.feed.changed(this.ref(entity), ...properties)
-      if (kind === 'esxi' && entity.kind === 'folder' && entity.holds === 'vm') this.feed.changed(labRef('Folder', 'ha-folder-vm'), ...properties)
+      if (kind === 'esxi' && entity.kind === 'folder' && entity.holds === 'vm')
+        this.feed.changed(labRef('Folder', 'ha-folder-vm'), ...properties)
     })
   }
 

@@ -1,12 +1,20 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
-import { createDisk, createRdm, LabStorageError, type VmDescription, type VmxBus, type VmxDisk, vmxOf, writeVmFiles } from '../storage/index.ts'
+import {
+  createDisk,
+  createRdm,
+  LabStorageError,
+  type VmDescription,
+  type VmxBus,
+  type VmxDisk,
+  vmxOf,
+  writeVmFiles,
+} from '../storage/index.ts'
 import { baseName, directoryOf, parseDatastorePath } from './datastore-path.ts'
 import { faulting } from './files.ts'
 import type { Machine } from './machine.ts'
 import type { Model } from './model.ts'
 import { type ConfigRecord, controllerPrefix, type ControllerType, type DiskRecord, disksOf, isDisk, type VmRecord } from './record.ts'
-import { createSnapshot } from './snapshot.ts'
 
 const VIRTUAL_DEV: Readonly<Record<ControllerType, string>> = {
   lsilogic: 'lsilogic',
@@ -17,40 +25,6 @@ const VIRTUAL_DEV: Readonly<Record<ControllerType, string>> = {
   ide: 'ide',
   nvme: 'nvme',
 }
-
-/** Makes all files of a VM that has none yet: directory, disks with their contents, VMX, the user's own snapshots. Begins anew after a crash. */
-export async function makeVmFiles(model: Model, vm: VmRecord, machine: Machine): Promise<void> {
-  const { files, world } = model
-  const made = new Set<string>()
-  for (const path of [vm.path, ...disksOf(vm.config).map((disk) => disk.chain.at(-1)?.path ?? vm.path)]) {
-    const directory = directoryOf(path)
-    if (made.has(directory)) continue
-    made.add(directory)
-    rmSync(files.local(directory), { recursive: true, force: true })
-    mkdirSync(files.local(directory), { recursive: true })
-  }
-  for (const disk of disksOf(vm.config)) makeDisk(model, vm, disk)
-  writeVmx(model, vm)
-  if (disksOf(vm.config).some((disk) => disk.content === 'random') || (world.userSnapshots.get(vm.id) ?? []).length > 0) {
-    await machine.use(async () => {
-      for (const disk of disksOf(vm.config)) {
-        if (disk.content === 'random') await machine.guest.writeNow({ percent: 12, blockBytes: 65_536, seed: disk.key ^ world.lab.scenario.seed, disk: indexOf(machine, disk) })
-      }
-      if (vm.workload > 0) await machine.guest.writeNow({ records: 8 })
-      if (vm.trackingActive) enableTracking(machine, vm)
-      for (const wanted of world.userSnapshots.get(vm.id) ?? []) {
-        await createSnapshot(model, vm, machine, { name: wanted.name, description: wanted.description, memory: false, quiesce: false })
-        await machine.guest.writeNow({ records: 4 })
-      }
-    })
-  } else if (vm.trackingActive) {
-    await machine.use(() => enableTracking(machine, vm))
-  }
-  vm.materialised = true
-  await world.keep(vm)
-}
-
-const indexOf = (machine: Machine, disk: DiskRecord): number => machine.recordDisks().findIndex((candidate) => candidate.key === disk.key)
 
 /** Makes one new disk's files. Faults FileAlreadyExists, NoDiskSpace. */
 export function makeDisk(model: Model, vm: VmRecord, disk: DiskRecord): void {
@@ -89,7 +63,8 @@ export function enableTracking(machine: Machine, vm: VmRecord): void {
   }
 }
 
-const canTrack = (disk: DiskRecord): boolean => !disk.mode.startsWith('independent') && disk.rdm !== 'physical' && disk.sharing === 'sharingNone' && !disk.foreign
+const canTrack = (disk: DiskRecord): boolean =>
+  !disk.mode.startsWith('independent') && disk.rdm !== 'physical' && disk.sharing === 'sharingNone' && !disk.foreign
 
 /** Writes the VMX as the record stands. Called after every change of the configuration. */
 export function writeVmx(model: Model, vm: VmRecord): void {
@@ -116,7 +91,14 @@ function description(vm: VmRecord): VmDescription {
     instanceUuid: config.instanceUuid,
     controllers: config.devices.flatMap((device) =>
       device.kind === 'controller'
-        ? [{ bus: busOf(device.controller), busNumber: device.bus, virtualDev: VIRTUAL_DEV[device.controller], sharedBus: device.sharedBus === 'noSharing' ? undefined : device.sharedBus }]
+        ? [
+            {
+              bus: busOf(device.controller),
+              busNumber: device.bus,
+              virtualDev: VIRTUAL_DEV[device.controller],
+              sharedBus: device.sharedBus === 'noSharing' ? undefined : device.sharedBus,
+            },
+          ]
         : [],
     ),
     disks: config.devices.filter(isDisk).flatMap((disk) => vmxDisk(vm, config, disk)),

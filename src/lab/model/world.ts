@@ -2,7 +2,16 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentError, type Clock, isMissing, writeFileAtomic } from '../../core/index.ts'
 import type { Scenario, ScenarioVm } from '../scenario.ts'
-import type { ComputeEntity, DatacenterEntity, DatastoreEntity, Entity, FolderEntity, HostEntity, NetworkEntity, StaticEntity } from './entity.ts'
+import type {
+  ComputeEntity,
+  DatacenterEntity,
+  DatastoreEntity,
+  Entity,
+  FolderEntity,
+  HostEntity,
+  NetworkEntity,
+  StaticEntity,
+} from './entity.ts'
 import { buildInventory } from './inventory-build.ts'
 import type { LabRecord, SnapshotRecord, VmRecord } from './record.ts'
 import { createSeeded, type Seeded } from './seeded.ts'

@@ -20,14 +20,22 @@ export function adminMethods(endpoint: Endpoint): Methods {
         return references(call.args, 'entity').map((entity) => ({
           $type: 'EntityPrivilege',
           entity,
-          privAvailability: texts(call.args, 'privId').map((privId) => ({ $type: 'PrivilegeAvailability', privId, isGranted: hasPrivilege(endpoint, user, privId) })),
+          privAvailability: texts(call.args, 'privId').map((privId) => ({
+            $type: 'PrivilegeAvailability',
+            privId,
+            isGranted: hasPrivilege(endpoint, user, privId),
+          })),
         }))
       },
       HasUserPrivilegeOnEntities: (call) =>
         references(call.args, 'entities').map((entity) => ({
           $type: 'EntityPrivilege',
           entity,
-          privAvailability: texts(call.args, 'privId').map((privId) => ({ $type: 'PrivilegeAvailability', privId, isGranted: hasPrivilege(endpoint, text(call.args, 'userName') ?? '', privId) })),
+          privAvailability: texts(call.args, 'privId').map((privId) => ({
+            $type: 'PrivilegeAvailability',
+            privId,
+            isGranted: hasPrivilege(endpoint, text(call.args, 'userName') ?? '', privId),
+          })),
         })),
       DisableMethods: async (call) => {
         vcenterOnly()
@@ -37,12 +45,19 @@ export function adminMethods(endpoint: Endpoint): Methods {
           for (const request of objects(call.args, 'method')) {
             const method = needText(request, 'method')
             if (vm.disabledMethods.some((entry) => entry.method === method && entry.source === source)) continue
-            vm.disabledMethods.push({ method, source, reason: text(request, 'reasonId') ?? '', session: flag(call.args, 'sessionScope') === true ? call.session.key : undefined })
+            vm.disabledMethods.push({
+              method,
+              source,
+              reason: text(request, 'reasonId') ?? '',
+              session: flag(call.args, 'sessionScope') === true ? call.session.key : undefined,
+            })
           }
           if (flag(call.args, 'sessionScope') === true) {
             call.session.ended.addEventListener('abort', () => {
               vm.disabledMethods = vm.disabledMethods.filter((entry) => entry.session !== call.session.key)
-              void world.keep(vm, 'disabledMethod').catch((error: unknown) => model.log.error('a lock was not lifted', { error: String(error) }))
+              void world
+                .keep(vm, 'disabledMethod')
+                .catch((error: unknown) => model.log.error('a lock was not lifted', { error: String(error) }))
             })
           }
           await world.keep(vm, 'disabledMethod')
@@ -54,7 +69,9 @@ export function adminMethods(endpoint: Endpoint): Methods {
         const names = texts(call.args, 'method')
         for (const ref of references(call.args, 'entity')) {
           const vm = entityOf(endpoint, ref, 'vm').record
-          vm.disabledMethods = vm.disabledMethods.filter((entry) => entry.source !== text(call.args, 'sourceId') || !names.includes(entry.method))
+          vm.disabledMethods = vm.disabledMethods.filter(
+            (entry) => entry.source !== text(call.args, 'sourceId') || !names.includes(entry.method),
+          )
           await world.keep(vm, 'disabledMethod')
         }
         return undefined
@@ -84,7 +101,8 @@ export function adminMethods(endpoint: Endpoint): Methods {
       SetField: async (call) => {
         const vm = entityOf(endpoint, needReference(call.args, 'entity'), 'vm').record
         const key = number(call.args, 'key')
-        if (!world.lab.customFields.some((field) => field.key === key)) throw new VimFault('InvalidArgument', { invalidProperty: 'key' }, 'There is no such custom field.')
+        if (!world.lab.customFields.some((field) => field.key === key))
+          throw new VimFault('InvalidArgument', { invalidProperty: 'key' }, 'There is no such custom field.')
         const value = text(call.args, 'value') ?? ''
         if (value === '') delete vm.customValues[String(key)]
         else vm.customValues[String(key)] = value
@@ -99,7 +117,17 @@ export function adminMethods(endpoint: Endpoint): Methods {
       QuerySupportedFeatures: () => [],
     },
     EnvironmentBrowser: {
-      QueryConfigOptionDescriptor: () => [{ $type: 'VirtualMachineConfigOptionDescriptor', key: 'vmx-19', description: 'ESXi 7.0 U2 and later', defaultConfigOption: true, createSupported: true, runSupported: true, upgradeSupported: true }],
+      QueryConfigOptionDescriptor: () => [
+        {
+          $type: 'VirtualMachineConfigOptionDescriptor',
+          key: 'vmx-19',
+          description: 'ESXi 7.0 U2 and later',
+          defaultConfigOption: true,
+          createSupported: true,
+          runSupported: true,
+          upgradeSupported: true,
+        },
+      ],
     },
   }
 }

@@ -1,7 +1,16 @@
 import { cpSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { posix } from 'node:path'
 import { copyDisk, createDisk, createRdm, deleteDisk, diskInfo, moveDisk } from '../../storage/index.ts'
-import { arrayOf, invalidArgument, type LabObject, labRef, type LabValue, type MethodCall, type Methods, VimFault } from '../../wire/index.ts'
+import {
+  arrayOf,
+  invalidArgument,
+  type LabObject,
+  labRef,
+  type LabValue,
+  type MethodCall,
+  type Methods,
+  VimFault,
+} from '../../wire/index.ts'
 import { flag, needNumber, needObject, needText, object, objects, text, texts } from '../arguments.ts'
 import { baseName, directoryOf, formatDatastorePath, parseDatastorePath, within } from '../datastore-path.ts'
 import { type Endpoint, entityOf } from '../endpoint.ts'
@@ -21,7 +30,8 @@ export function datastoreMethods(endpoint: Endpoint): Methods {
   const checked = (path: string, datacenter: MethodCall['args'][string]): string => {
     const parsed = parseDatastorePath(path)
     const store = view.datastores().find((candidate) => candidate.name === parsed.datastore)
-    if (store === undefined) throw new VimFault('InvalidDatastorePath', { name: path, datastorePath: path }, `Invalid datastore path '${path}'.`)
+    if (store === undefined)
+      throw new VimFault('InvalidDatastorePath', { name: path, datastorePath: path }, `Invalid datastore path '${path}'.`)
     if (view.kind === 'vcenter') {
       if (datacenter === undefined) throw invalidArgument('datacenter')
       if (typeof datacenter === 'object' && '$ref' in datacenter && typeof datacenter.value === 'string') {
@@ -68,7 +78,9 @@ export function datastoreMethods(endpoint: Endpoint): Methods {
       const from = files.at(source)
       const to = files.at(target)
       if (move) unlocked(source)
-      await faultingAsync(source, () => (move ? moveDisk(from.store, from.path, to.store, to.path) : copyDisk(from.store, from.path, to.store, to.path, { signal })))
+      await faultingAsync(source, () =>
+        move ? moveDisk(from.store, from.path, to.store, to.path) : copyDisk(from.store, from.path, to.store, to.path, { signal }),
+      )
       return undefined
     })
   }
@@ -124,7 +136,12 @@ export function datastoreMethods(endpoint: Endpoint): Methods {
         const type = text(spec, 'diskType') ?? 'preallocated'
         return run(call, 'CreateVirtualDisk_Task', () => {
           const at = files.at(path)
-          const wanted = { path: at.path, capacityBytes, thin: type === 'thin', adapterType: ADAPTERS[text(spec, 'adapterType') ?? ''] ?? 'lsilogic' } as const
+          const wanted = {
+            path: at.path,
+            capacityBytes,
+            thin: type === 'thin',
+            adapterType: ADAPTERS[text(spec, 'adapterType') ?? ''] ?? 'lsilogic',
+          } as const
           faulting(path, () => (type === 'rdmp' ? createRdm(at.store, { ...wanted, physical: true }) : createDisk(at.store, wanted)))
           return path
         })
@@ -153,7 +170,15 @@ export function datastoreMethods(endpoint: Endpoint): Methods {
           const found: LabObject[] = []
           for (let link: string | undefined = at.path; link !== undefined; ) {
             const info = faulting(path, () => diskInfo(at.store, link ?? ''))
-            found.push({ $type: 'VirtualDiskInfo', unit: { $type: 'VirtualDiskUnitInfo', name: `[${at.store.name}] ${link}`, diskType: info.thin ? 'thin' : 'preallocated', parent: info.parent === undefined ? undefined : `[${at.store.name}] ${info.parent}` } })
+            found.push({
+              $type: 'VirtualDiskInfo',
+              unit: {
+                $type: 'VirtualDiskUnitInfo',
+                name: `[${at.store.name}] ${link}`,
+                diskType: info.thin ? 'thin' : 'preallocated',
+                parent: info.parent === undefined ? undefined : `[${at.store.name}] ${info.parent}`,
+              },
+            })
             link = flag(call.args, 'includeParents') === true ? info.parent : undefined
           }
           return found.map(({ unit }) => unit)
@@ -204,8 +229,12 @@ function listing(endpoint: Endpoint, directory: string, spec: LabObject | undefi
     const path = within(directory, name)
     const stat = statSync(files.local(path), { throwIfNoEntry: false })
     if (stat === undefined) continue
-    if (/-(flat|delta|sesparse|rdm|rdmp)\.vmdk$/.test(name) || (/-ctk\.vmdk$/.test(name) && queries.length > 0)) continue
-    if (patterns.length > 0 && !patterns.some((pattern) => globMatches(blind ? pattern.toLowerCase() : pattern, blind ? name.toLowerCase() : name))) continue
+    if (/-(flat|delta|sesparse|rdm|rdmp)\.vmdk$/.test(name) || (name.endsWith('-ctk.vmdk') && queries.length > 0)) continue
+    if (
+      patterns.length > 0 &&
+      !patterns.some((pattern) => globMatches(blind ? pattern.toLowerCase() : pattern, blind ? name.toLowerCase() : name))
+    )
+      continue
     const type = infoType(name, stat.isDirectory())
     if (queries.length > 0 && !queries.some((query) => query === 'FileQuery' || query.replace(/Query$/, 'Info') === type)) continue
     const size = type === 'VmDiskFileInfo' ? diskSize(endpoint, path, stat.size) : stat.size
@@ -217,18 +246,33 @@ function listing(endpoint: Endpoint, directory: string, spec: LabObject | undefi
       owner: flag(details, 'fileOwner') === true ? 'root' : undefined,
     })
   }
-  if (flag(spec, 'sortFoldersFirst') === true) entries.sort((a, b) => Number(b.$type === 'FolderFileInfo') - Number(a.$type === 'FolderFileInfo'))
+  if (flag(spec, 'sortFoldersFirst') === true)
+    entries.sort((a, b) => Number(b.$type === 'FolderFileInfo') - Number(a.$type === 'FolderFileInfo'))
   const store = view(endpoint, directory)
-  return { $type: 'HostDatastoreBrowserSearchResults', datastore: store, folderPath: posix.join(directory, '/').replace(/\]\/$/, ']'), file: entries }
+  return {
+    $type: 'HostDatastoreBrowserSearchResults',
+    datastore: store,
+    folderPath: posix.join(directory, '/').replace(/\]\/$/, ']'),
+    file: entries,
+  }
 }
 
-const view = (endpoint: Endpoint, path: string): LabValue => endpoint.view.refOf(endpoint.model.world.datastore(parseDatastorePath(path).datastore)?.id)
+const view = (endpoint: Endpoint, path: string): LabValue =>
+  endpoint.view.refOf(endpoint.model.world.datastore(parseDatastorePath(path).datastore)?.id)
 
 function infoType(name: string, directory: boolean): string {
   if (directory) return 'FolderFileInfo'
   const extension = name.slice(name.lastIndexOf('.') + 1)
   return (
-    { vmx: 'VmConfigFileInfo', vmdk: 'VmDiskFileInfo', nvram: 'VmNvramFileInfo', log: 'VmLogFileInfo', vmsn: 'VmSnapshotFileInfo', iso: 'IsoImageFileInfo', flp: 'FloppyImageFileInfo' }[extension] ?? 'FileInfo'
+    {
+      vmx: 'VmConfigFileInfo',
+      vmdk: 'VmDiskFileInfo',
+      nvram: 'VmNvramFileInfo',
+      log: 'VmLogFileInfo',
+      vmsn: 'VmSnapshotFileInfo',
+      iso: 'IsoImageFileInfo',
+      flp: 'FloppyImageFileInfo',
+    }[extension] ?? 'FileInfo'
   )
 }
 
@@ -242,4 +286,3 @@ function diskSize(endpoint: Endpoint, path: string, own: number): number {
   }
   return own
 }
-

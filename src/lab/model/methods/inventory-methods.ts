@@ -30,12 +30,15 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
     return { folder: target.id, host: chosen, pool: poolEntity?.id ?? world.computeOf(chosen)?.pool ?? '' }
   }
   const refuseTwin = (folder: string, name: string, except?: VmRecord): void => {
-    for (const vm of world.vms()) if (vm !== except && vm.folder === folder && vm.config.name === name) throw duplicateName(name, view.vmRef(vm))
+    for (const vm of world.vms())
+      if (vm !== except && vm.folder === folder && vm.config.name === name) throw duplicateName(name, view.vmRef(vm))
   }
   const sees = (host: string, path: string): void => {
     const store = world.datastore(parseDatastorePath(path).datastore)
-    if (store === undefined || !view.shows(store)) throw new VimFault('InvalidDatastorePath', { name: path, datastorePath: path }, `Invalid datastore path '${path}'.`)
-    if (!store.hosts.includes(host)) throw new VimFault('InvalidDatastore', { name: store.name }, `The host does not see the datastore '${store.name}'.`)
+    if (store === undefined || !view.shows(store))
+      throw new VimFault('InvalidDatastorePath', { name: path, datastorePath: path }, `Invalid datastore path '${path}'.`)
+    if (!store.hosts.includes(host))
+      throw new VimFault('InvalidDatastore', { name: store.name }, `The host does not see the datastore '${store.name}'.`)
   }
 
   const createVm = async (folder: LabRef, pool: LabRef | undefined, host: LabRef | undefined, spec: LabObject): Promise<LabRef> => {
@@ -65,13 +68,18 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
 
   const remove = async (vm: VmRecord, files: boolean): Promise<void> => {
     const list = files ? model.files.ofVm(vm) : []
-    if (files) model.checkLocks(vm, disksOf(vm.config).flatMap((disk) => disk.chain.map((link) => link.path)))
+    if (files)
+      model.checkLocks(
+        vm,
+        disksOf(vm.config).flatMap((disk) => disk.chain.map((link) => link.path)),
+      )
     await model.close(vm)
     await world.remove(vm)
     if (!files) return
     for (const file of list) rmSync(model.files.local(file.path), { force: true })
     const home = directoryOf(vm.path)
-    if (parseDatastorePath(home).path !== '' && model.files.list(home).length === 0) rmSync(model.files.local(home), { recursive: true, force: true })
+    if (parseDatastorePath(home).path !== '' && model.files.list(home).length === 0)
+      rmSync(model.files.local(home), { recursive: true, force: true })
   }
 
   const destroy = (call: MethodCall) => {
@@ -85,7 +93,9 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
     Folder: {
       CreateVM_Task: (call) => {
         const spec = needObject(call.args, 'config')
-        return model.task(view, call, 'CreateVM_Task', call.self.ref, undefined, () => createVm(call.self.ref, reference(call.args, 'pool'), reference(call.args, 'host'), spec))
+        return model.task(view, call, 'CreateVM_Task', call.self.ref, undefined, () =>
+          createVm(call.self.ref, reference(call.args, 'pool'), reference(call.args, 'host'), spec),
+        )
       },
       RegisterVM_Task: (call) => {
         const path = needText(call.args, 'path')
@@ -93,9 +103,11 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
           const parsed = parseDatastorePath(path)
           const clean = `[${parsed.datastore}] ${parsed.path}`
           const known = world.vmOfPath(clean)
-          if (known !== undefined) throw new VimFault('AlreadyExists', { name: known.config.name }, `The VM '${known.config.name}' is registered already.`)
+          if (known !== undefined)
+            throw new VimFault('AlreadyExists', { name: known.config.name }, `The VM '${known.config.name}' is registered already.`)
           const at = place(call.self.ref, reference(call.args, 'pool'), reference(call.args, 'host'))
-          if (view.kind === 'vcenter' && reference(call.args, 'pool') === undefined && flag(call.args, 'asTemplate') !== true) throw invalidArgument('pool')
+          if (view.kind === 'vcenter' && reference(call.args, 'pool') === undefined && flag(call.args, 'asTemplate') !== true)
+            throw invalidArgument('pool')
           sees(at.host, clean)
           if (!model.files.exists(clean)) throw fileNotFound(clean)
           const name = text(call.args, 'name')
@@ -130,7 +142,8 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
       Destroy_Task: (call) => {
         const entity = view.find(call.self.ref.value)
         if (entity?.kind === 'vm') return destroy(call)
-        if (entity?.kind !== 'folder' || entity.holds !== 'vm' || !world.lab.folders.some((folder) => folder.id === entity.id)) throw notSupported()
+        if (entity?.kind !== 'folder' || entity.holds !== 'vm' || !world.lab.folders.some((folder) => folder.id === entity.id))
+          throw notSupported()
         if (view.children(entity).length > 0) throw notSupported('The folder is not empty.')
         return model.task(view, call, 'Destroy_Task', call.self.ref, undefined, () => world.removeFolder(entity).then(() => undefined))
       },
@@ -194,15 +207,27 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
           if (model.files.exists(home)) throw fileAlreadyExists(home)
           const vm = emptyVm(model, { ...at, path, name })
           const fresh = vm.config
-          vm.config = { ...structuredClone(source.config), name, uuid: fresh.uuid, instanceUuid: fresh.instanceUuid, changeVersion: 1, changeTracking: false }
+          vm.config = {
+            ...structuredClone(source.config),
+            name,
+            uuid: fresh.uuid,
+            instanceUuid: fresh.instanceUuid,
+            changeVersion: 1,
+            changeTracking: false,
+          }
           vm.tools = source.tools
           mkdirSync(model.files.local(home), { recursive: true })
           try {
             for (const [index, disk] of disksOf(vm.config).entries()) {
               const from = model.files.at(disk.chain[0]?.path ?? '')
-              const target = within(home, index === 0 ? `${basename(baseName(path), '.vmx')}.vmdk` : `${basename(baseName(path), '.vmx')}_${index}.vmdk`)
+              const target = within(
+                home,
+                index === 0 ? `${basename(baseName(path), '.vmx')}.vmdk` : `${basename(baseName(path), '.vmx')}_${index}.vmdk`,
+              )
               const to = model.files.at(target)
-              await faultingAsync(target, () => copyDisk(from.store, from.path, to.store, to.path, { thin: disk.thin, signal: task.signal }))
+              await faultingAsync(target, () =>
+                copyDisk(from.store, from.path, to.store, to.path, { thin: disk.thin, signal: task.signal }),
+              )
               disk.chain = [{ path: target, kind: 'flat', contentId: world.seeded.hex(32, target) }]
               disk.uuid = world.seeded.uuid(target, vm.id).replace(/^.{7}/, '6000C29')
               disk.changeId = undefined
@@ -250,12 +275,21 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
         if (spec === undefined) throw invalidArgument('spec')
         const pool = call.self.ref
         const host = reference(call.args, 'host')
-        return endpoint.leases.importVm(call.session, call.self.ref, () => createVm(folder, pool, host, spec), (vm) => remove(vm, true))
+        return endpoint.leases.importVm(
+          call.session,
+          call.self.ref,
+          () => createVm(folder, pool, host, spec),
+          (vm) => remove(vm, true),
+        )
       },
       CreateChildVM_Task: (call) => {
-        const folder = view.refOf(view.datacenter?.folders.vm ?? world.datacenterOf(entityOf(endpoint, call.self.ref, 'pool').id)?.folders.vm)
+        const folder = view.refOf(
+          view.datacenter?.folders.vm ?? world.datacenterOf(entityOf(endpoint, call.self.ref, 'pool').id)?.folders.vm,
+        )
         if (folder === undefined) throw notSupported()
-        return model.task(view, call, 'CreateChildVM_Task', call.self.ref, undefined, () => createVm(folder, call.self.ref, reference(call.args, 'host'), needObject(call.args, 'config')))
+        return model.task(view, call, 'CreateChildVM_Task', call.self.ref, undefined, () =>
+          createVm(folder, call.self.ref, reference(call.args, 'host'), needObject(call.args, 'config')),
+        )
       },
     },
   }

@@ -17,14 +17,22 @@ export function leaseMethods(endpoint: Endpoint): Methods {
       },
       HttpNfcLeaseAbort: async (call) => {
         const fault = object(object(call.args, 'fault'), 'fault')
-        await leases.abort(call.self.ref, fault === undefined ? undefined : toVimFault(new VimFault(fault.$type, {}, text(object(call.args, 'fault'), 'localizedMessage') ?? '')))
+        await leases.abort(
+          call.self.ref,
+          fault === undefined
+            ? undefined
+            : toVimFault(new VimFault(fault.$type, {}, text(object(call.args, 'fault'), 'localizedMessage') ?? '')),
+        )
         return undefined
       },
       HttpNfcLeaseGetManifest: (call) => leases.manifest(call.self.ref),
       HttpNfcLeaseSetManifestChecksumType: (call) => {
         leases.setChecksumTypes(
           call.self.ref,
-          objects(call.args, 'deviceUrlsToChecksumTypes').map((entry) => ({ key: needText(entry, 'key'), type: text(entry, 'value') ?? '' })),
+          objects(call.args, 'deviceUrlsToChecksumTypes').map((entry) => ({
+            key: needText(entry, 'key'),
+            type: text(entry, 'value') ?? '',
+          })),
         )
         return undefined
       },

@@ -11,7 +11,11 @@ export function ovfMethods(endpoint: Endpoint): Methods {
       CreateDescriptor: (call) => {
         const vm = vmOf(endpoint, needReference(call.args, 'obj'))
         const params = needObject(call.args, 'cdp')
-        return { $type: 'OvfCreateDescriptorResult', ovfDescriptor: descriptorOf(vm, text(params, 'name') ?? vm.config.name, objects(params, 'ovfFiles')), includeImageFiles: false }
+        return {
+          $type: 'OvfCreateDescriptorResult',
+          ovfDescriptor: descriptorOf(vm, text(params, 'name') ?? vm.config.name, objects(params, 'ovfFiles')),
+          includeImageFiles: false,
+        }
       },
       CreateImportSpec: (call) => {
         const store = entityOf(endpoint, needReference(call.args, 'datastore'), 'datastore')
@@ -20,11 +24,24 @@ export function ovfMethods(endpoint: Endpoint): Methods {
         try {
           parsed = parseOvf(needText(call.args, 'ovfDescriptor'))
         } catch (error) {
-          const fault = new VimFault('OvfInvalidPackage', { lineNumber: 0 }, `The descriptor cannot be read: ${error instanceof Error ? error.message : ''}`)
+          const fault = new VimFault(
+            'OvfInvalidPackage',
+            { lineNumber: 0 },
+            `The descriptor cannot be read: ${error instanceof Error ? error.message : ''}`,
+          )
           return { $type: 'OvfCreateImportSpecResult', error: [fault.localized] }
         }
         const name = text(params, 'entityName') ?? ''
-        return importSpec(parsed, name === '' ? parsed.name : name, store.name, text(params, 'diskProvisioning') ?? 'thin', objects(params, 'networkMapping').map((mapping) => [text(mapping, 'name') ?? '', endpoint.view.find(needReference(mapping, 'network').value)]))
+        return importSpec(
+          parsed,
+          name === '' ? parsed.name : name,
+          store.name,
+          text(params, 'diskProvisioning') ?? 'thin',
+          objects(params, 'networkMapping').map((mapping) => [
+            text(mapping, 'name') ?? '',
+            endpoint.view.find(needReference(mapping, 'network').value),
+          ]),
+        )
       },
     },
   }
@@ -39,29 +56,68 @@ function descriptorOf(vm: VmRecord, name: string, files: readonly LabObject[]): 
   const diskSection: string[] = []
   const items: string[] = []
   let instance = 3
-  items.push(item(1, 'Number of virtual CPUs', 3, `<rasd:VirtualQuantity>${vm.config.cpus}</rasd:VirtualQuantity>`), item(2, 'Memory', 4, `<rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:VirtualQuantity>${vm.config.memoryMb}</rasd:VirtualQuantity>`))
+  items.push(
+    item(1, 'Number of virtual CPUs', 3, `<rasd:VirtualQuantity>${vm.config.cpus}</rasd:VirtualQuantity>`),
+    item(
+      2,
+      'Memory',
+      4,
+      `<rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:VirtualQuantity>${vm.config.memoryMb}</rasd:VirtualQuantity>`,
+    ),
+  )
   const controllers = new Map<number, number>()
   for (const device of vm.config.devices) {
     if (device.kind !== 'controller') continue
     controllers.set(device.key, instance)
     const prefix = controllerPrefix(device.controller)
     const type = prefix === 'scsi' ? 6 : prefix === 'ide' ? 5 : 20
-    const subtype = { lsilogic: 'lsilogic', lsisas: 'lsilogicsas', pvscsi: 'VirtualSCSI', buslogic: 'buslogic', sata: 'vmware.sata.ahci', ide: '', nvme: 'vmware.nvme.controller' }[device.controller]
-    items.push(item(instance++, `${prefix} controller ${device.bus}`, type, `<rasd:Address>${device.bus}</rasd:Address>${subtype === '' ? '' : `<rasd:ResourceSubType>${subtype}</rasd:ResourceSubType>`}`))
+    const subtype = {
+      lsilogic: 'lsilogic',
+      lsisas: 'lsilogicsas',
+      pvscsi: 'VirtualSCSI',
+      buslogic: 'buslogic',
+      sata: 'vmware.sata.ahci',
+      ide: '',
+      nvme: 'vmware.nvme.controller',
+    }[device.controller]
+    items.push(
+      item(
+        instance++,
+        `${prefix} controller ${device.bus}`,
+        type,
+        `<rasd:Address>${device.bus}</rasd:Address>${subtype === '' ? '' : `<rasd:ResourceSubType>${subtype}</rasd:ResourceSubType>`}`,
+      ),
+    )
   }
   files.forEach((file, index) => {
     const deviceId = text(file, 'deviceId') ?? ''
     const disk = disks.find((_candidate, at) => deviceId.endsWith(`disk-${at}.vmdk`)) ?? disks[index]
     references.push(`<File ovf:id="file${index}" ovf:href="${escape(text(file, 'path') ?? '')}" ovf:size="${number(file, 'size') ?? 0}"/>`)
     if (disk === undefined) return
-    diskSection.push(`<Disk ovf:diskId="vmdisk${index}" ovf:fileRef="file${index}" ovf:capacity="${disk.capacity}" ovf:capacityAllocationUnits="byte" ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>`)
-    items.push(item(instance++, `disk${index}`, 17, `<rasd:AddressOnParent>${disk.unit}</rasd:AddressOnParent><rasd:HostResource>ovf:/disk/vmdisk${index}</rasd:HostResource><rasd:Parent>${controllers.get(disk.controllerKey) ?? 3}</rasd:Parent>`))
+    diskSection.push(
+      `<Disk ovf:diskId="vmdisk${index}" ovf:fileRef="file${index}" ovf:capacity="${disk.capacity}" ovf:capacityAllocationUnits="byte" ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>`,
+    )
+    items.push(
+      item(
+        instance++,
+        `disk${index}`,
+        17,
+        `<rasd:AddressOnParent>${disk.unit}</rasd:AddressOnParent><rasd:HostResource>ovf:/disk/vmdisk${index}</rasd:HostResource><rasd:Parent>${controllers.get(disk.controllerKey) ?? 3}</rasd:Parent>`,
+      ),
+    )
   })
   const networks = new Set<string>()
   for (const device of vm.config.devices) {
     if (device.kind !== 'nic') continue
     networks.add(device.network)
-    items.push(item(instance++, `ethernet${device.key - 4000}`, 10, `<rasd:AddressOnParent>${device.unit}</rasd:AddressOnParent><rasd:Connection>${escape(device.network)}</rasd:Connection><rasd:ResourceSubType>${device.nic}</rasd:ResourceSubType>`))
+    items.push(
+      item(
+        instance++,
+        `ethernet${device.key - 4000}`,
+        10,
+        `<rasd:AddressOnParent>${device.unit}</rasd:AddressOnParent><rasd:Connection>${escape(device.network)}</rasd:Connection><rasd:ResourceSubType>${device.nic}</rasd:ResourceSubType>`,
+      ),
+    )
   }
   return `<?xml version="1.0" encoding="UTF-8"?>
 <Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData" xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData" xmlns:vmw="http://www.vmware.com/schema/ovf">
@@ -111,9 +167,16 @@ function parseOvf(xml: string): Ovf {
     path.push(tag.local)
     words = ''
     if (path.length > 64) failed ??= new Error('it is nested too deeply')
-    if (tag.local === 'File') found.files.set(attribute(tag, 'id') ?? '', { href: attribute(tag, 'href') ?? '', size: Number(attribute(tag, 'size') ?? 0) || undefined })
+    if (tag.local === 'File')
+      found.files.set(attribute(tag, 'id') ?? '', {
+        href: attribute(tag, 'href') ?? '',
+        size: Number(attribute(tag, 'size') ?? 0) || undefined,
+      })
     else if (tag.local === 'Disk') {
-      found.disks.set(attribute(tag, 'diskId') ?? '', { fileRef: attribute(tag, 'fileRef'), capacity: Number(attribute(tag, 'capacity') ?? 0) * unitOf(attribute(tag, 'capacityAllocationUnits')) })
+      found.disks.set(attribute(tag, 'diskId') ?? '', {
+        fileRef: attribute(tag, 'fileRef'),
+        capacity: Number(attribute(tag, 'capacity') ?? 0) * unitOf(attribute(tag, 'capacityAllocationUnits')),
+      })
     } else if (tag.local === 'OperatingSystemSection') found.guestId = attribute(tag, 'osType') ?? found.guestId
     else if (tag.local === 'VirtualSystem') found.name = attribute(tag, 'id') ?? ''
     else if (tag.local === 'Item' || tag.local === 'StorageItem' || tag.local === 'EthernetPortItem') current = {}
@@ -151,18 +214,26 @@ const CONTROLLER_TYPES: Readonly<Record<string, string>> = {
   'vmware.nvme.controller': 'VirtualNVMEController',
 }
 
-function importSpec(ovf: Ovf, name: string, store: string, provisioning: string, networks: readonly (readonly [string, { kind: string; name?: string } | undefined])[]): LabObject {
+function importSpec(
+  ovf: Ovf,
+  name: string,
+  store: string,
+  provisioning: string,
+  networks: readonly (readonly [string, { kind: string; name?: string } | undefined])[],
+): LabObject {
   const changes: LabObject[] = []
   const fileItems: LabObject[] = []
   const keys = new Map<string, { key: number; prefix: string; bus: number }>()
   let provisional = -1
   let cpus = 1
   let memoryMb = 128
-  const add = (device: LabObject, fileOperation?: string): void => void changes.push({ $type: 'VirtualDeviceConfigSpec', operation: 'add', fileOperation, device })
+  const add = (device: LabObject, fileOperation?: string): void =>
+    void changes.push({ $type: 'VirtualDeviceConfigSpec', operation: 'add', fileOperation, device })
   for (const entry of ovf.items) {
     const quantity = Number(entry['VirtualQuantity'] ?? 0)
     if (entry['ResourceType'] === '3') cpus = quantity
-    if (entry['ResourceType'] === '4') memoryMb = Math.round((quantity * Math.max(unitOf(entry['AllocationUnits']), 1)) / 1_048_576) || quantity
+    if (entry['ResourceType'] === '4')
+      memoryMb = Math.round((quantity * Math.max(unitOf(entry['AllocationUnits']), 1)) / 1_048_576) || quantity
     const bus = Number(entry['Address'] ?? 0) || 0
     if (entry['ResourceType'] === '5') keys.set(entry['InstanceID'] ?? '', { key: 200 + bus, prefix: 'VirtualIDEController', bus })
     if (entry['ResourceType'] === '6' || entry['ResourceType'] === '20') {
@@ -184,7 +255,12 @@ function importSpec(ovf: Ovf, name: string, store: string, provisioning: string,
         {
           $type: 'VirtualDisk',
           key: provisional--,
-          backing: { $type: 'VirtualDiskFlatVer2BackingInfo', fileName: '', diskMode: 'persistent', thinProvisioned: provisioning !== 'thick' && provisioning !== 'eagerZeroedThick' },
+          backing: {
+            $type: 'VirtualDiskFlatVer2BackingInfo',
+            fileName: '',
+            diskMode: 'persistent',
+            thinProvisioned: provisioning !== 'thick' && provisioning !== 'eagerZeroedThick',
+          },
           controllerKey: controller.key,
           unitNumber: unit,
           capacityInKB: Math.ceil(disk.capacity / 1024),
@@ -192,12 +268,27 @@ function importSpec(ovf: Ovf, name: string, store: string, provisioning: string,
         'create',
       )
       const file = disk.fileRef === undefined ? undefined : ovf.files.get(disk.fileRef)
-      if (file !== undefined) fileItems.push({ $type: 'OvfFileItem', deviceId: `/${name}/${controller.prefix}${controller.bus}:${unit}`, path: file.href, size: file.size, cimType: 17, create: false })
+      if (file !== undefined)
+        fileItems.push({
+          $type: 'OvfFileItem',
+          deviceId: `/${name}/${controller.prefix}${controller.bus}:${unit}`,
+          path: file.href,
+          size: file.size,
+          cimType: 17,
+          create: false,
+        })
     }
     if (entry['ResourceType'] === '10') {
       const target = networks.find(([from]) => from === entry['Connection'])?.[1]
-      const type = { vmxnet3: 'VirtualVmxnet3', e1000: 'VirtualE1000', e1000e: 'VirtualE1000e' }[(entry['ResourceSubType'] ?? '').toLowerCase()] ?? 'VirtualVmxnet3'
-      add({ $type: type, key: provisional--, backing: { $type: 'VirtualEthernetCardNetworkBackingInfo', deviceName: target?.name ?? entry['Connection'] ?? 'VM Network' }, addressType: 'generated' })
+      const type =
+        { vmxnet3: 'VirtualVmxnet3', e1000: 'VirtualE1000', e1000e: 'VirtualE1000e' }[(entry['ResourceSubType'] ?? '').toLowerCase()] ??
+        'VirtualVmxnet3'
+      add({
+        $type: type,
+        key: provisional--,
+        backing: { $type: 'VirtualEthernetCardNetworkBackingInfo', deviceName: target?.name ?? entry['Connection'] ?? 'VM Network' },
+        addressType: 'generated',
+      })
     }
   }
   const config: LabValue = {
@@ -212,4 +303,3 @@ function importSpec(ovf: Ovf, name: string, store: string, provisioning: string,
   }
   return { $type: 'OvfCreateImportSpecResult', importSpec: { $type: 'VirtualMachineImportSpec', configSpec: config }, fileItem: fileItems }
 }
-

@@ -25,14 +25,23 @@ export function searchMethods(endpoint: Endpoint): Methods {
   }
   const byIp = (call: MethodCall): LabRef[] => {
     const ip = needText(call.args, 'ip')
-    return flag(call.args, 'vmSearch') === false ? [] : among(call).filter((vm) => running(vm) && vm.ip === ip).map((vm) => view.vmRef(vm))
+    return flag(call.args, 'vmSearch') === false
+      ? []
+      : among(call)
+          .filter((vm) => running(vm) && vm.ip === ip)
+          .map((vm) => view.vmRef(vm))
   }
   const byDns = (call: MethodCall): LabRef[] => {
     const name = needText(call.args, 'dnsName').toLowerCase()
     if (flag(call.args, 'vmSearch') === false) {
-      return model.world.of('host').filter((host) => view.shows(host) && host.name.toLowerCase() === name).map((host) => view.ref(host))
+      return model.world
+        .of('host')
+        .filter((host) => view.shows(host) && host.name.toLowerCase() === name)
+        .map((host) => view.ref(host))
     }
-    return among(call).filter((vm) => running(vm) && (vm.hostName ?? vm.config.name).toLowerCase() === name).map((vm) => view.vmRef(vm))
+    return among(call)
+      .filter((vm) => running(vm) && (vm.hostName ?? vm.config.name).toLowerCase() === name)
+      .map((vm) => view.vmRef(vm))
   }
 
   return {
@@ -49,7 +58,10 @@ export function searchMethods(endpoint: Endpoint): Methods {
         return vm === undefined ? undefined : view.vmRef(vm)
       },
       FindByInventoryPath: (call): LabValue => {
-        const parts = needText(call.args, 'inventoryPath').split('/').filter((part) => part !== '').map(unescapeName)
+        const parts = needText(call.args, 'inventoryPath')
+          .split('/')
+          .filter((part) => part !== '')
+          .map(unescapeName)
         let at: Entity | undefined = model.world.entity(model.world.root)
         for (const part of parts) {
           if (at === undefined) return undefined
@@ -61,7 +73,10 @@ export function searchMethods(endpoint: Endpoint): Methods {
       FindChild: (call) => {
         const entity = view.find(needReference(call.args, 'entity').value)
         const name = text(call.args, 'name') ?? ''
-        const child = entity === undefined ? undefined : childrenOf(entity).find((candidate) => nameOf(candidate) === name || nameOf(candidate) === unescapeName(name))
+        const child =
+          entity === undefined
+            ? undefined
+            : childrenOf(entity).find((candidate) => nameOf(candidate) === name || nameOf(candidate) === unescapeName(name))
         return child === undefined ? undefined : view.ref(child)
       },
     },

@@ -47,7 +47,11 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
           const machine = await model.machine(vm)
           await machine.use(async () => {
             for (let root = vm.snapshots.find((snapshot) => snapshot.parent === undefined); root !== undefined; root = vm.snapshots[0]) {
-              await removeSnapshot(model, vm, machine, root, { children: true, consolidate: flag(call.args, 'consolidate') ?? true, onProgress: (percent) => task.progress(percent) })
+              await removeSnapshot(model, vm, machine, root, {
+                children: true,
+                consolidate: flag(call.args, 'consolidate') ?? true,
+                onProgress: (percent) => task.progress(percent),
+              })
             }
           })
           return undefined
@@ -57,7 +61,9 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
         const vm = selfVm(endpoint, call)
         const snapshot = vm.snapshots.find((candidate) => candidate.id === vm.currentSnapshot)
         if (snapshot === undefined) throw invalidState('The VM has no snapshot.')
-        return model.task(view, call, 'RevertToCurrentSnapshot_Task', view.vmRef(vm), vm, () => revertTo(model, vm, snapshot).then(() => undefined))
+        return model.task(view, call, 'RevertToCurrentSnapshot_Task', view.vmRef(vm), vm, () =>
+          revertTo(model, vm, snapshot).then(() => undefined),
+        )
       },
       ConsolidateVMDisks_Task: (call) => {
         const vm = selfVm(endpoint, call)
@@ -98,7 +104,9 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
       },
       RevertToSnapshot_Task: (call) => {
         const { vm, snapshot } = snapshotOf(endpoint, call.self.ref)
-        return model.task(view, call, 'RevertToSnapshot_Task', view.vmRef(vm), vm, () => revertTo(model, vm, snapshot).then(() => undefined))
+        return model.task(view, call, 'RevertToSnapshot_Task', view.vmRef(vm), vm, () =>
+          revertTo(model, vm, snapshot).then(() => undefined),
+        )
       },
       RenameSnapshot: async (call) => {
         const { vm, snapshot } = snapshotOf(endpoint, call.self.ref)

@@ -23,8 +23,24 @@ export function datastoreProperty(endpoint: Endpoint, store: DatastoreEntity, na
       }
     case 'info': {
       const free = Math.max(0, model.files.store(store.name).free())
-      const common = { name: store.name, url: volumeUrl(store), freeSpace: free, maxFileSize: 2 ** 46, maxVirtualDiskCapacity: 62 * 2 ** 40, maxMemoryFileSize: 2 ** 44, timestamp: model.world.now() }
-      return store.type === 'NFS' ? { $type: 'NasDatastoreInfo', ...common, nas: nasVolume(store) } : { $type: 'VmfsDatastoreInfo', ...common, maxPhysicalRDMFileSize: 2 ** 46, maxVirtualRDMFileSize: 62 * 2 ** 40, vmfs: vmfsVolume(endpoint, store) }
+      const common = {
+        name: store.name,
+        url: volumeUrl(store),
+        freeSpace: free,
+        maxFileSize: 2 ** 46,
+        maxVirtualDiskCapacity: 62 * 2 ** 40,
+        maxMemoryFileSize: 2 ** 44,
+        timestamp: model.world.now(),
+      }
+      return store.type === 'NFS'
+        ? { $type: 'NasDatastoreInfo', ...common, nas: nasVolume(store) }
+        : {
+            $type: 'VmfsDatastoreInfo',
+            ...common,
+            maxPhysicalRDMFileSize: 2 ** 46,
+            maxVirtualRDMFileSize: 62 * 2 ** 40,
+            vmfs: vmfsVolume(endpoint, store),
+          }
     }
     case 'host':
       return store.hosts.flatMap((id): LabObject[] => {
@@ -39,7 +55,16 @@ export function datastoreProperty(endpoint: Endpoint, store: DatastoreEntity, na
     case 'browser':
       return labRef('HostDatastoreBrowser', `datastoreBrowser-${view.ref(store).value}`)
     case 'capability':
-      return { $type: 'DatastoreCapability', directoryHierarchySupported: true, rawDiskMappingsSupported: store.type !== 'NFS', perFileThinProvisioningSupported: true, storageIORMSupported: false, nativeSnapshotSupported: false, topLevelDirectoryCreateSupported: true, seSparseSupported: store.type === 'VMFS6' }
+      return {
+        $type: 'DatastoreCapability',
+        directoryHierarchySupported: true,
+        rawDiskMappingsSupported: store.type !== 'NFS',
+        perFileThinProvisioningSupported: true,
+        storageIORMSupported: false,
+        nativeSnapshotSupported: false,
+        topLevelDirectoryCreateSupported: true,
+        seSparseSupported: store.type === 'VMFS6',
+      }
     default:
       return undefined
   }
@@ -47,11 +72,28 @@ export function datastoreProperty(endpoint: Endpoint, store: DatastoreEntity, na
 
 export const volumeUrl = (store: DatastoreEntity): string => `ds:///vmfs/volumes/${store.uuid}/`
 
-export const mountInfo = (store: DatastoreEntity): LabObject => ({ $type: 'HostMountInfo', path: `/vmfs/volumes/${store.uuid}`, accessMode: 'readWrite', mounted: true, accessible: true })
+export const mountInfo = (store: DatastoreEntity): LabObject => ({
+  $type: 'HostMountInfo',
+  path: `/vmfs/volumes/${store.uuid}`,
+  accessMode: 'readWrite',
+  mounted: true,
+  accessible: true,
+})
 
-export const nasVolume = (store: DatastoreEntity): LabObject => ({ $type: 'HostNasVolume', type: 'NFS', name: store.name, capacity: store.capacity, remoteHost: '127.0.0.1', remotePath: store.directory, remoteHostNames: ['127.0.0.1'], securityType: 'AUTH_SYS', protocolEndpoint: false })
+export const nasVolume = (store: DatastoreEntity): LabObject => ({
+  $type: 'HostNasVolume',
+  type: 'NFS',
+  name: store.name,
+  capacity: store.capacity,
+  remoteHost: '127.0.0.1',
+  remotePath: store.directory,
+  remoteHostNames: ['127.0.0.1'],
+  securityType: 'AUTH_SYS',
+  protocolEndpoint: false,
+})
 
-export const canonicalName = (endpoint: Endpoint, store: DatastoreEntity): string => `naa.600${endpoint.model.world.seeded.hex(29, 'lun', store.name)}`
+export const canonicalName = (endpoint: Endpoint, store: DatastoreEntity): string =>
+  `naa.600${endpoint.model.world.seeded.hex(29, 'lun', store.name)}`
 
 export const vmfsVolume = (endpoint: Endpoint, store: DatastoreEntity): LabObject => ({
   $type: 'HostVmfsVolume',

@@ -22,14 +22,30 @@ const info = (label: string, summary: string): LabObject => ({ $type: 'Descripti
 /** config.hardware.device: the VM's own devices behind the ones every virtual board has. */
 export function deviceList(view: View, config: ConfigRecord, datacenter: string | undefined): LabObject[] {
   const fixed: LabObject[] = [
-    { $type: 'VirtualPCIController', key: 100, deviceInfo: info('PCI controller 0', 'PCI controller 0'), busNumber: 0, device: [500, 12_000] },
+    {
+      $type: 'VirtualPCIController',
+      key: 100,
+      deviceInfo: info('PCI controller 0', 'PCI controller 0'),
+      busNumber: 0,
+      device: [500, 12_000],
+    },
     { $type: 'VirtualPS2Controller', key: 300, deviceInfo: info('PS2 controller 0', 'PS2 controller 0'), busNumber: 0, device: [600, 700] },
     { $type: 'VirtualSIOController', key: 400, deviceInfo: info('SIO controller 0', 'SIO controller 0'), busNumber: 0 },
     { $type: 'VirtualKeyboard', key: 600, deviceInfo: info('Keyboard', 'Keyboard'), controllerKey: 300, unitNumber: 0 },
     { $type: 'VirtualPointingDevice', key: 700, deviceInfo: info('Pointing device', 'Pointing device'), controllerKey: 300, unitNumber: 1 },
-    { $type: 'VirtualMachineVideoCard', key: 500, deviceInfo: info('Video card', 'Video card'), controllerKey: 100, unitNumber: 0, videoRamSizeInKB: 4096 },
+    {
+      $type: 'VirtualMachineVideoCard',
+      key: 500,
+      deviceInfo: info('Video card', 'Video card'),
+      controllerKey: 100,
+      unitNumber: 0,
+      videoRamSizeInKB: 4096,
+    },
   ]
-  for (const [key, bus] of [[200, 0], [201, 1]] as const) {
+  for (const [key, bus] of [
+    [200, 0],
+    [201, 1],
+  ] as const) {
     if (!config.devices.some((device) => device.kind === 'controller' && device.key === key)) {
       fixed.push({ $type: 'VirtualIDEController', key, deviceInfo: info(`IDE ${bus}`, `IDE ${bus}`), busNumber: bus })
     }
@@ -42,7 +58,9 @@ function deviceObject(view: View, config: ConfigRecord, device: DeviceRecord, da
   switch (device.kind) {
     case 'controller': {
       const [type, label, summary, unit] = CONTROLLERS[device.controller]
-      const attached = config.devices.filter((other) => 'controllerKey' in other && other.controllerKey === device.key).map((other) => other.key)
+      const attached = config.devices
+        .filter((other) => 'controllerKey' in other && other.controllerKey === device.key)
+        .map((other) => other.key)
       const scsi = device.key >= 1000 && device.key < 15_000
       return {
         $type: type,
@@ -101,7 +119,14 @@ function deviceObject(view: View, config: ConfigRecord, device: DeviceRecord, da
         unitNumber: device.unit,
       }
     case 'usb':
-      return { $type: 'VirtualUSBController', key: device.key, deviceInfo: info('USB controller', 'Auto connect Disabled'), controllerKey: 100, unitNumber: 22, busNumber: 0 }
+      return {
+        $type: 'VirtualUSBController',
+        key: device.key,
+        deviceInfo: info('USB controller', 'Auto connect Disabled'),
+        controllerKey: 100,
+        unitNumber: 22,
+        busNumber: 0,
+      }
     case 'serial':
       return {
         $type: 'VirtualSerialPort',

@@ -78,7 +78,12 @@ export function vmProperty(view: View, files: Files, vm: VmRecord, name: string)
     case 'tag':
       return view.kind === 'esxi' ? [] : vm.tags.map((key) => ({ $type: 'Tag', key }))
     case 'resourceConfig':
-      return { $type: 'ResourceConfigSpec', entity: view.vmRef(vm), cpuAllocation: allocation(1000), memoryAllocation: allocation(10 * vm.config.memoryMb) }
+      return {
+        $type: 'ResourceConfigSpec',
+        entity: view.vmRef(vm),
+        cpuAllocation: allocation(1000),
+        memoryAllocation: allocation(10 * vm.config.memoryMb),
+      }
     default:
       return undefined
   }
@@ -127,9 +132,36 @@ export function configInfo(view: View, vm: VmRecord, config: ConfigRecord, snaps
       suspendDirectory: `${directory}/`.replace(']/', ']'),
       logDirectory: `${directory}/`.replace(']/', ']'),
     },
-    tools: { $type: 'ToolsConfigInfo', toolsVersion: vm.tools === 'notInstalled' ? 0 : 12_389, afterPowerOn: true, afterResume: true, beforeGuestStandby: true, beforeGuestShutdown: true },
-    flags: { $type: 'VirtualMachineFlagInfo', disableAcceleration: false, enableLogging: true, useToe: false, runWithDebugInfo: false, monitorType: 'release', htSharing: 'any', snapshotDisabled: false, snapshotLocked: false, diskUuidEnabled: config.extraConfig['disk.EnableUUID']?.toUpperCase() === 'TRUE' },
-    defaultPowerOps: { $type: 'VirtualMachineDefaultPowerOpInfo', powerOffType: 'soft', suspendType: 'hard', resetType: 'soft', defaultPowerOffType: 'soft', defaultSuspendType: 'hard', defaultResetType: 'soft', standbyAction: 'checkpoint' },
+    tools: {
+      $type: 'ToolsConfigInfo',
+      toolsVersion: vm.tools === 'notInstalled' ? 0 : 12_389,
+      afterPowerOn: true,
+      afterResume: true,
+      beforeGuestStandby: true,
+      beforeGuestShutdown: true,
+    },
+    flags: {
+      $type: 'VirtualMachineFlagInfo',
+      disableAcceleration: false,
+      enableLogging: true,
+      useToe: false,
+      runWithDebugInfo: false,
+      monitorType: 'release',
+      htSharing: 'any',
+      snapshotDisabled: false,
+      snapshotLocked: false,
+      diskUuidEnabled: config.extraConfig['disk.EnableUUID']?.toUpperCase() === 'TRUE',
+    },
+    defaultPowerOps: {
+      $type: 'VirtualMachineDefaultPowerOpInfo',
+      powerOffType: 'soft',
+      suspendType: 'hard',
+      resetType: 'soft',
+      defaultPowerOffType: 'soft',
+      defaultSuspendType: 'hard',
+      defaultResetType: 'soft',
+      standbyAction: 'checkpoint',
+    },
     hardware: {
       $type: 'VirtualHardware',
       numCPU: config.cpus,
@@ -146,9 +178,21 @@ export function configInfo(view: View, vm: VmRecord, config: ConfigRecord, snaps
     cpuHotAddEnabled: false,
     cpuHotRemoveEnabled: false,
     extraConfig: extraConfigOf(config).map(([key, value]) => ({ $type: 'OptionValue', key, value })),
-    datastoreUrl: stores.map((store) => ({ $type: 'VirtualMachineConfigInfoDatastoreUrlPair', name: store.name, url: `/vmfs/volumes/${store.uuid}` })),
+    datastoreUrl: stores.map((store) => ({
+      $type: 'VirtualMachineConfigInfoDatastoreUrlPair',
+      name: store.name,
+      url: `/vmfs/volumes/${store.uuid}`,
+    })),
     swapPlacement: 'inherit',
-    bootOptions: { $type: 'VirtualMachineBootOptions', bootDelay: 0, enterBIOSSetup: false, efiSecureBootEnabled: false, bootRetryEnabled: false, bootRetryDelay: 10_000, networkBootProtocol: 'ipv4' },
+    bootOptions: {
+      $type: 'VirtualMachineBootOptions',
+      bootDelay: 0,
+      enterBIOSSetup: false,
+      efiSecureBootEnabled: false,
+      bootRetryEnabled: false,
+      bootRetryDelay: 10_000,
+      networkBootProtocol: 'ipv4',
+    },
     vAssertsEnabled: false,
     changeTrackingEnabled: config.changeTracking,
     firmware: config.firmware,
@@ -164,7 +208,11 @@ export function configInfo(view: View, vm: VmRecord, config: ConfigRecord, snaps
 
 /** What a host puts into extraConfig beside the administrator's own keys. */
 export function extraConfigOf(config: ConfigRecord): [string, string][] {
-  const found = new Map<string, string>([['nvram', 'vm.nvram'], ['svga.present', 'TRUE'], ['tools.guest.desktop.autolock', 'TRUE']])
+  const found = new Map<string, string>([
+    ['nvram', 'vm.nvram'],
+    ['svga.present', 'TRUE'],
+    ['tools.guest.desktop.autolock', 'TRUE'],
+  ])
   if (config.changeTracking) {
     found.set('ctkEnabled', 'TRUE')
     for (const disk of disksOf(config)) if (disk.changeId !== undefined) found.set(`${diskLabel(config, disk)}.ctkEnabled`, 'TRUE')
@@ -174,7 +222,32 @@ export function extraConfigOf(config: ConfigRecord): [string, string][] {
 }
 
 function capability(vm: VmRecord): LabObject {
-  const yes = ['snapshotOperationsSupported', 'multipleSnapshotsSupported', 'snapshotConfigSupported', 'poweredOffSnapshotsSupported', 'memorySnapshotsSupported', 'revertToSnapshotSupported', 'quiescedSnapshotsSupported', 'disableSnapshotsSupported', 'lockSnapshotsSupported', 'consolePreferencesSupported', 'cpuFeatureMaskSupported', 's1AcpiManagementSupported', 'toolsSyncTimeSupported', 'settingVideoRamSizeSupported', 'settingDisplayTopologySupported', 'recordReplaySupported', 'bootOptionsSupported', 'bootRetryOptionsSupported', 'diskSharesSupported', 'nestedHVSupported', 'vPMCSupported', 'changeTrackingSupported', 'hostBasedReplicationSupported', 'diskOnlySnapshotOnSuspendedVMSupported']
+  const yes = [
+    'snapshotOperationsSupported',
+    'multipleSnapshotsSupported',
+    'snapshotConfigSupported',
+    'poweredOffSnapshotsSupported',
+    'memorySnapshotsSupported',
+    'revertToSnapshotSupported',
+    'quiescedSnapshotsSupported',
+    'disableSnapshotsSupported',
+    'lockSnapshotsSupported',
+    'consolePreferencesSupported',
+    'cpuFeatureMaskSupported',
+    's1AcpiManagementSupported',
+    'toolsSyncTimeSupported',
+    'settingVideoRamSizeSupported',
+    'settingDisplayTopologySupported',
+    'recordReplaySupported',
+    'bootOptionsSupported',
+    'bootRetryOptionsSupported',
+    'diskSharesSupported',
+    'nestedHVSupported',
+    'vPMCSupported',
+    'changeTrackingSupported',
+    'hostBasedReplicationSupported',
+    'diskOnlySnapshotOnSuspendedVMSupported',
+  ]
   const flags = Object.fromEntries(yes.map((name) => [name, true]))
   return {
     $type: 'VirtualMachineCapability',
@@ -233,7 +306,16 @@ function guest(vm: VmRecord): LabObject {
     net: up
       ? vm.config.devices.flatMap((device) =>
           device.kind === 'nic'
-            ? [{ $type: 'GuestNicInfo', network: device.network, ipAddress: vm.ip === undefined ? [] : [vm.ip], macAddress: device.mac, connected: true, deviceConfigId: device.key }]
+            ? [
+                {
+                  $type: 'GuestNicInfo',
+                  network: device.network,
+                  ipAddress: vm.ip === undefined ? [] : [vm.ip],
+                  macAddress: device.mac,
+                  connected: true,
+                  deviceConfigId: device.key,
+                },
+              ]
             : [],
         )
       : [],
@@ -274,13 +356,19 @@ function snapshotInfo(view: View, vm: VmRecord): LabValue {
 
 /** Ids of the datastores a VM lies on. */
 export function datastoresOf(view: View, vm: VmRecord): string[] {
-  const names = new Set<string>([vm.path, ...disksOf(vm.config).flatMap((disk) => disk.chain.map((link) => link.path))].map((path) => /^\[([^\]]+)\]/.exec(path)?.[1] ?? ''))
+  const names = new Set<string>(
+    [vm.path, ...disksOf(vm.config).flatMap((disk) => disk.chain.map((link) => link.path))].map(
+      (path) => /^\[([^\]]+)\]/.exec(path)?.[1] ?? '',
+    ),
+  )
   return [...names].map((name) => view.world.datastore(name)?.id).filter((id) => id !== undefined)
 }
 
 function networksOf(view: View, vm: VmRecord): LabValue {
   const datacenter = view.world.datacenterOf(vm.id)?.id
-  const ids = new Set(vm.config.devices.flatMap((device) => (device.kind === 'nic' ? [view.world.network(device.network, datacenter)?.id] : [])))
+  const ids = new Set(
+    vm.config.devices.flatMap((device) => (device.kind === 'nic' ? [view.world.network(device.network, datacenter)?.id] : [])),
+  )
   return [...ids].map((id) => view.refOf(id)).filter((ref) => ref !== undefined)
 }
 
@@ -293,7 +381,13 @@ function customValues(view: View, vm: VmRecord): LabValue {
 }
 
 export const customFieldDefs = (view: View): LabObject[] =>
-  view.world.lab.customFields.map((field) => ({ $type: 'CustomFieldDef', key: field.key, name: field.name, type: 'string', managedObjectType: field.moType }))
+  view.world.lab.customFields.map((field) => ({
+    $type: 'CustomFieldDef',
+    key: field.key,
+    name: field.name,
+    type: 'string',
+    managedObjectType: field.moType,
+  }))
 
 function summary(view: View, files: Files, vm: VmRecord): LabObject {
   const used = usage(files, vm)
@@ -331,8 +425,19 @@ function summary(view: View, files: Files, vm: VmRecord): LabObject {
       annotation: vm.config.annotation,
       installBootRequired: false,
     },
-    storage: { $type: 'VirtualMachineStorageSummary', committed: used.committed, uncommitted: used.uncommitted, unshared: used.committed, timestamp: view.world.now() },
-    quickStats: { $type: 'VirtualMachineQuickStats', guestHeartbeatStatus: running(vm) ? 'green' : 'gray', overallCpuUsage: vm.power === 'poweredOn' ? 40 : 0, hostMemoryUsage: vm.power === 'poweredOn' ? vm.config.memoryMb : 0 },
+    storage: {
+      $type: 'VirtualMachineStorageSummary',
+      committed: used.committed,
+      uncommitted: used.uncommitted,
+      unshared: used.committed,
+      timestamp: view.world.now(),
+    },
+    quickStats: {
+      $type: 'VirtualMachineQuickStats',
+      guestHeartbeatStatus: running(vm) ? 'green' : 'gray',
+      overallCpuUsage: vm.power === 'poweredOn' ? 40 : 0,
+      hostMemoryUsage: vm.power === 'poweredOn' ? vm.config.memoryMb : 0,
+    },
     overallStatus: 'green',
   }
 }
@@ -348,7 +453,13 @@ function storage(view: View, files: Files, vm: VmRecord): LabObject {
     $type: 'VirtualMachineStorageInfo',
     perDatastoreUsage: datastoresOf(view, vm).map((id) => {
       const used = usage(files, vm)
-      return { $type: 'VirtualMachineUsageOnDatastore', datastore: view.refOf(id), committed: used.committed, uncommitted: used.uncommitted, unshared: used.committed }
+      return {
+        $type: 'VirtualMachineUsageOnDatastore',
+        datastore: view.refOf(id),
+        committed: used.committed,
+        uncommitted: used.uncommitted,
+        unshared: used.committed,
+      }
     }),
     timestamp: view.world.now(),
   }
@@ -364,13 +475,25 @@ function layout(view: View, files: Files, vm: VmRecord): LabObject {
       key: disk.key,
       chain: [...disk.chain].reverse().map((link) => ({
         $type: 'VirtualMachineFileLayoutExDiskUnit',
-        fileKey: files.ofLink(link).map((path) => keys.get(path)).filter((key) => key !== undefined),
+        fileKey: files
+          .ofLink(link)
+          .map((path) => keys.get(path))
+          .filter((key) => key !== undefined),
       })),
     }))
   const stem = basename(baseName(vm.path), '.vmx')
   return {
     $type: 'VirtualMachineFileLayoutEx',
-    file: list.map((file, index) => ({ $type: 'VirtualMachineFileLayoutExFileInfo', key: index, name: file.path, type: file.type, size: file.size, uniqueSize: file.allocated, backingObjectId: '', accessible: true })),
+    file: list.map((file, index) => ({
+      $type: 'VirtualMachineFileLayoutExFileInfo',
+      key: index,
+      name: file.path,
+      type: file.type,
+      size: file.size,
+      uniqueSize: file.allocated,
+      backingObjectId: '',
+      accessible: true,
+    })),
     disk: disks(vm.config),
     snapshot: vm.snapshots.map((snapshot) => ({
       $type: 'VirtualMachineFileLayoutExSnapshotLayout',
