@@ -195,8 +195,10 @@ export class Leases {
     const match = /^\/(?:ha-)?nfc\/([0-9a-f-]+)\/([^/?]+)$/.exec(decodeURI((request.url ?? '').split('?')[0] ?? ''))
     if (match === null) return false
     const lease = [...this.#leases.values()].find((candidate) => candidate.id === match[1])
-    const transfer = lease?.transfers.find((candidate) => candidate.name === match[2])
-    if (lease?.vm === undefined || transfer === undefined || lease.state !== 'ready') {
+    // The other endpoint may have it: each is asked in turn.
+    if (lease === undefined) return false
+    const transfer = lease.transfers.find((candidate) => candidate.name === match[2])
+    if (lease.vm === undefined || transfer === undefined || lease.state !== 'ready') {
       response.writeHead(404).end()
       return true
     }

@@ -172,16 +172,13 @@ export function datastoreMethods(endpoint: Endpoint): Methods {
             const info = faulting(path, () => diskInfo(at.store, link ?? ''))
             found.push({
               $type: 'VirtualDiskInfo',
-              unit: {
-                $type: 'VirtualDiskUnitInfo',
-                name: `[${at.store.name}] ${link}`,
-                diskType: info.thin ? 'thin' : 'preallocated',
-                parent: info.parent === undefined ? undefined : `[${at.store.name}] ${info.parent}`,
-              },
+              unit: { $type: 'VirtualDiskUnitInfo', name: `[${at.store.name}] ${link}` },
+              diskType: info.thin ? 'thin' : 'preallocated',
+              parent: info.parent === undefined ? undefined : `[${at.store.name}] ${info.parent}`,
             })
             link = flag(call.args, 'includeParents') === true ? info.parent : undefined
           }
-          return found.map(({ unit }) => unit)
+          return arrayOf('VirtualDiskInfo', found)
         })
       },
     },
