@@ -80,6 +80,7 @@ class VsphereSession implements Vsphere {
   #login = 0
   #renewal: Promise<void> | undefined
   #keepAlive: Disposable | undefined
+  #closed = false
 
   constructor(options: VsphereOptions, endpoint: Endpoint, trust: Trust) {
     this.#options = Object.freeze({ ...options })
@@ -171,6 +172,7 @@ class VsphereSession implements Vsphere {
       // The server ends the session by itself after 30 minutes.
       this.log.debug('logout failed', { host: this.host, error: error instanceof Error ? error.message : String(error) })
     } finally {
+      this.#closed = true
       this.#cookie = undefined
       await this.#client[Symbol.asyncDispose]()
     }
@@ -248,6 +250,7 @@ class VsphereSession implements Vsphere {
 
   async #once(method: string, self: MoRef, args: VimFields, options: CallOptions): Promise<readonly VimNode[]> {
     throwIfAborted(options)
+    if (this.#closed) throw new AgentError('INTERNAL', `${method} was called on a session with ${this.host} that is closed already.`)
     const namespace = options.namespace ?? VIM25
     const request: HttpRequest = {
       method: 'POST',
