@@ -68,7 +68,10 @@ export class MemoryJournal implements Journal {
   async unfinished(): Promise<readonly JournaledJob[]> {
     return [...this.#rows.jobs.values()]
       .filter((job) => !job.finished)
-      .map(({ finished: _, ...job }) => ({ ...job, claims: this.#openClaims(job.id).map(({ released: _released, ...claim }) => claim) }))
+      .map(({ finished: _finished, ...job }) => ({
+        ...job,
+        claims: this.#openClaims(job.id).map(({ released: _released, ...claim }) => claim),
+      }))
   }
 
   async adopt(job: JobId, from: ProcessIdentity | undefined): Promise<boolean> {

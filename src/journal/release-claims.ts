@@ -76,5 +76,5 @@ type ErasedReleaser = {
 
 /** The journal's rows are untyped by nature; a kind's releaser is the one that also wrote the shapes. */
 function releaserOf(releasers: Releasers, kind: string): ErasedReleaser | undefined {
-  return Object.hasOwn(releasers, kind) ? (releasers[kind as keyof Releasers] as ErasedReleaser | undefined) : undefined
+  return Object.hasOwn(releasers, kind) ? releasers[kind as keyof Releasers] : undefined
 }

@@ -18,7 +18,7 @@ import { imageOf, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parseManifest, type Stored
 import { pickPoint } from './pick-point.ts'
 import { isSafeName, MANIFEST_FILE } from './point-names.ts'
 import type { BackupReader, PointStore, Problem } from './provider.ts'
-import { readThrough } from './tar-points.ts'
+import { readThrough } from './read-through.ts'
 
 export const SUMS_FILE = 'SHA256SUMS'
 const MAX_SUMS_BYTES = 16 * 1024 * 1024
@@ -58,9 +58,9 @@ export class DirPoints implements PointStore {
       try {
         await using reader = await this.open(point, options)
         for (const { name } of reader.manifest.files) await reader.file(name)
-        for (const { key, capacityBytes } of reader.manifest.images) {
+        for (const { key } of reader.manifest.images) {
           await using disk = await reader.disk(key, options)
-          if (options.readData === true) await readThrough(disk, capacityBytes, options)
+          if (options.readData === true) await readThrough(disk, options)
         }
       } catch (error) {
         if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error

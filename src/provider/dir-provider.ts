@@ -5,7 +5,6 @@ import {
   type Abortable,
   AgentError,
   type BlockSource,
-  type DiskImage,
   type DiskRef,
   ensureDirectory,
   fromErrno,
@@ -22,9 +21,10 @@ import { type ExportFormat, exportDisk, localDiskFiles, openChain, openLocalFile
 import { writeBlockDigests } from './block-digests.ts'
 import { DirPoints, digestOf, SUMS_FILE } from './dir-points.ts'
 import { diskLook } from './disk-descriptor.ts'
-import { buildManifest, encodeManifest, inFull, MAX_FILE_BYTES } from './manifest.ts'
+import { encodeManifest, inFull } from './manifest.ts'
 import { PlannedSource } from './planned-source.ts'
-import { MANIFEST_FILE, PointNames, pointName } from './point-names.ts'
+import { PointDraft } from './point-draft.ts'
+import { MANIFEST_FILE, pointName } from './point-names.ts'
 import type { BackupProvider, BackupWriter, DiskPlan, DiskProgress, DiskWritten, PointFacts, PointRequest } from './provider.ts'
 import { gatherSegments } from './segment-list.ts'
 import { plannedPieces, wholeDisk } from './touched-blocks.ts'
@@ -71,8 +71,8 @@ class DirProvider implements BackupProvider {
   }
 
   async begin(request: PointRequest): Promise<BackupWriter> {
-    const names = new PointNames(request.config)
-    const id = pointName(names.directory, request.time, request.run) as PointId
+    const draft = new PointDraft(request)
+    const id = pointName(draft.names.directory, request.time, request.run) as PointId
     const final = join(this.#directory, id)
     const partial = join(this.#directory, `.${id}.partial`)
     try {
@@ -80,7 +80,7 @@ class DirProvider implements BackupProvider {
     } catch (error) {
       throw fromErrno(error, partial) ?? error
     }
-    return new DirWriter(id, request, names, { final, partial }, this.#format)
+    return new DirWriter(id, draft, { final, partial }, this.#format)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -90,36 +90,21 @@ class DirProvider implements BackupProvider {
 
 class DirWriter implements BackupWriter {
   readonly #id: PointId
-  readonly #request: PointRequest
-  readonly #names: PointNames
+  readonly #draft: PointDraft
   readonly #paths: { readonly final: string; readonly partial: string }
   readonly #format: ExportFormat
-  readonly #files: { readonly name: string; readonly size: number }[] = []
-  readonly #images = new Map<number, DiskImage>()
   readonly #sums = new Map<string, string>()
   #committed = false
 
-  constructor(
-    id: PointId,
-    request: PointRequest,
-    names: PointNames,
-    paths: { readonly final: string; readonly partial: string },
-    format: ExportFormat,
-  ) {
+  constructor(id: PointId, draft: PointDraft, paths: { readonly final: string; readonly partial: string }, format: ExportFormat) {
     this.#id = id
-    this.#request = request
-    this.#names = names
+    this.#draft = draft
     this.#paths = paths
     this.#format = format
   }
 
   async putFile(name: string, body: Uint8Array): Promise<void> {
-    this.#names.checkFile(name)
-    if (this.#files.some((file) => file.name.toLowerCase() === name.toLowerCase())) {
-      throw new AgentError('USAGE', `The file ${name} was put twice.`, { subject: name })
-    }
-    if (body.length > MAX_FILE_BYTES) throw new AgentError('USAGE', `The file ${name} has ${body.length} bytes, too many for a small file.`)
-    this.#files.push({ name, size: body.length })
+    this.#draft.addFile(name, body)
     await this.#save(name, body)
   }
 
@@ -129,19 +114,8 @@ class DirWriter implements BackupWriter {
     plan: DiskPlan,
     options: Abortable & { readonly onProgress?: ((progress: DiskProgress) => void) | undefined } = {},
   ): Promise<DiskWritten> {
-    const stem = this.#names.disk(disk)
-    if (this.#images.has(disk.key)) throw new AgentError('USAGE', `The disk ${disk.label} was put twice.`, { subject: disk.label })
-    if (source.size !== disk.capacityBytes) {
-      throw new AgentError(
-        'INTEGRITY',
-        `The disk ${disk.label} reads as ${source.size} bytes; its configuration says ${disk.capacityBytes}.`,
-        {
-          subject: disk.label,
-        },
-      )
-    }
     const format = this.#format
-    this.#images.set(disk.key, { key: disk.key, descriptor: `${stem}.vmdk`, capacityBytes: source.size, format })
+    const stem = this.#draft.addDisk(disk, source, { format })
     const made: string[] = []
     try {
       let changedBytes = 0
@@ -154,7 +128,7 @@ class DirWriter implements BackupWriter {
       }
       const planned = new PlannedSource(source, await gatherSegments(data()))
       const exported = await exportDisk(planned, this.#paths.partial, stem, format, {
-        ...diskLook(this.#request.config, disk, this.#request.time),
+        ...diskLook(this.#draft.request.config, disk, this.#draft.request.time),
         signal: options.signal,
         onProgress: ({ doneBytes, writtenBytes }) => options.onProgress?.(planned.progress(doneBytes, writtenBytes, changedBytes)),
       })
@@ -164,15 +138,14 @@ class DirWriter implements BackupWriter {
       options.onProgress?.({ doneBytes: changedBytes, readBytes: planned.readBytes, storedBytes })
       return { changedBytes, readBytes: planned.readBytes, storedBytes }
     } catch (error) {
-      // Another attempt, over another transport, may follow in this same point.
-      this.#images.delete(disk.key)
+      this.#draft.dropDisk(disk)
       for (const name of made) await rm(join(this.#paths.partial, name), { force: true })
       throw error
     }
   }
 
   async commit(reported: PointFacts): Promise<{ readonly id: PointId; readonly manifest: Manifest }> {
-    const manifest = buildManifest(this.#request, inFull(reported, FULL_ONLY), { images: [...this.#images.values()], files: this.#files })
+    const manifest = this.#draft.manifest(inFull(reported, FULL_ONLY))
     await this.#save(MANIFEST_FILE, encodeManifest(manifest))
     const sums = [...this.#sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, sha256]) => `${sha256}  ${name}\n`)
     await writeFileAtomic(join(this.#paths.partial, SUMS_FILE), sums.join(''))

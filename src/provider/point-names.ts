@@ -53,7 +53,7 @@ function stemOf(disk: DiskRef): string {
   const file = base.slice(Math.max(base.lastIndexOf('/'), base.lastIndexOf('] ') + 1) + 1)
   // `%` only ever stands for itself in names this product makes; disks of one VM that come out equal are told apart by their key.
   const stem = safeFileName(file.replace(/\.vmdk$/iu, '') || `disk-${disk.key}`).replaceAll('%', '_')
-  return Buffer.byteLength(stem) <= MOST_STEM_BYTES ? stem : `${[...stem].slice(0, 40).join('')}~${hash('sha256', stem).slice(0, 16)}`
+  return Buffer.byteLength(stem) <= MOST_STEM_BYTES ? stem : `${stem.slice(0, 40).toWellFormed()}~${hash('sha256', stem).slice(0, 16)}`
 }
 
 /** `20261122T183000Z`. */

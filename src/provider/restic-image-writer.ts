@@ -121,14 +121,17 @@ export class ResticImageWriter {
       return
     }
     const slot = await this.#writer.blocks.acquire(this.#options)
-    const stored = this.#fill(slot, block, length, extent.parentIds?.at(at)).then(async () => {
-      const { id, storedBytes } = await this.#writer.blocks.submit(slot, length)
-      extent.ids.set(at, id)
-      this.#storedBytes += storedBytes
-      this.#progress(decided)
-    })
+    const stored = this.#submit(slot, block, extent, at, length)
     extent.blocks.add(stored)
     this.#work.add(stored)
+  }
+
+  async #submit(slot: BlockSlot, block: TouchedBlock, extent: OpenExtent, at: number, length: number): Promise<void> {
+    await this.#fill(slot, block, length, extent.parentIds?.at(at))
+    const { id, storedBytes } = await this.#writer.blocks.submit(slot, length)
+    extent.ids.set(at, id)
+    this.#storedBytes += storedBytes
+    this.#progress(totalLength(block.pieces))
   }
 
   async #fill(slot: BlockSlot, block: TouchedBlock, length: number, parentId: Uint8Array | undefined): Promise<void> {
@@ -190,18 +193,21 @@ export class ResticImageWriter {
     if (extent === undefined) return
     if (this.#finishing.length >= MOST_FINISHING) await this.#finishing.shift()
     this.#work.throwIfFailed()
-    const saved = extent.blocks.done().then(async () => {
-      const { layout, name, node } = this.#job
-      if (layout.extentBytes === undefined) {
-        await this.#saveZeros(extent)
-        this.#nodes[0] = { ...node(name), type: 'file', mode: 0o600, size: extent.size, content: extent.ids }
-      } else {
-        this.#nodes[extent.index] = this.#extentNode(extent.index, await this.#saveExtent(extent))
-      }
-    })
+    const saved = this.#save(extent)
     this.#work.add(saved)
     // Failures are reported through #work; here only the end matters.
     this.#finishing.push(saved.catch(() => undefined))
+  }
+
+  async #save(extent: OpenExtent): Promise<void> {
+    await extent.blocks.done()
+    const { layout, name, node } = this.#job
+    if (layout.extentBytes === undefined) {
+      await this.#saveZeros(extent)
+      this.#nodes[0] = { ...node(name), type: 'file', mode: 0o600, size: extent.size, content: extent.ids }
+    } else {
+      this.#nodes[extent.index] = this.#extentNode(extent.index, await this.#saveExtent(extent))
+    }
   }
 
   async #saveExtent(extent: { readonly size: number; readonly ids: BlobIds }): Promise<string> {

@@ -1,19 +1,10 @@
-import {
-  type Abortable,
-  AgentError,
-  anySignal,
-  type BlockSource,
-  type DiskImage,
-  type DiskRef,
-  type Manifest,
-  MIB,
-  type PointId,
-} from '../core/index.ts'
+import { type Abortable, AgentError, anySignal, type BlockSource, type DiskRef, type Manifest, MIB, type PointId } from '../core/index.ts'
 import { BlobIds, type Repository, type RepositoryWriter, type TreeNode } from '../restic/index.ts'
 import { diskLook, flatDescriptor } from './disk-descriptor.ts'
 import { BLOCK_SIZE, EXTENT_FILE, extentDirectory, type ImageLayout, layoutFor, type LayoutSizes } from './image-layout.ts'
-import { buildManifest, encodeManifest, MAX_FILE_BYTES } from './manifest.ts'
-import { MANIFEST_FILE, PointNames } from './point-names.ts'
+import { encodeManifest } from './manifest.ts'
+import { PointDraft } from './point-draft.ts'
+import { MANIFEST_FILE } from './point-names.ts'
 import type { BackupWriter, DiskPlan, DiskProgress, DiskWritten, PointFacts, PointRequest } from './provider.ts'
 import { ResticImageWriter } from './restic-image-writer.ts'
 import { openParentImage, type ParentImage } from './restic-parent-image.ts'
@@ -31,24 +22,17 @@ export type ResticWriterOptions = {
 /** One restore point on its way into a restic repository. The snapshot is written last; until then nothing is listed. */
 export class ResticWriter implements BackupWriter {
   readonly #options: ResticWriterOptions
-  readonly #names: PointNames
+  readonly #draft: PointDraft
   readonly #nodes: TreeNode[] = []
-  readonly #files: { readonly name: string; readonly size: number }[] = []
-  readonly #images = new Map<number, DiskImage>()
   #busy = 0
 
   constructor(options: ResticWriterOptions) {
     this.#options = options
-    this.#names = new PointNames(options.request.config)
+    this.#draft = new PointDraft(options.request)
   }
 
   async putFile(name: string, body: Uint8Array): Promise<void> {
-    this.#names.checkFile(name)
-    if (this.#files.some((file) => file.name.toLowerCase() === name.toLowerCase())) {
-      throw new AgentError('USAGE', `The file ${name} was put twice.`, { subject: name })
-    }
-    if (body.length > MAX_FILE_BYTES) throw new AgentError('USAGE', `The file ${name} has ${body.length} bytes, too many for a small file.`)
-    this.#files.push({ name, size: body.length })
+    this.#draft.addFile(name, body)
     await this.#working(() => this.#saveFile(name, body))
   }
 
@@ -58,21 +42,10 @@ export class ResticWriter implements BackupWriter {
     plan: DiskPlan,
     options: Abortable & { readonly onProgress?: ((progress: DiskProgress) => void) | undefined } = {},
   ): Promise<DiskWritten> {
-    const stem = this.#names.disk(disk)
-    if (this.#images.has(disk.key)) throw new AgentError('USAGE', `The disk ${disk.label} was put twice.`, { subject: disk.label })
-    if (source.size !== disk.capacityBytes) {
-      throw new AgentError(
-        'INTEGRITY',
-        `The disk ${disk.label} reads as ${source.size} bytes; its configuration says ${disk.capacityBytes}.`,
-        {
-          subject: disk.label,
-        },
-      )
-    }
     const layout = layoutFor(source.size, this.#options.sizes)
     const { extentBytes } = layout
+    const stem = this.#draft.addDisk(disk, source, { blockSize: BLOCK_SIZE, extentBytes })
     const descriptor = `${stem}.vmdk`
-    this.#images.set(disk.key, { key: disk.key, descriptor, capacityBytes: source.size, blockSize: BLOCK_SIZE, extentBytes })
     try {
       return await this.#working(async () => {
         const signal = anySignal(options.signal, this.#options.writer.signal)
@@ -87,8 +60,7 @@ export class ResticWriter implements BackupWriter {
         return written
       })
     } catch (error) {
-      // Another attempt (in full, or over another transport) may follow in this same point.
-      this.#images.delete(disk.key)
+      this.#draft.dropDisk(disk)
       throw error
     }
   }
@@ -96,16 +68,16 @@ export class ResticWriter implements BackupWriter {
   async commit(facts: PointFacts, options?: Abortable): Promise<{ readonly id: PointId; readonly manifest: Manifest }> {
     if (this.#busy > 0) throw new AgentError('INTERNAL', 'A restore point was to be committed while its disks were still being written.')
     const { request, writer, parent, username } = this.#options
-    const manifest = buildManifest(request, facts, { images: [...this.#images.values()], files: this.#files })
+    const manifest = this.#draft.manifest(facts)
     await this.#saveFile(MANIFEST_FILE, encodeManifest(manifest))
     const subtree = await writer.saveTree(this.#nodes)
-    const tree = await writer.saveTree([{ ...this.#node(this.#names.directory), type: 'dir', mode: 0o700, subtree }])
+    const tree = await writer.saveTree([{ ...this.#node(this.#draft.names.directory), type: 'dir', mode: 0o700, subtree }])
     const { vm } = request.config
     const id = await writer.commit(
       {
         time: request.time,
         tree,
-        paths: [`/${this.#names.directory}`],
+        paths: [`/${this.#draft.names.directory}`],
         hostname: vm.name.toWellFormed(),
         username,
         parent: facts.mode === 'incremental' ? parent?.id : undefined,

@@ -10,13 +10,13 @@ import {
   type Log,
   type PointId,
   type PointSummary,
-  rangeEnd,
   syncDirectory,
 } from '../core/index.ts'
 import { overlay } from '../disk/index.ts'
 import { imageOf, type StoredManifest, summarise } from './manifest.ts'
 import { pickPoint } from './pick-point.ts'
 import type { BackupReader, PointStore, Problem } from './provider.ts'
+import { readThrough } from './read-through.ts'
 import { openSparseEntry } from './sparse-entry-source.ts'
 import { TarArchive } from './tar-archive.ts'
 
@@ -67,9 +67,9 @@ export class TarPoints implements PointStore {
       try {
         await using reader = await this.open(point, options)
         for (const { name } of reader.manifest.files) await reader.file(name, options)
-        for (const { key, capacityBytes } of reader.manifest.images) {
+        for (const { key } of reader.manifest.images) {
           await using disk = await reader.disk(key, options)
-          if (options.readData === true) await readThrough(disk, capacityBytes, options)
+          if (options.readData === true) await readThrough(disk, options)
         }
       } catch (error) {
         if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error
@@ -203,16 +203,5 @@ function closing(source: BlockSource, also: AsyncDisposable): BlockSource {
       await using _archive = also
       await source[Symbol.asyncDispose]()
     },
-  }
-}
-
-/** Reads all data of a disk for the sake of its verification. */
-export async function readThrough(disk: BlockSource, size: number, options: Abortable): Promise<void> {
-  const buffer = Buffer.alloc(Math.min(size, 1024 * 1024))
-  for await (const extent of disk.extents({ offset: 0, length: size }, options)) {
-    if (extent.kind === 'zero') continue
-    for (let at = extent.offset; at < rangeEnd(extent); at += buffer.length) {
-      await disk.read(at, buffer.subarray(0, Math.min(buffer.length, rangeEnd(extent) - at)), options)
-    }
   }
 }

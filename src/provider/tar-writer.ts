@@ -1,20 +1,11 @@
 import { hash } from 'node:crypto'
-import {
-  type Abortable,
-  AgentError,
-  type BlockSource,
-  type DiskImage,
-  type DiskRef,
-  type Manifest,
-  type PointId,
-  type Range,
-  totalLength,
-} from '../core/index.ts'
+import { type Abortable, type BlockSource, type DiskRef, type Manifest, type PointId, type Range, totalLength } from '../core/index.ts'
 import type { ArchiveOutput } from './archive-output.ts'
 import { DigestSpool } from './digest-spool.ts'
 import { diskLook, flatDescriptor } from './disk-descriptor.ts'
-import { buildManifest, encodeManifest, inFull, MAX_FILE_BYTES } from './manifest.ts'
-import { MANIFEST_FILE, PointNames } from './point-names.ts'
+import { encodeManifest, inFull } from './manifest.ts'
+import { PointDraft } from './point-draft.ts'
+import { MANIFEST_FILE } from './point-names.ts'
 import type { BackupWriter, DiskPlan, DiskProgress, DiskWritten, PointFacts, PointRequest } from './provider.ts'
 import { readSegments } from './read-ahead.ts'
 import { gatherSegments } from './segment-list.ts'
@@ -35,16 +26,14 @@ export class TarWriter implements BackupWriter {
   readonly #id: PointId
   readonly #request: PointRequest
   readonly #incrementals: Incrementals
-  readonly #names: PointNames
+  readonly #draft: PointDraft
   readonly #tar: TarStreamWriter
-  readonly #files: { readonly name: string; readonly size: number }[] = []
-  readonly #images = new Map<number, DiskImage>()
 
   private constructor(id: PointId, request: PointRequest, output: ArchiveOutput, incrementals: Incrementals) {
     this.#id = id
     this.#request = request
     this.#incrementals = incrementals
-    this.#names = new PointNames(request.config)
+    this.#draft = new PointDraft(request)
     this.#tar = new TarStreamWriter(output, new Date(request.time))
   }
 
@@ -64,12 +53,7 @@ export class TarWriter implements BackupWriter {
   }
 
   async putFile(name: string, body: Uint8Array): Promise<void> {
-    this.#names.checkFile(name)
-    if (this.#files.some((file) => file.name.toLowerCase() === name.toLowerCase())) {
-      throw new AgentError('USAGE', `The file ${name} was put twice.`, { subject: name })
-    }
-    if (body.length > MAX_FILE_BYTES) throw new AgentError('USAGE', `The file ${name} has ${body.length} bytes, too many for a small file.`)
-    this.#files.push({ name, size: body.length })
+    this.#draft.addFile(name, body)
     await this.#tar.file(this.#path(name), Uint8Array.from(body))
   }
 
@@ -79,30 +63,24 @@ export class TarWriter implements BackupWriter {
     asked: DiskPlan,
     options: Abortable & { readonly onProgress?: ((progress: DiskProgress) => void) | undefined } = {},
   ): Promise<DiskWritten> {
-    const stem = this.#names.disk(disk)
-    if (this.#images.has(disk.key)) throw new AgentError('USAGE', `The disk ${disk.label} was put twice.`, { subject: disk.label })
-    if (source.size !== disk.capacityBytes) {
-      throw new AgentError(
-        'INTEGRITY',
-        `The disk ${disk.label} reads as ${source.size} bytes; its configuration says ${disk.capacityBytes}.`,
-        {
-          subject: disk.label,
-        },
-      )
-    }
+    const stem = this.#draft.addDisk(disk, source)
     const refused = asked.mode === 'incremental' && 'refused' in this.#incrementals
     const plan: DiskPlan = refused ? { mode: 'full', ranges: wholeDisk(source.size) } : asked
-    if (plan.mode === 'incremental' && 'check' in this.#incrementals) await this.#incrementals.check(disk)
     const counted = { changedBytes: 0, zeroBytes: 0 }
-    // tar wants an entry's size in front of it, so the map is decided before anything is read.
-    const segments = await gatherSegments(mapOf(source, plan, counted, options))
-    this.#images.set(disk.key, { key: disk.key, descriptor: `${stem}.vmdk`, capacityBytes: source.size })
-    return this.#writeDisk(disk, stem, source, plan, segments, counted, options)
+    try {
+      if (plan.mode === 'incremental' && 'check' in this.#incrementals) await this.#incrementals.check(disk)
+      // tar wants an entry's size in front of it, so the map is decided before anything is read.
+      const segments = await gatherSegments(mapOf(source, plan, counted, options))
+      return await this.#writeDisk(disk, stem, source, plan, segments, counted, options)
+    } catch (error) {
+      this.#draft.dropDisk(disk)
+      throw error
+    }
   }
 
   async commit(reported: PointFacts): Promise<{ readonly id: PointId; readonly manifest: Manifest }> {
     const facts = 'refused' in this.#incrementals ? inFull(reported, this.#incrementals.refused) : reported
-    const manifest = buildManifest(this.#request, facts, { images: [...this.#images.values()], files: this.#files })
+    const manifest = this.#draft.manifest(facts)
     await this.#tar.file(this.#path(MANIFEST_FILE), encodeManifest(manifest))
     await this.#tar.file(this.#path('commit.json'), toJson({ archiveVersion: ARCHIVE_VERSION, entries: this.#tar.entries }))
     await this.#tar.finish()
@@ -171,7 +149,7 @@ export class TarWriter implements BackupWriter {
   }
 
   #path(name: string): string {
-    return `${this.#names.directory}/${name}`
+    return `${this.#draft.names.directory}/${name}`
   }
 }
 

@@ -226,7 +226,7 @@ export async function readAll(source: BlockSource, step = 300_000): Promise<Buff
 export async function expectPoint(provider: BackupProvider, id: PointId, disks: ReadonlyMap<number, Buffer>): Promise<void> {
   if (provider.points === undefined) throw new Error('no points')
   await using reader = await provider.points.open(id)
-  expect(reader.manifest.disks.map(({ key }) => key).sort()).toEqual([...disks.keys()].sort())
+  expect(new Set(reader.manifest.disks.map(({ key }) => key))).toEqual(new Set(disks.keys()))
   for (const [key, bytes] of disks) {
     await using disk = await reader.disk(key)
     expect(disk.size).toBe(bytes.length)
