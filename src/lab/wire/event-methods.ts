@@ -3,6 +3,7 @@ import { invalidArgument, notFound } from './fault.ts'
 import type { ManagedObject } from './managed-object.ts'
 import { HistoryCollector, inTime } from './history-collector.ts'
 import { ownManagerRef } from './service-content.ts'
+import { entityArgument, nameOf } from './task-events.ts'
 import type { TypeTable } from './type-table.ts'
 import { isList, isObject, isRef, type LabObject, type LabRef, type LabValue, textOf } from './value.ts'
 import { sessionOf, type WireCall, type WireContext, type WireMethods } from './wire-context.ts'
@@ -89,34 +90,19 @@ function filterOf(call: WireCall): LabObject {
   return filter
 }
 
-const named = (context: WireContext, ref: LabRef): string => textOf(context.lookup(ref, undefined)?.property('name') ?? ref.value)
-
-/** Fields that name an entity in an event, by the entity's type. */
-function entityFields(context: WireContext, ref: LabRef): Record<string, LabValue> {
-  const name = named(context, ref)
-  const kinds = [
-    ['VirtualMachine', 'vm', 'VmEventArgument', 'vm'],
-    ['HostSystem', 'host', 'HostEventArgument', 'host'],
-    ['Datastore', 'ds', 'DatastoreEventArgument', 'datastore'],
-    ['ComputeResource', 'computeResource', 'ComputeResourceEventArgument', 'computeResource'],
-    ['Datacenter', 'datacenter', 'DatacenterEventArgument', 'datacenter'],
-  ] as const
-  const kind = kinds.find(([type]) => context.types.extendsManaged(ref.$ref, type))
-  return kind === undefined ? {} : { [kind[1]]: { $type: kind[2], name, [kind[3]]: ref } }
-}
-
 function logUserEvent(call: WireCall): undefined {
   const { entity, msg } = call.args
   if (!isRef(entity)) throw invalidArgument('entity')
-  const object = call.context.lookup(entity, call.session)
+  const lookup = (ref: LabRef): ManagedObject | undefined => call.context.lookup(ref, undefined)
+  const object = lookup(entity)
   if (object === undefined) throw notFound(entity)
   call.context.options.events.post({
     $type: 'GeneralUserEvent',
     userName: sessionOf(call).userName,
-    ...entityFields(call.context, object.ref),
+    ...entityArgument(object.ref, lookup),
     fullFormattedMessage: `User logged event: ${textOf(msg)}`,
     message: textOf(msg),
-    entity: { $type: 'ManagedEntityEventArgument', name: named(call.context, object.ref), entity: object.ref },
+    entity: { $type: 'ManagedEntityEventArgument', name: nameOf(object.ref, lookup), entity: object.ref },
   })
 }
 

@@ -375,6 +375,33 @@ describe('the SOAP server', () => {
     expect((await call(method('DestroyCollector', 'EventHistoryCollector', id))).status).toBe(200)
   })
 
+  it('logs tasks, power changes and logins', async () => {
+    const power = async (name: string): Promise<void> => {
+      await call(method(name, 'VirtualMachine', 'vm-105'))
+      await model.tasks.settled()
+    }
+    await power('PowerOffVM_Task')
+    await power('PowerOffVM_Task')
+    await power('PowerOnVM_Task')
+    await soap(model.server, method('Login', 'SessionManager', 'SessionManager', '<userName>eve</userName><password>x</password>'))
+    const log = model.events.list().map((event) => `${event.$type} ${String(event.fullFormattedMessage)}`)
+    expect(log.filter((line) => line === 'VmPoweredOffEvent web-5 is powered off').length).toBe(1)
+    expect(log.filter((line) => line === 'VmPoweredOnEvent web-5 is powered on').length).toBe(1)
+    expect(log).toContain('TaskEvent Task: VirtualMachine.powerOffVM')
+    expect(log.at(-1)).toMatch(/^BadUsernameSessionEvent Cannot login eve@/)
+    expect(log.some((line) => line.startsWith('UserLoginSessionEvent User LAB\\user@'))).toBe(true)
+    const query = await call(
+      method(
+        'QueryEvents',
+        'EventManager',
+        'EventManager',
+        '<filter><entity><entity type="VirtualMachine">vm-105</entity><recursion>self</recursion></entity></filter>',
+      ),
+    )
+    expect(query.body).toContain('xsi:type="VmPoweredOffEvent"')
+    expect(query.body).toContain('<info><key>task-')
+  })
+
   it('answers a fault for the lab’s own mistakes instead of a broken reply', async () => {
     const before = model.objects.get('vm-106')?.runtime
     model.set('vm-106', { runtime: { $type: 'VirtualMachineRuntimeInfo', nonsense: 1 } })

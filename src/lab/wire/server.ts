@@ -12,6 +12,7 @@ import type { Methods, ObjectStore } from './managed-object.ts'
 import type { LabKind } from './service-content.ts'
 import { type LabSession, peerOf, type Sessions } from './session.ts'
 import type { Tasks } from './task.ts'
+import { logTasks } from './task-events.ts'
 import type { LabObject, LabRef, LabValue } from './value.ts'
 
 /** A call about to run, for fault rules. `session` is absent before login. */
@@ -84,6 +85,7 @@ export async function serveSoap(options: SoapServerOptions): Promise<SoapServer>
   const name = frozen.kind === 'vcenter' ? 'vcenter.lab' : 'esxi.lab'
   const identity = await loadCertificate(frozen.directory, name, frozen.clock.now())
   const dispatcher = new Dispatcher(frozen, () => identity.thumbprints.sha1)
+  const log = logTasks(frozen.tasks, frozen.events, (ref) => frozen.store.get(ref))
   const server = createServer({ key: identity.privateKey, cert: identity.certificate, keepAlive: true }, (request, response) => {
     handle(frozen, dispatcher, request, response).catch((error: unknown) => {
       frozen.log.error('a request to the lab failed', { url: request.url ?? '', error: String(error) })
@@ -116,6 +118,7 @@ export async function serveSoap(options: SoapServerOptions): Promise<SoapServer>
     certificate: identity.certificate,
     privateKey: identity.privateKey,
     [Symbol.asyncDispose]: async () => {
+      log[Symbol.dispose]()
       frozen.sessions.expireAll()
       await new Promise<void>((resolve) => {
         server.close(() => resolve())

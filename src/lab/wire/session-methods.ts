@@ -71,9 +71,29 @@ function login(call: WireCall): LabObject {
     )
   }
   const locale = typeof call.args.locale === 'string' ? call.args.locale : undefined
-  const { session, setCookie } = sessions.login(textOf(call.args.userName), textOf(call.args.password), { ...call.peer, locale })
-  call.setCookie(setCookie)
-  return sessions.userSession(session)
+  const userName = textOf(call.args.userName)
+  try {
+    const { session, setCookie } = sessions.login(userName, textOf(call.args.password), { ...call.peer, locale })
+    call.setCookie(setCookie)
+    call.context.options.events.post({
+      $type: 'UserLoginSessionEvent',
+      userName: session.userName,
+      fullFormattedMessage: `User ${session.userName}@${session.ipAddress} logged in`,
+      ipAddress: session.ipAddress,
+      userAgent: session.userAgent,
+      locale: session.locale,
+      sessionId: session.key,
+    })
+    return sessions.userSession(session)
+  } catch (error) {
+    call.context.options.events.post({
+      $type: 'BadUsernameSessionEvent',
+      userName,
+      fullFormattedMessage: `Cannot login ${userName}@${call.peer.ipAddress}`,
+      ipAddress: call.peer.ipAddress,
+    })
+    throw error
+  }
 }
 
 function genericTicket(call: WireCall): LabObject {

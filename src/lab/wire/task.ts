@@ -81,6 +81,7 @@ const KEEP_MS = 10 * 60_000
 export class Tasks {
   readonly #options: TasksOptions
   readonly #tasks = new Map<string, Task>()
+  readonly #listeners = new Set<(task: LabRef) => void>()
   #next: number
 
   constructor(options: TasksOptions) {
@@ -103,6 +104,7 @@ export class Tasks {
     const task = this.#create(name, entity, session.userName, options)
     task.info.state = 'running'
     task.info.startTime = this.#options.clock.now()
+    this.#tell(task.ref)
     const changed = (): void => this.#options.feed.changed(task.ref, 'info')
     const handle: TaskHandle = {
       ref: task.ref,
@@ -122,6 +124,7 @@ export class Tasks {
       task.info.endedAt = this.#options.clock.monotonicMs()
       changed()
       this.#listsChanged(entity)
+      this.#tell(task.ref)
     }
     const done = (async () => work(handle))().then(
       (result) =>
@@ -147,6 +150,12 @@ export class Tasks {
   get(ref: LabRef): ManagedObject | undefined {
     this.#purge()
     return this.#tasks.get(ref.value)
+  }
+
+  /** Calls when a task has started and when it has ended, after its information changed. */
+  subscribe(listener: (task: LabRef) => void): Disposable {
+    this.#listeners.add(listener)
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
   }
 
   /** Tasks of one entity, or all, oldest first: VirtualMachine.recentTask, TaskManager.recentTask. */
@@ -176,6 +185,7 @@ export class Tasks {
   createForClient(taskTypeId: string, entity: LabRef, userName: string, cancelable: boolean): LabObject {
     const task = this.#create('', entity, userName, { cancelable, descriptionId: taskTypeId })
     this.#listsChanged(entity)
+    this.#tell(task.ref)
     return taskInfo(task)
   }
 
@@ -247,6 +257,10 @@ export class Tasks {
     }
     this.#tasks.set(key, task)
     return task
+  }
+
+  #tell(ref: LabRef): void {
+    for (const listener of this.#listeners) listener(ref)
   }
 
   #known(ref: LabRef): Task {

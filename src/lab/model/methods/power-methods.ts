@@ -11,9 +11,10 @@ export function powerMethods(endpoint: Endpoint): Methods {
   const change = (call: MethodCall, name: string, from: readonly VmRecord['power'][], to: VmRecord['power']) => {
     const vm = selfVm(endpoint, call)
     if (vm.template) throw notSupported('A template has no power state.')
-    if (!from.includes(vm.power)) throw invalidPowerState(to, vm.power)
     if (endpoint.leases.holds(vm)) throw invalidState('A transfer of this VM is under way.')
+    // A wrong state shows in the task, not the call: clients switch a VM off first whatever its state, and pass over the task's error.
     return model.task(view, call, name, view.vmRef(vm), vm, async () => {
+      if (!from.includes(vm.power)) throw invalidPowerState(to, vm.power)
       await setPower(model, vm, to)
       return undefined
     })
