@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { hash, randomBytes } from 'node:crypto'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -179,9 +180,9 @@ describe('the block pipeline', () => {
   it('commits one writer while another goes on storing', async () => {
     await using place = await Place.make()
     await using busy = await place.repository.beginWrite()
-    let going = true
+    const stop = new AbortController()
     const background = (async () => {
-      while (going)
+      while (!stop.signal.aborted)
         await store(
           busy,
           Array.from({ length: 40 }, () => randomBytes(BLOCK)),
@@ -191,11 +192,10 @@ describe('the block pipeline', () => {
       await using writer = await place.repository.beginWrite()
       const bytes = randomBytes(BLOCK)
       const id = await commit(writer, await store(writer, [bytes]), BLOCK)
-      expect(going).toBe(true)
       await using fresh = await place.reopen()
       expect(Buffer.compare(await read(fresh, id), bytes)).toBe(0)
     } finally {
-      going = false
+      stop.abort()
       await background
     }
   })
@@ -356,6 +356,26 @@ describe('what goes wrong while writing', () => {
     const blocks = Array.from({ length: 150 }, () => randomBytes(BLOCK))
     await commit(writer, await store(writer, blocks), 150 * BLOCK)
     expect(saved).toEqual(['lock', 'data', 'data', 'data', 'data', 'index', 'snapshot'])
+  })
+
+  it('threads of a writer that nobody closed do not keep the process alive', async () => {
+    await using place = await Place.make()
+    const url = (file: string): string => JSON.stringify(new URL(file, import.meta.url).href)
+    const script = `
+      import { openRepository, directoryBackend } from ${url('./index.ts')}
+      import { Secret, silentLog, systemClock } from ${url('../core/index.ts')}
+      import { randomBytes } from 'node:crypto'
+      const deps = { clock: systemClock, log: silentLog, random: randomBytes, hostname: 'h', username: 'u', pid: process.pid }
+      const repository = await openRepository(directoryBackend(${JSON.stringify(place.backend.url)}), new Secret('x'), deps)
+      const writer = await repository.beginWrite()
+      const slot = await writer.blocks.acquire()
+      await writer.blocks.submit(slot, slot.bytes.fill(3).length)
+      console.log('done')`
+    const { stdout, stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      encoding: 'utf8',
+      timeout: 30_000,
+    })
+    expect({ stdout, status }, stderr).toEqual({ stdout: 'done\n', status: 0 })
   })
 
   it('a canceled commit leaves no snapshot', async () => {

@@ -48,7 +48,8 @@ export class SealPool implements AsyncDisposable {
     // The source is TypeScript, the build JavaScript; both carry the worker beside this file.
     const script = new URL(`./seal-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
     this.#threads = Array.from({ length: count }, () => {
-      const worker = new Worker(script, { workerData: data, name: 'vcb-seal' })
+      // Not the flags of the process: some (--input-type, --eval) are refused by a thread that runs a file.
+      const worker = new Worker(script, { workerData: data, name: 'vcb-seal', execArgv: [] })
       const thread: Thread = { worker, under: new Map() }
       worker.on('message', (reply: ReplyMessage) => this.#replied(thread, reply))
       worker.on('error', (error) => this.#fail(error))
