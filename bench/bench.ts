@@ -192,6 +192,12 @@ try {
   throw new Error('restic is not on this machine; scripts/install-peers.sh brings it.', { cause: error })
 }
 const goals: Goal[] = []
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    rmSync(work, { recursive: true, force: true })
+    process.kill(process.pid, signal)
+  })
+}
 try {
   mkdirSync(join(work, 'cache'))
   writeFileSync(passwordFile, 'bench\n')
