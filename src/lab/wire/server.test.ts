@@ -2,7 +2,7 @@ import { connect } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { http, login, runtime, soap, WireModel } from '../../../test/lab/wire-model.ts'
 import type { CallInfo, Intervention } from './index.ts'
-import { arrayOf, labRef, typed, VimFault } from './index.ts'
+import { arrayOf, labRef, textOf, typed, VimFault } from './index.ts'
 
 const PC = '<_this type="PropertyCollector">propertyCollector</_this>'
 const vms = (paths: readonly string[], type = 'VirtualMachine'): string =>
@@ -384,7 +384,7 @@ describe('the SOAP server', () => {
     await power('PowerOffVM_Task')
     await power('PowerOnVM_Task')
     await soap(model.server, method('Login', 'SessionManager', 'SessionManager', '<userName>eve</userName><password>x</password>'))
-    const log = model.events.list().map((event) => `${event.$type} ${String(event.fullFormattedMessage)}`)
+    const log = model.events.list().map((event) => `${event.$type} ${textOf(event.fullFormattedMessage)}`)
     expect(log.filter((line) => line === 'VmPoweredOffEvent web-5 is powered off').length).toBe(1)
     expect(log.filter((line) => line === 'VmPoweredOnEvent web-5 is powered on').length).toBe(1)
     expect(log).toContain('TaskEvent Task: VirtualMachine.powerOffVM')
