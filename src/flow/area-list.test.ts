@@ -48,3 +48,12 @@ test('ranges out of order are refused', () => {
   list.add({ offset: 100, length: 1 })
   expect(() => list.add({ offset: 50, length: 1 })).toThrow(RangeError)
 })
+
+test('it is read by await as by for', async () => {
+  const list = await AreaList.from([
+    { offset: 0, length: 1 },
+    { offset: 8, length: 2 },
+  ])
+  expect(await Array.fromAsync<unknown>(list)).toEqual([...list])
+  expect(await AreaList.from(list)).toEqual(list)
+})

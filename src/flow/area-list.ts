@@ -71,7 +71,7 @@ export class AreaList {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Range> {
-    yield* this
+    for (const range of this) yield range
   }
 
   /** Joins neighbours over doubling gaps until a quarter of the room is free. */
