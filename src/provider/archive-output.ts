@@ -1,7 +1,7 @@
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Writable } from 'node:stream'
-import { AgentError, fromErrno, isMissing, syncDirectory } from '../core/index.ts'
+import { AgentError, fromErrno, isMissing, type RunId, syncDirectory } from '../core/index.ts'
 
 /** A record of a tape as GNU tar makes it: 20 blocks. Bytes. */
 const RECORD = 10_240
@@ -16,9 +16,10 @@ export interface ArchiveOutput {
   abort(): Promise<void>
 }
 
-/** A file beside its final name, renamed when complete. CONFLICT when the name is taken. */
-export async function fileOutput(path: string): Promise<ArchiveOutput> {
-  const partial = join(dirname(path), `.${basename(path)}.partial`)
+/** A file beside its final name, renamed when complete; `run` is in its temporary name. CONFLICT when the name is taken. */
+export async function fileOutput(path: string, run: RunId): Promise<ArchiveOutput> {
+  const ending = `.${run}.tar`
+  const partial = join(dirname(path), `.${basename(path)}${path.endsWith(ending) ? '' : `.${run}`}.partial`)
   await refuseExisting(path)
   const file = await openForWriting(partial, 'w')
   return {

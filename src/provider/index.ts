@@ -8,6 +8,8 @@
  * A point that did not commit does not exist, whichever the adapter. The layouts are in docs/formats/restore-point.md and tar-archive.md.
  */
 export { type ExportFormat, openProvider, type OpenProviderOptions } from './open-provider.ts'
+export { parseProviderUrl } from './provider-url.ts'
+export { removePartials } from './remove-partials.ts'
 export type {
   BackupProvider,
   BackupReader,

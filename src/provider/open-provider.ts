@@ -3,6 +3,7 @@ import { type Abortable, AgentError, type Clock, type Log, type Secret } from '.
 import type { ExportFormat } from '../disk/index.ts'
 import type { BackupProvider } from './provider.ts'
 import { openDirProvider } from './dir-provider.ts'
+import { parseProviderUrl } from './provider-url.ts'
 import { openResticProvider } from './restic-provider.ts'
 import { openTarProvider } from './tar-provider.ts'
 
@@ -48,18 +49,4 @@ export async function openProvider(url: string, options: OpenProviderOptions): P
     })
   }
   return openResticProvider(path, { ...options, password })
-}
-
-/** What a `--repo` value means. A single letter before the colon is no scheme, and a path may hold colons: only known schemes count. */
-export function parseProviderUrl(url: string): { readonly scheme: 'restic' | 'tar' | 'dir'; readonly path: string } {
-  const [, scheme, rest] = /^(restic|tar|dir):(.*)$/su.exec(url) ?? []
-  if (scheme === undefined && /^[a-z][a-z0-9+-]{1,15}:/u.test(url)) {
-    throw new AgentError('CONFIG', `The repository ${url} has an unknown kind.`, {
-      subject: url,
-      next: 'Use a path, restic:PATH, tar:PATH, tar:- or dir:PATH.',
-    })
-  }
-  const path = rest ?? url
-  if (path === '' || path.includes('\0')) throw new AgentError('CONFIG', `The repository "${url}" names no path.`, { subject: url })
-  return { scheme: scheme === 'tar' || scheme === 'dir' ? scheme : 'restic', path }
 }

@@ -10,6 +10,7 @@ import {
   isMissing,
   type Log,
   type PointId,
+  type RunId,
   type Verdict,
 } from '../core/index.ts'
 import { type ArchiveOutput, fileOutput, recordOutput, streamOutput } from './archive-output.ts'
@@ -37,7 +38,7 @@ export async function openTarProvider(path: string, options: TarProviderOptions)
   if (kind === 'device') return new TarProvider(url, undefined, () => recordOutput(place))
   if (kind === 'file' || (kind === 'missing' && place.endsWith('.tar'))) {
     const points = new TarPoints({ directory: dirname(place), only: basename(place) }, url, options.log)
-    return new TarProvider(url, points, () => fileOutput(place), basename(place, '.tar') as PointId)
+    return new TarProvider(url, points, (_id, run) => fileOutput(place, run), basename(place, '.tar') as PointId)
   }
   if (kind === 'missing') {
     if (options.init !== true) {
@@ -49,7 +50,7 @@ export async function openTarProvider(path: string, options: TarProviderOptions)
     await ensureDirectory(place)
   }
   const points = new TarPoints({ directory: place }, url, options.log)
-  return new TarProvider(url, points, (id) => fileOutput(points.pathOf(id)))
+  return new TarProvider(url, points, (id, run) => fileOutput(points.pathOf(id), run))
 }
 
 async function kindOf(path: string): Promise<'missing' | 'file' | 'directory' | 'device'> {
@@ -67,11 +68,11 @@ class TarProvider implements BackupProvider {
   readonly url: string
   readonly points: TarPoints | undefined
   readonly incremental: Verdict
-  readonly #output: (id: PointId) => Promise<ArchiveOutput>
+  readonly #output: (id: PointId, run: RunId) => Promise<ArchiveOutput>
   /** Name of the only point there can be. */
   readonly #only: PointId | undefined
 
-  constructor(url: string, points: TarPoints | undefined, output: (id: PointId) => Promise<ArchiveOutput>, only?: PointId) {
+  constructor(url: string, points: TarPoints | undefined, output: (id: PointId, run: RunId) => Promise<ArchiveOutput>, only?: PointId) {
     this.url = url
     this.points = points
     this.#output = output
@@ -84,7 +85,7 @@ class TarProvider implements BackupProvider {
 
   async begin(request: PointRequest): Promise<BackupWriter> {
     const id = this.#only ?? (pointName(new PointNames(request.config).directory, request.time, request.run) as PointId)
-    const output = await this.#output(id)
+    const output = await this.#output(id, request.run)
     const { incremental } = this
     return TarWriter.begin(
       id,
