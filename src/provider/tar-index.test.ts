@@ -17,7 +17,7 @@ const archive = async (
     else stream.entry({ name, type, linkname: '/etc/passwd' })
   }
   stream.finalize()
-  return buffer(stream as unknown as AsyncIterable<Buffer>)
+  return buffer(stream)
 }
 const index = (bytes: Buffer) => indexArchive(memoryBytes(bytes, 'test.tar'))
 
