@@ -17,6 +17,9 @@ export type WaitOptions = {
   readonly signal: AbortSignal
 }
 
+/** Retrievals a session may leave unfinished; the oldest is given up. */
+const MAX_PAGES = 100
+
 /** A PropertyCollector of one session: retrieval with pages, filters, and the wait for their updates. */
 export class Collector implements ManagedObject, Disposable {
   readonly ref: LabRef
@@ -187,6 +190,8 @@ export class Collector implements ManagedObject, Disposable {
     if (page.entries.length === 0) return { objects: found }
     const token = String(this.#nextToken++)
     this.#pages.set(token, page)
+    const [oldest] = this.#pages.keys()
+    if (this.#pages.size > MAX_PAGES && oldest !== undefined) this.#pages.delete(oldest)
     return { objects: found, token }
   }
 
