@@ -49,7 +49,7 @@ function orderedRanges(body: readonly string[]): string {
   return source
 }
 
-const escaped = (character: string): string => character.replace(/[\\^$.*+?()[\]{}|/-]/, '\\$&')
+const escaped = (character: string): string => character.replace(/[\\^$.*+?()[\]{}|/]/, '\\$&')
 
 /** Whether a pattern has anything to expand; `\` before a character takes its meaning away. */
 export function hasWildcard(pattern: string): boolean {

@@ -54,7 +54,7 @@ export const FAULTS: Readonly<Record<string, FaultMeaning>> = Object.freeze({
     code: 'USAGE',
     says: (fault) => `was refused: the value of ${quoted(at(fault, 'invalidProperty'), 'an argument')} is not accepted`,
   },
-  InvalidProperty: { code: 'INTERNAL', says: (fault) => `was refused: there is no property ${at(fault, 'name')}` },
+  InvalidProperty: { code: 'INTERNAL', says: (fault) => `was refused: there is no property ${quoted(at(fault, 'name'), 'of this name')}` },
   InvalidRequest: { code: 'INTERNAL', says: () => 'was refused: the server could not read the request' },
   InvalidType: { code: 'INTERNAL', says: () => 'was refused: the server does not know a type in the request' },
   MethodNotFound: {
@@ -121,10 +121,13 @@ export const FAULTS: Readonly<Record<string, FaultMeaning>> = Object.freeze({
   CannotCreateFile: { code: 'UNAVAILABLE', says: (fault) => `failed: ${file(fault)} cannot be created`, retry: 'never' },
   FileNotWritable: { code: 'CONFLICT', says: (fault) => `failed: ${file(fault)} cannot be written`, next: LATER },
   FileFault: { code: 'UNAVAILABLE', says: (fault) => `failed on ${file(fault)}${reason(fault)}`, retry: 'never' },
-  InvalidDatastorePath: { code: 'USAGE', says: (fault) => `was refused: ${at(fault, 'datastorePath')} is not a datastore path` },
+  InvalidDatastorePath: {
+    code: 'USAGE',
+    says: (fault) => `was refused: ${quoted(at(fault, 'datastorePath'), 'the path')} is not a datastore path`,
+  },
   InvalidDatastore: gone(() => 'failed: the datastore does not exist or is not accessible'),
   DatastoreNotWritableOnHost: { code: 'CONFIG', says: () => 'failed: the host has the datastore mounted read-only' },
-  NoDiskSpace: { code: 'CAPACITY', says: (fault) => `failed: the datastore ${at(fault, 'datastore')} is full` },
+  NoDiskSpace: { code: 'CAPACITY', says: (fault) => `failed: ${quoted(at(fault, 'datastore'), 'the datastore')} is full` },
   InsufficientResourcesFault: { code: 'CAPACITY', says: () => 'failed: the host or cluster has not the resources for it' },
   // Snapshots and quiescing
   ApplicationQuiesceFault: { code: 'GUEST', says: () => 'failed: the applications in the guest could not be quiesced', next: GUEST_NEXT },
@@ -152,7 +155,10 @@ export const FAULTS: Readonly<Record<string, FaultMeaning>> = Object.freeze({
   ),
   SnapshotFault: snapshotState('failed in the snapshot layer', "See the VM's events in vCenter."),
   // Configuration
-  InvalidDeviceSpec: { code: 'CONFIG', says: (fault) => `was refused: device ${at(fault, 'deviceIndex')} of the change is not accepted` },
+  InvalidDeviceSpec: {
+    code: 'CONFIG',
+    says: (fault) => `was refused: device ${quoted(at(fault, 'deviceIndex'), 'number ?')} of the change is not accepted`,
+  },
   InvalidDeviceBacking: { code: 'CONFIG', says: () => 'was refused: the backing of a device is not accepted' },
   TooManyDevices: { code: 'CONFIG', says: () => 'was refused: the VM has no room for another device' },
   VmConfigFault: { code: 'CONFIG', says: (fault) => `was refused: the configuration is not accepted${reason(fault)}` },

@@ -11,11 +11,13 @@ const GOLDEN = join(import.meta.dirname, '..', 'golden', 'soap')
 /** What the stub does with a call: XML inside the answer, a fault, or an accident on the wire. */
 export type Reaction =
   | string
+  | { readonly accident: 'cut' | 'truncate' }
   | { readonly fault: string; readonly fields?: string }
   | { readonly status: number; readonly body: string }
-  | 'CUT'
-  | 'TRUNCATE'
   | Promise<string>
+
+export const CUT: Reaction = Object.freeze({ accident: 'cut' })
+export const TRUNCATE: Reaction = Object.freeze({ accident: 'truncate' })
 
 export type SoapCall = {
   readonly method: string
@@ -103,14 +105,16 @@ export class SoapStub implements AsyncDisposable {
       method,
       body,
       soapAction: String(request.headers['soapaction'] ?? ''),
-      cookie: String(request.headers.cookie ?? ''),
+      cookie: request.headers.cookie ?? '',
       count: this.count(method) + 1,
     }
     this.calls.push(call)
     const reaction = await (this.#react(call) ?? this.#ordinary(call, response))
-    if (reaction === 'CUT') {
-      request.socket.destroy()
-    } else if (reaction === 'TRUNCATE') {
+    if (typeof reaction === 'object' && 'accident' in reaction) {
+      if (reaction.accident === 'cut') {
+        request.socket.destroy()
+        return
+      }
       response.writeHead(200, { 'content-type': 'text/xml' })
       response.end(envelope(`<${method}Response xmlns="urn:vim25"><returnval>half`).slice(0, -40))
     } else if (typeof reaction === 'string') {

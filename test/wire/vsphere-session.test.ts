@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { fetchThumbprint, retrieveAll, retrieveMany, type Vsphere } from '../../src/vsphere/index.ts'
-import { hurriedClock, type Reaction, type SoapCall, SoapStub } from './soap-stub.ts'
+import { CUT, hurriedClock, type Reaction, type SoapCall, SoapStub, TRUNCATE } from './soap-stub.ts'
 
 const SERVICE = { type: 'ServiceInstance', value: 'ServiceInstance' }
 const VM = { type: 'VirtualMachine', value: 'vm-1' }
@@ -59,7 +59,7 @@ describe('session', () => {
 
   it('repeats a read after a cut connection and after a truncated answer', async () => {
     await using pair = await open(({ method, count }) =>
-      method !== 'CurrentTime' ? undefined : count === 1 ? 'CUT' : count === 2 ? 'TRUNCATE' : undefined,
+      method !== 'CurrentTime' ? undefined : count === 1 ? CUT : count === 2 ? TRUNCATE : undefined,
     )
     const [now] = await pair.vsphere.call('CurrentTime', SERVICE)
     expect(now?.text).toBe('2026-11-22T18:00:00Z')
@@ -67,13 +67,13 @@ describe('session', () => {
   })
 
   it('never sends a changing call twice when the connection breaks', async () => {
-    await using pair = await open(({ method }) => (method === 'CreateSnapshot_Task' ? 'CUT' : undefined))
+    await using pair = await open(({ method }) => (method === 'CreateSnapshot_Task' ? CUT : undefined))
     await expect(pair.vsphere.call('CreateSnapshot_Task', VM, { name: 'x' })).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     expect(pair.stub.count('CreateSnapshot_Task')).toBe(1)
   })
 
   it('refuses a truncated answer to a changing call', async () => {
-    await using pair = await open(({ method }) => (method === 'SetField' ? 'TRUNCATE' : undefined))
+    await using pair = await open(({ method }) => (method === 'SetField' ? TRUNCATE : undefined))
     await expect(pair.vsphere.call('SetField', VM)).rejects.toMatchObject({ code: 'INTEGRITY' })
     expect(pair.stub.count('SetField')).toBe(1)
   })

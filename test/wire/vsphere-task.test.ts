@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { fetchThumbprint, faultOf, runTask, waitTask, waitTasksOf } from '../../src/vsphere/index.ts'
-import { hurriedClock, type Reaction, type SoapCall, SoapStub } from './soap-stub.ts'
+import { CUT, hurriedClock, type Reaction, type SoapCall, SoapStub } from './soap-stub.ts'
 
 const VM = { type: 'VirtualMachine', value: 'vm-1' }
 const TASK = { type: 'Task', value: 'task-7' }
@@ -94,15 +94,7 @@ describe('tasks', () => {
 
   it('builds its collector again after a cut connection, a lost session and a collector that is gone', async () => {
     let lost = false
-    const answers = waits(
-      'CUT',
-      'CUT',
-      'CUT',
-      'CUT',
-      { fault: 'ManagedObjectNotFound' },
-      { fault: 'RequestCanceled' },
-      update([state('success')]),
-    )
+    const answers = waits(CUT, CUT, CUT, CUT, { fault: 'ManagedObjectNotFound' }, { fault: 'RequestCanceled' }, update([state('success')]))
     await withStub(
       (call) => {
         if (call.method === 'RetrievePropertiesEx') return '<returnval><objects><obj type="Task">task-7</obj></objects></returnval>'
