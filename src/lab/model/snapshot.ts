@@ -273,6 +273,8 @@ export async function consolidate(model: Model, vm: VmRecord, machine: Machine, 
         vm,
         all.flatMap(({ into, from }) => [into, from]),
       )
+    // Branches nobody needs go first: a link with another child cannot take in a commit.
+    dropUnusedFiles(model, vm)
     let done = 0
     for (const { disk, from } of all) {
       const open = machine.disk(disk.key)
@@ -293,7 +295,6 @@ export async function consolidate(model: Model, vm: VmRecord, machine: Machine, 
       machine.takeChain(disk)
       await model.world.keep(vm)
     }
-    dropUnusedFiles(model, vm)
     vm.consolidationNeeded = false
     if (vm.config.changeTracking !== vm.trackingActive) enableTracking(machine, vm)
     writeVmx(model, vm)

@@ -39,7 +39,10 @@ export function readRequest(text: string): Element {
       if (attribute.uri === XSI && attribute.local === 'type') {
         const colon = attribute.value.indexOf(':')
         const local = attribute.value.slice(colon + 1)
-        xsiType = parser.resolve(colon < 0 ? '' : attribute.value.slice(0, colon)) === XSD ? `xsd:${local}` : local
+        const prefix = colon < 0 ? '' : attribute.value.slice(0, colon)
+        const uri = parser.resolve(prefix)
+        // Go's encoder writes `xsd:string` without declaring the prefix; real servers understand it.
+        xsiType = uri === XSD || (uri === undefined && prefix === 'xsd') ? `xsd:${local}` : local
       } else if (attribute.uri === XSI && attribute.local === 'nil') nil = attribute.value === 'true' || attribute.value === '1'
       else if (attribute.uri === '' && attribute.local === 'type') refType = attribute.value
     }
