@@ -34,7 +34,7 @@ export const defaultScenario: ScenarioInput = {
           tags: ['gold'],
           networks: [{ network: 'VM Network' }],
           disks: [
-            { size: '64MiB', content: 'fixture:ext4' },
+            { size: '96MiB', content: 'fixture:ext4' },
             { size: '256MiB', content: 'random' },
           ],
         },

@@ -30,7 +30,7 @@ const diskSchema = z.strictObject({
     .string()
     .regex(/^(empty|random|fixture:[a-z0-9-]+)$/)
     .default('empty'),
-  /** Takes part in the guest's numbered records. Default: every disk that holds no fixture. */
+  /** Takes part in the guest's numbered records, behind its partitions where it has some and there is room. Default: yes. */
   records: z.boolean().optional(),
   /** Another datastore than the VM's own. */
   datastore: name.optional(),

@@ -46,6 +46,7 @@ const MAX_TICK_MS = 250
 export class Guest implements AsyncDisposable {
   tools: ToolsState
   readonly #options: GuestOptions
+  #prepared = false
   #members: Member[] = []
   #seed: number
   #last = 0
@@ -112,18 +113,31 @@ export class Guest implements AsyncDisposable {
     this.#flight = undefined
     const found = disks.map((disk) => findArea(disk))
     this.#seed = found.find((area) => area !== undefined)?.seed ?? this.#seed
-    this.#members = disks.map((disk, index) => ({ disk, area: found[index] ?? makeArea(disk, this.#seed, index) }))
-    const numbers: number[] = []
-    for (const { disk, area } of this.#members) if (area !== undefined) numbers.push(lastFinished(readSlots(disk, area)))
-    const last = numbers.length === 0 ? 0 : Math.min(...numbers)
-    // A disk that has fewer (a new one) is brought up to the others first, so that its ring has no gap.
-    const newest = numbers.length === 0 ? 0 : Math.max(...numbers)
-    if (newest - last > 1) {
+    this.#members = disks.map((disk, index) => ({ disk, area: found[index] }))
+    this.#prepared = false
+    const numbers = this.#numbers()
+    this.#last = numbers.length === 0 ? 0 : Math.min(...numbers)
+  }
+
+  /** Last finished record of each disk that has room for records. */
+  #numbers(): readonly number[] {
+    return this.#members.flatMap(({ disk, area }) => (area === undefined ? [] : [lastFinished(readSlots(disk, area))]))
+  }
+
+  /**
+   * Before the first write, not when the disks are opened: looking at a VM (a restored one, one that is off) must not change it. Lays out the
+   * areas of disks that have none and brings a disk with fewer records up to the others, so that its ring has no gap.
+   */
+  #prepare(): void {
+    if (this.#prepared) return
+    this.#members = this.#members.map(({ disk, area }, index) => ({ disk, area: area ?? makeArea(disk, this.#seed, index) }))
+    const numbers = this.#numbers()
+    const newest = Math.max(0, ...numbers)
+    if (newest - Math.min(newest, ...numbers) > 1) {
       for (const member of this.#members) catchUp(member, newest)
       this.#last = newest
-    } else {
-      this.#last = last
     }
+    this.#prepared = true
   }
 
   /** Freezes through Tools: the record in flight is finished on all disks, then nothing is written until thaw or `limitMs`. Throws QuiesceError. */
@@ -192,6 +206,8 @@ export class Guest implements AsyncDisposable {
   /** Writes at once, running or not. Refused while frozen (CONFLICT). */
   async writeNow(write: GuestWrite): Promise<GuestWritten> {
     if (this.frozen || this.#freezing) throw new AgentError('CONFLICT', 'The guest is frozen and writes nothing.')
+    await this.#writable()
+    this.#prepare()
     const perDisk = this.#members.map(() => ({ bytes: 0, areas: 0 }))
     const note = (member: number, bytes: number): void => {
       const counted = perDisk[member]
@@ -235,7 +251,10 @@ export class Guest implements AsyncDisposable {
 
   /** Writes the next piece of the record in flight, beginning one when `begin`; false when there is none in flight. */
   #step(note?: (member: number, bytes: number) => void, begin = false): boolean {
-    if (this.#flight === undefined && begin) this.#flight = this.#recordFlight(this.#last + 1)
+    if (this.#flight === undefined && begin) {
+      this.#prepare()
+      this.#flight = this.#recordFlight(this.#last + 1)
+    }
     const next = this.#flight?.next()
     if (next === undefined) return false
     if (next.done === true) {
@@ -268,6 +287,13 @@ export class Guest implements AsyncDisposable {
     let budget = 0
     let before = clock.monotonicMs()
     while (!signal.aborted) {
+      if (this.#rate > 0 && !this.#failed && !this.#blocked()) {
+        try {
+          this.#prepare()
+        } catch (error) {
+          this.#fail(error)
+        }
+      }
       const perRecord = this.#members.reduce((sum, { area }) => sum + (area === undefined ? 0 : area.perRecord + 2), 0)
       if (this.#rate <= 0 || perRecord === 0 || this.#failed || this.#blocked()) {
         await this.#woken()

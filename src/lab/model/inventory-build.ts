@@ -251,7 +251,7 @@ function configOf(vm: ScenarioVm, store: string, unit: string, words: string, se
       rdm: disk.rdm,
       chain: [base],
       changeId: undefined,
-      records: disk.records ?? (!disk.content.startsWith('fixture:') && disk.rdm !== 'physical'),
+      records: disk.records ?? disk.rdm !== 'physical',
       content: disk.content,
       foreign: false,
     })
