@@ -42,27 +42,25 @@ export class LabClient {
   http(
     method: string,
     path: string,
-    options: { readonly headers?: Record<string, string>; readonly body?: Buffer | string } = {},
+    options: { readonly headers?: Record<string, string>; readonly body?: Buffer | string; readonly cutAfter?: number } = {},
   ): Promise<HttpAnswer> {
     return new Promise((resolve, reject) => {
-      const sent = request(
-        `${this.endpoint.url}${path}`,
-        {
-          method,
-          rejectUnauthorized: false,
-          agent: false,
-          headers: { ...(this.#cookie === '' ? {} : { cookie: this.#cookie }), ...options.headers },
-        },
-        (response) => {
-          const pieces: Buffer[] = []
-          response
-            .on('data', (piece: Buffer) => pieces.push(piece))
-            .on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(pieces) }))
-            .on('error', reject)
-        },
-      )
+      const { hostname, port } = new URL(this.endpoint.url)
+      const headers = { ...(this.#cookie === '' ? {} : { cookie: this.#cookie }), ...options.headers }
+      // The path as it stands: `..` in it is the server's to judge.
+      const sent = request({ hostname, port, path, method, rejectUnauthorized: false, agent: false, headers }, (response) => {
+        const pieces: Buffer[] = []
+        response
+          .on('data', (piece: Buffer) => pieces.push(piece))
+          .on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(pieces) }))
+          .on('error', reject)
+      })
       sent.on('error', reject)
-      sent.end(options.body)
+      if (options.cutAfter === undefined) {
+        sent.end(options.body)
+        return
+      }
+      sent.write(Buffer.from(options.body ?? '').subarray(0, options.cutAfter), () => sent.destroy(new Error('cut by the client')))
     })
   }
 

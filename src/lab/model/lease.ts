@@ -257,7 +257,8 @@ export class Leases {
     const sha256 = createHash('sha256')
     let size = 0
     const counted = async function* (): AsyncGenerator<Uint8Array> {
-      for await (const piece of request as AsyncIterable<Buffer>) {
+      // A refused upload still gets an answer: the request must not go with its reader.
+      for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
         sha1.update(piece)
         sha256.update(piece)
         size += piece.length
@@ -275,7 +276,7 @@ export class Leases {
       response.writeHead(201).end()
     } catch (error) {
       this.#model.log.info('an upload was refused', { vm: vm.config.name, error: String(error) })
-      if (!response.headersSent && !request.destroyed) {
+      if (!response.headersSent && !response.destroyed) {
         response.writeHead(500, { 'content-type': 'text/plain' }).end(error instanceof Error ? error.message : 'refused')
         request.resume()
       }
