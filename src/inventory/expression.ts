@@ -23,7 +23,7 @@ const PREFIXES: Readonly<Record<string, Term['kind']>> = {
 }
 
 /**
- * Reads selection expressions: terms separated by commas or blanks, `\` before a character makes it literal, a double-quoted part is literal.
+ * Reads selection expressions: terms separated by commas or blanks, `\` before a character makes it literal.
  * Each expression of the list is read by itself, so a shell's quoting survives. USAGE for an empty or malformed expression.
  */
 export function parseExpressions(expressions: readonly string[]): readonly Term[] {
@@ -34,25 +34,19 @@ export function parseExpressions(expressions: readonly string[]): readonly Term[
   })
 }
 
-/** Splits at commas and blanks. Escapes stay in the terms; quoted text becomes escaped text. */
+/** Splits at commas and blanks; escapes stay in the terms. Quotation marks are the shell's business: here they are part of a name. */
 function splitTerms(expression: string): string[] {
   const terms: string[] = []
   let term: string | undefined
-  let quoted = false
   const characters = Array.from(expression)
   for (let at = 0; at < characters.length; at++) {
     const character = characters[at] ?? ''
     if (character === '\\') term = `${term ?? ''}\\${characters[++at] ?? '\\'}`
-    else if (character === '"') {
-      quoted = !quoted
-      term ??= ''
-    } else if (quoted) term = `${term ?? ''}\\${character}`
     else if (character === ',' || /\s/u.test(character)) {
       if (term !== undefined) terms.push(term)
       term = undefined
     } else term = (term ?? '') + character
   }
-  if (quoted) throw usage(expression, 'has a quotation mark that is not closed')
   if (term !== undefined) terms.push(term)
   return terms
 }

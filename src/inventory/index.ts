@@ -3,8 +3,7 @@
  * reasons for those that cannot.
  *
  * Expression: `web1` (exact name), `web*` (glob), `folder:/DC/vm/prod` (recursive), `tag:gold`, `uuid:…`, `moref:vm-57`, `ip:…`, `name:…`
- * (literal), `power:on|off|suspended`; comma and blank between terms mean union, a leading `!` excludes, `\` makes the next character literal,
- * double quotes a whole part.
+ * (literal), `power:on|off|suspended`; comma and blank between terms mean union, a leading `!` excludes, `\` makes the next character literal.
  */
 export { describeVm } from './description.ts'
 export { type Protection, protectionOf } from './protection.ts'

@@ -51,6 +51,19 @@ describe('protectionOf', () => {
     expect(notProtected).toEqual([{ disk: 'scsi0:1', reason: `excluded by ${JSON.stringify(exclude)}`, excluded: true }])
   })
 
+  it('gives the disks as frozen, and names every disk that the snapshot left out', () => {
+    const live = [disk(1, 'scsi0:0'), disk(2, 'scsi0:1', { diskMode: 'independent_persistent' }), disk(3, 'scsi0:2'), disk(4, 'scsi0:3')]
+    const frozen = [disk(1, 'scsi0:0', { changeId: '52/1' }), disk(4, 'scsi0:3'), disk(5, 'scsi0:4')]
+    const { disks, notProtected } = protectionOf(config(live), ['scsi0:3'], config(frozen))
+    expect(disks).toEqual([frozen[0], frozen[2]])
+    expect(notProtected.map(({ disk: label, reason }) => [label, reason])).toEqual([
+      ['scsi0:1', 'disk mode independent_persistent: snapshots leave it out'],
+      ['scsi0:2', 'the snapshot does not hold it'],
+      ['scsi0:3', 'excluded by "scsi0:3"'],
+    ])
+    expect(() => protectionOf(config(live), ['scsi0:1'], config(frozen))).not.toThrow()
+  })
+
   it('refuses an exclude that names no disk', () => {
     expect(() => protectionOf(config([disk(1, 'scsi0:0')]), ['scsi0:7'])).toThrow(expect.objectContaining({ code: 'USAGE' }))
   })

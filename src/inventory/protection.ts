@@ -5,22 +5,26 @@ import { globMatcher } from './pattern.ts'
 export type Protection = { readonly disks: readonly DiskRef[]; readonly notProtected: readonly NotProtected[] }
 
 /**
- * Which disks a snapshot holds. `excludes`: `scsi0:1`, a device key, or a glob over the disk's datastore path or its file name. Pure.
- * USAGE when an exclude names no disk, so that a typing error is not found out at the restore.
+ * Which disks a snapshot holds, and why it does not hold the others. Pure.
+ *
+ * `config` is the VM before its snapshot, which names every disk. `frozen` is the snapshot's config: given that, `disks` are as frozen there, and a
+ * disk of the VM that the snapshot left out is named, so that none is ever lost silently. `excludes`: `scsi0:1`, a device key, or a glob over
+ * the disk's datastore path or its file name. USAGE when an exclude names no disk, so that a typing error is not found out at the restore.
  */
-export function protectionOf(config: VmConfig, excludes: readonly string[] = []): Protection {
+export function protectionOf(config: VmConfig, excludes: readonly string[] = [], frozen: VmConfig = config): Protection {
   const rules = excludes.map((text) => ({ text, matches: excludeMatcher(text), used: false }))
   const disks: DiskRef[] = []
   const notProtected: NotProtected[] = []
-  for (const disk of config.disks) {
+  for (const { disk, held, owner } of everyDisk(config, frozen)) {
     const matching = rules.filter(({ matches }) => matches(disk))
     for (const rule of matching) rule.used = true
     const exclude = matching[0]
-    const reason = impossible(config, disk)
+    const reason = impossible(owner, disk)
     if (exclude !== undefined)
       notProtected.push({ disk: disk.label, reason: `excluded by ${JSON.stringify(exclude.text)}`, excluded: true })
     else if (reason !== undefined) notProtected.push({ disk: disk.label, reason })
-    else disks.push(disk)
+    else if (held === undefined) notProtected.push({ disk: disk.label, reason: 'the snapshot does not hold it' })
+    else disks.push(held)
   }
   const unused = rules.find(({ used }) => !used)
   if (unused !== undefined) {
@@ -30,6 +34,19 @@ export function protectionOf(config: VmConfig, excludes: readonly string[] = [])
     })
   }
   return { disks, notProtected }
+}
+
+/** Disks of the VM with what the snapshot holds of each, then those that were added between reading the VM and freezing it. */
+function everyDisk(
+  config: VmConfig,
+  frozen: VmConfig,
+): readonly { readonly disk: DiskRef; readonly held: DiskRef | undefined; readonly owner: VmConfig }[] {
+  const held = new Map(frozen.disks.map((disk) => [disk.key, disk]))
+  const known = new Set(config.disks.map(({ key }) => key))
+  return [
+    ...config.disks.map((disk) => ({ disk, held: held.get(disk.key), owner: config })),
+    ...frozen.disks.filter(({ key }) => !known.has(key)).map((disk) => ({ disk, held: disk, owner: frozen })),
+  ]
 }
 
 /** Why no snapshot can hold this disk; undefined when one can. */
