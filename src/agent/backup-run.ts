@@ -43,15 +43,20 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   const run = agent.ids.run()
   const transports = createTransports(config, vsphere)
   const queue = new PQueue({ concurrency: config.parallel })
-  const outcomes = await Promise.all(
-    vms.map((vm) =>
-      queue.add(async (): Promise<VmOutcome> => {
-        const outcome = await backupOne(vm)
-        request.onVm?.(outcome)
-        return outcome
-      }),
-    ),
-  )
+  // Held until no writer of the run is left: what a killed run half wrote is found by the run's id.
+  const outcomes = await agent.job('run', { run, repository: provider.url }, async (claims) => {
+    const destination = { url: provider.url, run }
+    await claims.take('repositoryWrite', destination, [], async () => destination)
+    return Promise.all(
+      vms.map((vm) =>
+        queue.add(async (): Promise<VmOutcome> => {
+          const outcome = await backupOne(vm)
+          request.onVm?.(outcome)
+          return outcome
+        }),
+      ),
+    )
+  })
   return { run, repository: provider.url, startedAt, endedAt: clock.now().toISOString(), vms: outcomes }
 
   async function backupOne(vm: VmRef): Promise<VmOutcome> {

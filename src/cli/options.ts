@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { ConfigFlags } from '../agent/config.ts'
+import type { ConfigFlags } from '../agent/index.ts'
 
 const collect = (value: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), value]
 

@@ -2,6 +2,10 @@ import { hash } from 'node:crypto'
 
 const MAX_BYTES = 200
 
+/** True for what `safeFileName` gives: one component that needs no change, `%XX` escapes included. */
+export const isSafeFileName = (name: string): boolean =>
+  safeFileName(name.replace(/%(?=[0-9A-F]{2})/g, '_')) === name.replace(/%(?=[0-9A-F]{2})/g, '_')
+
 /**
  * A file name component from any foreign text (a VM name, a datastore path's last part).
  * Result: 1..200 bytes of UTF-8, no `/`, `\`, NUL, control or reserved character, never `.` or `..`, no leading dot, no trailing dot or

@@ -17,7 +17,7 @@ export {
   type Retry,
   toAgentError,
 } from './errors.ts'
-export { safeFileName } from './file-name.ts'
+export { isSafeFileName, safeFileName } from './file-name.ts'
 export { type ClaimId, createIds, type Ids, type JobId, type PointId, type RunId } from './ids.ts'
 export { type Log, type LogFields, silentLog } from './log.ts'
 export * from './model.ts'

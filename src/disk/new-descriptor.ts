@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { AgentError, SECTOR, safeFileName } from '../core/index.ts'
+import { AgentError, isSafeFileName, SECTOR } from '../core/index.ts'
 import { type Descriptor, type DescriptorExtent, NO_PARENT } from './descriptor.ts'
 
 /** What a new disk's descriptor tells besides its extents. */
@@ -57,7 +57,7 @@ export function newDescriptor(
 
 /** Refuses names that are not one plain file name, and sizes that are not whole sectors. Errors: USAGE. */
 export function checkNewDisk(name: string, size: number): void {
-  if (safeFileName(name) !== name) {
+  if (!isSafeFileName(name)) {
     throw new AgentError('USAGE', `${JSON.stringify(name.slice(0, 300))} cannot be the name of a disk file.`, {
       next: 'Choose a plain file name.',
     })

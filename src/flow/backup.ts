@@ -5,6 +5,7 @@ import {
   type Clock,
   type ConsistencyLevel,
   type DiskFacts,
+  type DiskRef,
   isAgentError,
   type Log,
   type NotProtected,
@@ -93,7 +94,10 @@ export async function backupVm(
   const lock = await claims.take('vmLock', { vm }, [], (claim) => deps.locks.acquire(vm, claim))
   const before = await describeVm(vsphere, vm, options)
   refuseVm(before)
-  const parent = request.mode === 'full' ? undefined : await findParent(provider.points, vm, options)
+  const incremental = provider.incremental
+  const parent = request.mode === 'full' || !incremental.ok ? undefined : await findParent(provider.points, vm, options)
+  const noParent =
+    request.mode === 'full' ? 'a full backup was asked for' : incremental.ok ? 'there is no earlier point of this VM' : incremental.reason
   const tracking = await ensureChangeTracking(vsphere, before, {
     allowed: request.changeTracking,
     signal: options.signal,
@@ -117,7 +121,7 @@ export async function backupVm(
   )
   const { claim: snapshotClaim, sinceMs, ...snapshot } = consistent.taken
   const config = await snapshots.configOf(snapshot, before, options)
-  const { disks, notProtected } = protectionOf(config, request.excludeDisks)
+  const { disks, notProtected } = disksToRead(deps, before, config, request.excludeDisks)
   if (disks.length === 0) {
     throw new AgentError(
       'USAGE',
@@ -134,7 +138,7 @@ export async function backupVm(
 
   let written: Written
   try {
-    written = await writePoint(deps, request, frozen, await plan(parent, fullReason(request.mode, parent)), parent, warnings, options)
+    written = await writePoint(deps, request, frozen, await plan(parent, noParent), parent, warnings, options)
   } catch (error) {
     // A parent whose data cannot be reused must not stop the nightly run: the same frozen disks are read once more, in full.
     if (parent === undefined || !isAgentError(toAgentError(error), 'INTEGRITY', 'NOT_FOUND')) throw error
@@ -177,8 +181,31 @@ function refuseVm(config: VmConfig): void {
   }
 }
 
-const fullReason = (mode: BackupRequest['mode'], parent: ParentPoint | undefined): string =>
-  mode === 'full' ? 'a full backup was asked for' : parent === undefined ? 'there is no earlier point of this VM' : ''
+/**
+ * The disks the snapshot froze and a transport can read. What is left out is judged by the VM's own list of disks, because a snapshot's
+ * configuration does not name the disks it does not hold.
+ */
+function disksToRead(
+  deps: BackupDeps,
+  before: VmConfig,
+  frozen: VmConfig,
+  excludes: readonly string[],
+): { readonly disks: readonly DiskRef[]; readonly notProtected: readonly NotProtected[] } {
+  const { disks: wanted, notProtected } = protectionOf(before, excludes)
+  const disks: DiskRef[] = []
+  const left = [...notProtected]
+  for (const { key, label } of wanted) {
+    const disk = frozen.disks.find((each) => each.key === key)
+    const refusals =
+      disk === undefined ? [] : deps.transports.map((transport) => ({ name: transport.name, verdict: transport.handles(disk) }))
+    if (disk === undefined) left.push({ disk: label, reason: 'the snapshot does not hold it' })
+    else if (refusals.length > 0 && refusals.every(({ verdict }) => !verdict.ok)) {
+      const reasons = refusals.map(({ name, verdict }) => `${name}: ${verdict.ok ? '' : verdict.reason}`)
+      left.push({ disk: label, reason: `no transport reads disks of its kind (${reasons.join('; ')})` })
+    } else disks.push(disk)
+  }
+  return { disks, notProtected: left }
+}
 
 type Written = { readonly point: PointId; readonly mode: BackupMode; readonly disks: readonly DiskFacts[] }
 
@@ -231,9 +258,9 @@ async function writePoint(
       ...written,
     })
   }
-  const { id } = await writer.commit(
+  const { id, manifest } = await writer.commit(
     { mode, consistency: frozen.level, consistencyReason: frozen.reason, disks: facts, notProtected: frozen.notProtected },
     options,
   )
-  return { point: id, mode, disks: facts }
+  return { point: id, mode: manifest.mode, disks: manifest.disks }
 }

@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises'
 import { AgentError, type ClaimId, isAgentError, isMissing, type MoRef, type SnapshotRef, toAgentError, type VmRef } from '../core/index.ts'
 import { type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
+import { removePartials } from '../provider/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
 import { deleteDatastoreFile, destroyVm, listDatastores, parseDatastorePath, retrieveAll, type Vsphere } from '../vsphere/index.ts'
 import { partialDirectory, removePartial } from './restore-directory.ts'
@@ -35,6 +36,12 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
     vmLock: vmLockReleaser(deps.locks),
     snapshot: { find: (claim) => findSnapshot(claim.args.vm, claim.id), release: removeSnapshot },
     changeTrackingSnapshot: { find: (claim) => findSnapshot(claim.args.vm, claim.id), release: removeSnapshot },
+    repositoryWrite: {
+      find: async (claim) => claim.args,
+      release: async (ref) => {
+        await removePartials(ref.url, ref.run)
+      },
+    },
     partialFile: {
       find: async (claim) => {
         const path = partialDirectory(claim.args.path, claim.id)

@@ -1,4 +1,4 @@
-import type { SnapshotRef, VmRef } from '../core/index.ts'
+import type { RunId, SnapshotRef, VmRef } from '../core/index.ts'
 
 /**
  * Every kind of thing the agent may hold outside its process, with what is known before the effect (`args`) and what is needed to undo it
@@ -11,6 +11,8 @@ export interface ClaimKinds {
   snapshot: { args: { readonly vm: VmRef; readonly quiesce: boolean }; ref: SnapshotRef }
   /** The short snapshot taken and removed once so that newly enabled change tracking becomes active. Found like any snapshot of ours. */
   changeTrackingSnapshot: { args: { readonly vm: VmRef }; ref: SnapshotRef }
+  /** A destination that a run's writers write to; what they leave in it when their process dies has the run's id in its name. */
+  repositoryWrite: { args: { readonly url: string; readonly run: RunId }; ref: { readonly url: string; readonly run: RunId } }
   /** A local file or directory that is only worth keeping when the job succeeds. Path contains the claim id. */
   partialFile: { args: { readonly path: string }; ref: { readonly path: string } }
   /** A directory on a datastore made by a restore; everything in it is ours. `[ds] dir`. */

@@ -3,7 +3,7 @@ import { type ByteSource, type DiskFiles, openChain } from '../disk/index.ts'
 import { type DatastoreFiles, datacenterOf, openDatastoreFiles, type Vsphere, vmMoRef } from '../vsphere/index.ts'
 import { insideDatastore, resolveReference } from './datastore-path.ts'
 import type { SnapshotDisk, Transport } from './transport.ts'
-import { refuseBacking, verifyDisk } from './verify-disk.ts'
+import { hasFile, verifyDisk } from './verify-disk.ts'
 
 /** One request reads at most this much; larger reads are split and run side by side. Bytes. */
 const REQUEST_BYTES = 4 * 1024 * 1024
@@ -28,9 +28,10 @@ export function httpsTransport(vsphere: Vsphere): Transport {
   }
   return {
     name: 'https',
+    handles: hasFile,
     async probe(disk: SnapshotDisk, options?: Abortable): Promise<Verdict> {
-      const refused = refuseBacking(disk.disk)
-      if (refused !== undefined) return { ok: false, reason: refused }
+      const handled = hasFile(disk.disk)
+      if (!handled.ok) return handled
       try {
         const source = await openVerified(disk, options)
         await source[Symbol.asyncDispose]()

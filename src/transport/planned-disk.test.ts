@@ -31,6 +31,7 @@ function transport(
   const state = { reads: 0, closed: 0 }
   return Object.assign(state, {
     name,
+    handles: () => ({ ok: true }) as const,
     probe: async () =>
       behaviour.refuse === undefined ? ({ ok: true, note: `by ${name}` } as const) : ({ ok: false, reason: behaviour.refuse } as const),
     open: async (): Promise<BlockSource> => {

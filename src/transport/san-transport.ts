@@ -5,7 +5,7 @@ import { type DiskChain, localDiskFiles, openChain } from '../disk/index.ts'
 import { insideDatastore, resolveReference } from './datastore-path.ts'
 import { mapDatastores } from './mounted-datastores.ts'
 import type { SnapshotDisk, Transport } from './transport.ts'
-import { refuseBacking, verifyDisk } from './verify-disk.ts'
+import { hasFile, verifyDisk } from './verify-disk.ts'
 
 export type SanOptions = {
   /** Datastore name → directory where it is mounted; NFS exports mounted here are found without it. */
@@ -20,9 +20,10 @@ export type SanOptions = {
 export function sanTransport(options: SanOptions): Transport {
   return {
     name: 'san',
+    handles: hasFile,
     async probe(disk: SnapshotDisk, probeOptions?: Abortable): Promise<Verdict> {
-      const refused = refuseBacking(disk.disk)
-      if (refused !== undefined) return { ok: false, reason: refused }
+      const handled = hasFile(disk.disk)
+      if (!handled.ok) return handled
       try {
         const { chain, directory } = await openVerified(disk, options, probeOptions)
         await chain[Symbol.asyncDispose]()

@@ -1,13 +1,13 @@
-import { AgentError, type DiskRef } from '../core/index.ts'
+import { AgentError, type DiskRef, type Verdict } from '../core/index.ts'
 import type { DiskChain } from '../disk/index.ts'
 
 const DISK_BACKINGS: readonly DiskRef['backing'][] = ['flat', 'seSparse', 'sparse']
 
-/** Why a disk of this kind has no file that could be read; undefined when it has. */
-export function refuseBacking(disk: DiskRef): string | undefined {
-  if (!DISK_BACKINGS.includes(disk.backing)) return `${disk.label} is backed by ${disk.backing}, which is not a file`
-  if (disk.sharing === 'sharingMultiWriter') return `${disk.label} is shared by several writers`
-  return undefined
+/** Whether a disk of this kind lies in files that can be read. */
+export function hasFile(disk: DiskRef): Verdict {
+  if (!DISK_BACKINGS.includes(disk.backing)) return { ok: false, reason: `${disk.label} is backed by ${disk.backing}, which is not a file` }
+  if (disk.sharing === 'sharingMultiWriter') return { ok: false, reason: `${disk.label} is shared by several writers` }
+  return { ok: true }
 }
 
 /**

@@ -162,13 +162,13 @@ describe('VMs that are not plain', () => {
     const run = await session.json(['backup', 'mixed01'], 12)
     const [vm] = run.vms
     expect(vm.ok).toBe(true)
-    expect(vm.notProtected.map((disk: Json) => disk.disk)).toEqual(['scsi0:1', 'scsi1:0'])
+    expect(vm.notProtected.map((disk: Json) => disk.disk)).toEqual(['scsi0:1', 'scsi1:0', 'scsi1:1'])
     await restoreAndCompare('mixed01', vm, 'mixed')
     await session.expectClean()
   })
 
   test('the same disks, excluded by the user, make a green run', async () => {
-    await session.json(['backup', 'mixed01', '--exclude-disk', 'scsi0:1', '--exclude-disk', 'scsi1:0'], 0)
+    await session.json(['backup', 'mixed01', '--exclude-disk', 'scsi0:1', '--exclude-disk', 'scsi1:0', '--exclude-disk', 'scsi1:1'], 0)
     await session.expectClean()
   })
 
@@ -178,7 +178,7 @@ describe('VMs that are not plain', () => {
   })
 
   test.each(['Büro Größe', 'a/b 100%', 'it\'s "quoted"'])('a VM named %s is backed up and restored inside its directory', async (name) => {
-    const run = await session.json(['backup', `name:${name.replace(/([\\, !])/g, '\\$1')}`])
+    const run = await session.json(['backup', `name:${name.replace(/([\\, !"])/g, '\\$1')}`])
     await restoreAndCompare(name, run.vms[0], `odd-${Buffer.from(name).toString('hex')}`)
     await session.expectClean()
   })

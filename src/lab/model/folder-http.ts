@@ -1,5 +1,5 @@
-import { createReadStream, createWriteStream } from 'node:fs'
-import { rm, stat } from 'node:fs/promises'
+import { createReadStream, createWriteStream, statSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { dirname } from 'node:path'
 import { pipeline } from 'node:stream/promises'
@@ -72,7 +72,7 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
     view.kind,
   )
   if (faults.status !== undefined) return refuse(request, response, faults.status, 'A fault rule of the lab refused this request.')
-  const owner = [...model.world.vms()].find((vm) => !vm.materialised && directoryOf(vm.path) === directoryOf(full))
+  const owner = model.world.vmInDirectory(directoryOf(full))
   if (owner !== undefined) await model.ensure(owner)
   const local = model.files.local(full)
   const lock = lockOf(model, full)
@@ -80,7 +80,7 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
     case 'GET':
     case 'HEAD': {
       if (lock?.mode === 'exclusive') return refuse(request, response, 500, `${full} is locked by ${lock.holder}.`)
-      const found = await stat(local).catch(() => undefined)
+      const found = statSync(local, { throwIfNoEntry: false })
       if (found?.isFile() !== true) return refuse(request, response, 404, `${full} was not found.`)
       const range = faults.refuseRange ? undefined : parseRange(request.headers.range, found.size)
       if (range === 'unsatisfiable')
@@ -108,9 +108,9 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
     case 'PUT':
     case 'POST': {
       if (lock !== undefined) return refuse(request, response, 500, `${full} is locked by ${lock.holder}.`)
-      const parent = await stat(dirname(local)).catch(() => undefined)
+      const parent = statSync(dirname(local), { throwIfNoEntry: false })
       if (parent?.isDirectory() !== true) return refuse(request, response, 404, `The directory of ${full} does not exist.`)
-      const before = await stat(local).catch(() => undefined)
+      const before = statSync(local, { throwIfNoEntry: false })
       if (before?.isDirectory() === true) return refuse(request, response, 409, `${full} is a directory.`)
       const disks = model.files.store(store.name)
       disks.charge(Number(request.headers['content-length'] ?? 0) - (before?.size ?? 0))
@@ -143,7 +143,7 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
     }
     case 'DELETE': {
       if (lock !== undefined) return refuse(request, response, 500, `${full} is locked by ${lock.holder}.`)
-      const found = await stat(local).catch(() => undefined)
+      const found = statSync(local, { throwIfNoEntry: false })
       if (found === undefined) return refuse(request, response, 404, `${full} was not found.`)
       await rm(local, { recursive: true })
       model.files.store(store.name).changed()
@@ -195,9 +195,8 @@ function dcMatches(endpoint: Endpoint, store: string, dcPath: string | null, byT
 
 /** Names of the VM in whose directory a file lies, so that fault rules can name the VM. */
 function ownerNames(endpoint: Endpoint, full: string): string[] {
-  const directory = directoryOf(full)
-  for (const vm of endpoint.model.world.vms()) if (directoryOf(vm.path) === directory) return endpoint.model.names(vm)
-  return []
+  const vm = endpoint.model.world.vmInDirectory(directoryOf(full))
+  return vm === undefined ? [] : endpoint.model.names(vm)
 }
 
 /** One byte range; several are answered as none, as hosts do. */

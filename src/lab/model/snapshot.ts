@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { type Frozen, QuiesceError } from '../guest/index.ts'
-import { deleteDisk } from '../storage/index.ts'
+import { deleteDisk, LabDisk } from '../storage/index.ts'
 import { VimFault } from '../wire/index.ts'
 import { baseName, directoryOf, within } from './datastore-path.ts'
 import { recordDigests, settleDigests } from './digests.ts'
@@ -375,11 +375,25 @@ export async function revertTo(model: Model, vm: VmRecord, snapshot: SnapshotRec
   })
 }
 
+/** A redo log of a snapshot that never came to be: into its parent with it, should the guest have written; what cannot be opened was not finished. */
+async function takeBack(model: Model, vm: VmRecord, link: string): Promise<void> {
+  const at = model.files.at(link)
+  try {
+    using disk = LabDisk.open(at.store, at.path)
+    await disk.commit(at.path)
+  } catch (error) {
+    model.log.warn('an unfinished redo log was deleted', { vm: vm.config.name, link, error: String(error) })
+    deleteLink(model, link)
+  }
+}
+
 /** After a crash: redo logs of a snapshot that was never recorded go, chains are read from the files. */
 export async function recoverVm(model: Model, vm: VmRecord): Promise<void> {
-  if (!vm.materialised) return
-  const links = vm.pending?.links ?? []
-  for (const link of links) if (model.files.exists(link)) deleteLink(model, link)
+  const locks = vm.disabledMethods.filter((entry) => entry.session === undefined)
+  if (!vm.materialised && locks.length === vm.disabledMethods.length) return
+  // Locks of a session end with it, and no session outlives the process.
+  vm.disabledMethods = locks
+  for (const link of vm.pending?.links ?? []) if (model.files.exists(link)) await takeBack(model, vm, link)
   vm.pending = undefined
   for (const config of [vm.config, ...vm.snapshots.map((snapshot) => snapshot.config)]) {
     for (const disk of disksOf(config)) {

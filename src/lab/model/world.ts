@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentError, type Clock, isMissing, writeFileAtomic } from '../../core/index.ts'
 import type { Scenario, ScenarioVm } from '../scenario.ts'
+import { directoryOf } from './datastore-path.ts'
 import type {
   ComputeEntity,
   DatacenterEntity,
@@ -37,6 +38,8 @@ export class World {
   readonly #children = new Map<string, Set<string>>()
   readonly #listeners = new Set<WorldListener>()
   readonly #writes = new Map<string, Promise<void>>()
+  /** VMs by home directory; empty when it has to be made anew. */
+  readonly #homes = new Map<string, VmRecord>()
 
   private constructor(directory: string, lab: LabRecord, clock: Clock, made: string) {
     this.directory = directory
@@ -91,12 +94,14 @@ export class World {
 
   /** Lets a VM that is being made be found by its id, before it is kept. */
   adopt(vm: VmRecord): void {
+    this.#homes.clear()
     this.#vms.set(vm.id, vm)
   }
 
   /** A VM that did not come to be. */
   async abandon(vm: VmRecord): Promise<void> {
     this.#vms.delete(vm.id)
+    this.#homes.clear()
     this.#children.get(vm.folder)?.delete(vm.id)
     await this.#serial(vm.id, () => rm(this.#file(vm.id), { force: true }))
   }
@@ -104,6 +109,7 @@ export class World {
   /** Takes a VM out of the inventory; its files are another matter. */
   async remove(vm: VmRecord): Promise<void> {
     this.#vms.delete(vm.id)
+    this.#homes.clear()
     this.#children.get(vm.folder)?.delete(vm.id)
     for (const snapshot of vm.snapshots) this.#snapshots.delete(snapshot.id)
     await this.#serial(vm.id, () => writeFileAtomic(this.#file(vm.id), JSON.stringify({ deleted: true, id: vm.id })))
@@ -213,6 +219,12 @@ export class World {
     return undefined
   }
 
+  /** The VM whose home is this directory (`[ds] dir`); asked for every file request. */
+  vmInDirectory(directory: string): VmRecord | undefined {
+    if (this.#homes.size === 0) for (const vm of this.#vms.values()) this.#homes.set(directoryOf(vm.path), vm)
+    return this.#homes.get(directory)
+  }
+
   changed(entity: Entity, ...properties: readonly string[]): void {
     for (const listener of this.#listeners) listener(entity, properties)
   }
@@ -235,6 +247,7 @@ export class World {
   }
 
   #put(vm: VmRecord): void {
+    this.#homes.clear()
     this.#vms.set(vm.id, vm)
     this.#adopt(vm.id, vm.folder)
     this.#index(vm)
@@ -289,7 +302,8 @@ export class World {
   async #serial(key: string, write: () => Promise<void>): Promise<void> {
     const before = this.#writes.get(key)
     const run = (async () => {
-      if (before !== undefined) await before.catch(() => undefined)
+      // The earlier write's own caller hears of its failure; this one writes the newer state all the same.
+      if (before !== undefined) await before.then(undefined, () => undefined)
       await write()
     })()
     this.#writes.set(key, run)
