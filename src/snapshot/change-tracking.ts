@@ -28,7 +28,9 @@ export async function ensureChangeTracking(
     if (!config.changeTrackingEnabled) await setChangeTracking(vsphere, vmMoRef(config.vm), true, options)
     await how.cycle()
     const { props } = await retrieveOne(vsphere, vmMoRef(config.vm), ['config.hardware.device'], options)
-    const left = untracked(parseDisks(props.get('config.hardware.device')?.items() ?? []))
+    const devices = props.get('config.hardware.device')
+    if (devices === undefined) return { active: false, reason: 'change tracking was switched on, but whether it took hold cannot be read' }
+    const left = untracked(parseDisks(devices.items()))
     if (left.length > 0) return { active: false, reason: `change tracking was switched on but did not take hold on ${labels(left)}` }
     vsphere.log.info('change tracking switched on', { vm: config.vm.name })
     return { active: true, reason: 'change tracking was switched on by this run' }
