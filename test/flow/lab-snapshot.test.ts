@@ -108,7 +108,8 @@ describe('snapshots of the lab', () => {
     expect(whole).toMatchObject({ start: 0, length: 16 * 2 ** 20 })
     for (const offset of written)
       expect(whole.areas.some((area) => area.start <= offset && offset + 4096 <= area.start + area.length)).toBe(true)
-    expect(whole.areas.reduce((sum, area) => sum + area.length, 0)).toBeLessThanOrEqual(written.length * 65_536)
+    // One block more: the guest notes at the disk's end where its records are.
+    expect(whole.areas.reduce((sum, area) => sum + area.length, 0)).toBeLessThanOrEqual((written.length + 1) * 65_536)
 
     await lab.control.fault({ object: 'b', changedAreas: 'small-pages' })
     const pages: { start: number; length: number }[] = []

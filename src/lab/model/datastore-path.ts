@@ -5,7 +5,7 @@ export type DatastorePath = { readonly datastore: string; readonly path: string 
 
 /** Parses a datastore path. Fault InvalidDatastorePath for anything that is none or would leave the datastore. */
 export function parseDatastorePath(text: string): DatastorePath {
-  const match = /^\[([^\]]+)\]\s*(.*)$/s.exec(text)
+  const match = /^\[([^\]]+)\] ?(.*)$/s.exec(text)
   if (match?.[1] === undefined || match[2] === undefined || text.includes('\0')) throw invalidDatastorePath(text)
   const parts = match[2].split('/').filter((part) => part !== '' && part !== '.')
   if (parts.includes('..')) throw invalidDatastorePath(text)
