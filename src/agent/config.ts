@@ -239,10 +239,14 @@ async function readConfigFile(path: string, required: boolean): Promise<z.infer<
     throw new AgentError('CONFIG', `The configuration file ${path} is not valid YAML: ${problem.message}`, { subject: path })
   const parsed = fileSchema.safeParse(document.toJS() ?? {})
   if (!parsed.success) {
-    throw new AgentError('CONFIG', `The configuration file ${path} is wrong: ${z.prettifyError(parsed.error)}`, { subject: path })
+    throw new AgentError('CONFIG', `The configuration file ${path} is wrong: ${describeIssues(parsed.error)}.`, { subject: path })
   }
   return parsed.data
 }
+
+/** `vcenter.url: expected string; datastores: …`, in one line. */
+const describeIssues = (error: z.ZodError): string =>
+  error.issues.map((issue) => `${issue.path.length > 0 ? `${issue.path.join('.')}: ` : ''}${issue.message}`).join('; ')
 
 function parseFlag<T>(flag: string, schema: z.ZodType<T, unknown>, value: unknown): T | undefined {
   if (value === undefined) return undefined

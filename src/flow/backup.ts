@@ -191,17 +191,14 @@ function disksToRead(
   frozen: VmConfig,
   excludes: readonly string[],
 ): { readonly disks: readonly DiskRef[]; readonly notProtected: readonly NotProtected[] } {
-  const { disks: wanted, notProtected } = protectionOf(before, excludes)
+  const { disks: held, notProtected } = protectionOf(before, excludes, frozen)
   const disks: DiskRef[] = []
   const left = [...notProtected]
-  for (const { key, label } of wanted) {
-    const disk = frozen.disks.find((each) => each.key === key)
-    const refusals =
-      disk === undefined ? [] : deps.transports.map((transport) => ({ name: transport.name, verdict: transport.handles(disk) }))
-    if (disk === undefined) left.push({ disk: label, reason: 'the snapshot does not hold it' })
-    else if (refusals.length > 0 && refusals.every(({ verdict }) => !verdict.ok)) {
+  for (const disk of held) {
+    const refusals = deps.transports.map((transport) => ({ name: transport.name, verdict: transport.handles(disk) }))
+    if (refusals.length > 0 && refusals.every(({ verdict }) => !verdict.ok)) {
       const reasons = refusals.map(({ name, verdict }) => `${name}: ${verdict.ok ? '' : verdict.reason}`)
-      left.push({ disk: label, reason: `no transport reads disks of its kind (${reasons.join('; ')})` })
+      left.push({ disk: disk.label, reason: `no transport reads disks of its kind (${reasons.join('; ')})` })
     } else disks.push(disk)
   }
   return { disks, notProtected: left }

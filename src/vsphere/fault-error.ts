@@ -11,7 +11,7 @@ export function faultError(fault: VimFault, method: string, host: string, subjec
   const on = subject === undefined ? '' : ` on ${subject}`
   const init = { subject: subject ?? host, next: meaning?.next, retry: meaning?.retry, cause: fault }
   if (meaning === undefined) {
-    const text = fault.message.trim().replaceAll(/\s+/g, ' ').slice(0, 300)
+    const text = fault.message.trim().replaceAll(/\s+/g, ' ').slice(0, 300).replace(/\.+$/, '')
     return new AgentError('UNAVAILABLE', `${method}${on} failed at ${host} with ${fault.faultName}${text === '' ? '' : `: ${text}`}.`, {
       ...init,
       next: `Look the fault ${fault.faultName} up in VMware's documentation, and in the events of the object.`,
