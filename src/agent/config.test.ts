@@ -68,7 +68,7 @@ describe('secrets', () => {
     await writeFile(path, 'p4ss word\r\nsecond line\n')
     const secret = await readSecret({ file: path }, 'password', '--password-file')
     expect(secret.reveal()).toBe('p4ss word')
-    expect(`${secret} ${JSON.stringify({ secret })}`).toBe('*** {"secret":"***"}')
+    expect(`${String(secret)} ${JSON.stringify({ secret })}`).toBe('*** {"secret":"***"}')
   })
 
   test('an empty file, a missing file and no source at all are told apart', async () => {

@@ -262,6 +262,30 @@ describe('files, leases and changes', () => {
     expect((await client.http('GET', folder('off/off_2.vmdk'))).status).toBe(404)
   })
 
+  test('a frozen disk attached to another VM is shown with its identity, and locks the removal until it is detached', async () => {
+    const snapshot = await client.takeSnapshot(id('on'), 'hot-add')
+    const [frozen] = await client.frozenDisks(snapshot)
+    const change = (changes: string) =>
+      client.task('ReconfigVM_Task', client.vm(id('off')), `<spec><deviceChange>${changes}</deviceChange></spec>`)
+    await change(
+      `<operation>add</operation><device xsi:type="VirtualDisk"><key>-1</key><backing xsi:type="VirtualDiskFlatVer2BackingInfo"><fileName>${frozen?.fileName}</fileName><diskMode>independent_nonpersistent</diskMode></backing><controllerKey>1000</controllerKey><unitNumber>9</unitNumber><capacityInKB>0</capacityInKB></device>`,
+    )
+    const uuids = async (vm: string, key: number): Promise<string | undefined> => {
+      const devices = (await client.read('VirtualMachine', id(vm), 'config.hardware.device')).get('config.hardware.device')
+      const device = devices?.children.find((each) => find(each, 'key')?.text === String(key))
+      return device === undefined ? undefined : find(device, 'uuid')?.text
+    }
+    expect(await uuids('off', 2009)).toBe(await uuids('on', frozen?.key ?? 0))
+    await expect(client.removeSnapshot(snapshot)).rejects.toThrow('FileLocked')
+    expect(await client.text('VirtualMachine', id('on'), 'runtime.consolidationNeeded')).toBe('true')
+    await change(
+      '<operation>remove</operation><device xsi:type="VirtualDisk"><key>2009</key><controllerKey>1000</controllerKey><unitNumber>9</unitNumber><capacityInKB>0</capacityInKB></device>',
+    )
+    await client.task('ConsolidateVMDisks_Task', client.vm(id('on')))
+    expect(await client.text('VirtualMachine', id('on'), 'runtime.consolidationNeeded')).toBe('false')
+    expect(await lab.control.fsck('on')).toMatchObject({ ok: true })
+  })
+
   test('a viewer may look and nothing else; disabled methods stay disabled until enabled', async () => {
     const viewer = await LabClient.login(lab, 'vcenter', true)
     expect(await viewer.text('VirtualMachine', id('on'), 'name')).toBe('on')

@@ -76,7 +76,7 @@ describePeer('govc', "govc drives the lab's vCenter", (govc) => {
     const vm = '/DC1/vm/Web/web01'
     expect(await ask('device.ls', '-vm', vm)).toMatch(/disk-1000-0\s+VirtualDisk/)
     const before = await ask('device.info', '-vm', vm, 'disk-*')
-    expect(before).toMatch(/Summary:\s+65,536 KB/)
+    expect(before).toMatch(/Summary:\s+98,304 KB/)
     await ask('vm.disk.create', '-vm', vm, '-name', 'web01/govc-extra', '-size', '8MB', '-ds', 'vmfs1')
     const with3 = await ask('device.ls', '-vm', vm)
     const extra = [...with3.matchAll(/^(disk-\S+)/gm)].map((match) => match[1] ?? '').at(-1) ?? ''
