@@ -1,3 +1,4 @@
+import PQueue from 'p-queue'
 import { type Abortable, AgentError, type BlockSource, type Range, totalLength } from '../core/index.ts'
 import { BlobIds, type BlobReader, type BlockSlot, type RepositoryWriter, type TreeNode, zeroBlockId } from '../restic/index.ts'
 import { BLOCK_SIZE, EXTENT_FILE, extentDirectory, type ImageLayout } from './image-layout.ts'
@@ -8,6 +9,8 @@ import { type Piece, type TouchedBlock, touchedBlocks } from './touched-blocks.t
 
 /** Extents whose blocks are all handed over but whose trees are not saved yet; each holds its list of ids. */
 const MOST_FINISHING = 4
+/** Parent blocks opened at once. Each takes three times its size while it is decrypted and decompressed, on this thread: more would only wait. */
+const PARENT_READS = 2
 
 export type ImageJob = {
   readonly source: BlockSource
@@ -43,6 +46,7 @@ export class ResticImageWriter {
   readonly #finishing: Promise<void>[] = []
   readonly #nodes: TreeNode[]
   readonly #work = new InFlight()
+  readonly #parentReads = new PQueue({ concurrency: PARENT_READS })
   /** Trees of extents that hold nothing, by size: a thin disk has many. */
   readonly #emptyTrees = new Map<number, Promise<string>>()
   #changedBytes = 0
@@ -137,7 +141,7 @@ export class ResticImageWriter {
   async #fill(slot: BlockSlot, block: TouchedBlock, length: number, parentId: Uint8Array | undefined): Promise<void> {
     try {
       const bytes = slot.bytes.subarray(0, length)
-      if (totalLength(block.pieces) < length) await this.#background(bytes, parentId)
+      if (totalLength(block.pieces) < length) await this.#parentReads.add(() => this.#background(bytes, parentId))
       for (const piece of block.pieces) await this.#piece(piece, bytes, block.index * BLOCK_SIZE)
     } catch (error) {
       slot.release()

@@ -49,7 +49,9 @@ export class SealPool implements AsyncDisposable {
     const script = new URL(`./seal-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
     this.#threads = Array.from({ length: count }, () => {
       // Not the flags of the process: some (--input-type, --eval) are refused by a thread that runs a file.
-      const worker = new Worker(script, { workerData: data, name: 'vcb-seal', execArgv: [] })
+      // A thread works in shared buffers and makes little garbage; left alone, V8 would let its young generation grow to tens of MiB.
+      const resourceLimits = { maxYoungGenerationSizeMb: 4 }
+      const worker = new Worker(script, { workerData: data, name: 'vcb-seal', execArgv: [], resourceLimits })
       const thread: Thread = { worker, under: new Map() }
       worker.on('message', (reply: ReplyMessage) => this.#replied(thread, reply))
       worker.on('error', (error) => this.#fail(error))
