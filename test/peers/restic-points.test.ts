@@ -1,11 +1,12 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { constants, createReadStream } from 'node:fs'
+import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { safeFileName } from '../../src/core/index.ts'
+import { isMissing, safeFileName, systemClock } from '../../src/core/index.ts'
 import { type Json, type LabSession, openLabSession } from '../flow/lab-session.ts'
 import { describePeers } from '../peer.ts'
 
@@ -16,6 +17,18 @@ async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256')
   for await (const chunk of createReadStream(path)) hash.update(chunk)
   return hash.digest('hex')
+}
+
+/** The file's text, as soon as the mount shows it; fails after 20 s. */
+async function whenReadable(path: string): Promise<string> {
+  for (let waited = 0; ; waited += 100) {
+    try {
+      return await readFile(path, 'utf8')
+    } catch (error) {
+      if (!isMissing(error) || waited >= 20_000) throw error
+    }
+    await systemClock.sleep(100)
+  }
 }
 
 describePeers(['restic', 'qemu-img'], 'stock restic and a week of our restore points', (peers) => {
@@ -81,6 +94,36 @@ describePeers(['restic', 'qemu-img'], 'stock restic and a week of our restore po
     const { vm, point } = points.at(-1) ?? { vm: '', point: undefined }
     const dumped = await restic('dump', point.point, `/${safeFileName(vm)}/manifest.json`)
     expect(JSON.parse(dumped).vm.name).toBe(vm)
+  })
+
+  test('restic mount shows the disks as files, equal to what the lab recorded', async (context) => {
+    const fuse = await access('/dev/fuse', constants.R_OK | constants.W_OK).then(
+      () => true,
+      () => false,
+    )
+    if (!fuse) context.skip('this user may not use /dev/fuse')
+    const { vm, point } = points.at(-1) ?? { vm: '', point: undefined }
+    const mountPoint = join(session.directory, 'mounted')
+    await mkdir(mountPoint)
+    const mounted = spawn(peers.restic, ['--repo', session.repository, '--no-cache', '--no-lock', 'mount', mountPoint], {
+      env: { ...process.env, RESTIC_PASSWORD: session.repositoryPassword },
+      stdio: 'ignore',
+    })
+    try {
+      const home = join(mountPoint, 'ids', point.point.slice(0, 8), safeFileName(vm))
+      const manifest = JSON.parse(await whenReadable(join(home, 'manifest.json')))
+      const recorded = (await session.lab.control.digestsAtSnapshot(vm)).find(
+        (each) => Date.parse(each.createdAt) === Date.parse(point.time),
+      )
+      for (const image of manifest.images) {
+        const digest = recorded?.disks.find((each) => each.key === image.key)?.sha256
+        expect(await sha256(join(home, image.descriptor.replace(/\.vmdk$/, '-flat.vmdk')))).toBe(digest)
+      }
+    } finally {
+      const ended = once(mounted, 'exit')
+      mounted.kill('SIGINT')
+      await ended
+    }
   })
 
   test('after restic forget --prune the next incremental works and the repository is clean', async () => {
