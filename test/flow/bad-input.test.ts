@@ -132,8 +132,8 @@ describe('selection', () => {
 
 describe('snapshot and guest', () => {
   test('a snapshot task that fails', async () => {
-    await withFault({ on: 'CreateSnapshotEx_Task', object: 'web01', taskError: 'HostCommunication' }, async () => {
-      await failing(['web01'], 7)
+    await withFault({ on: 'CreateSnapshotEx_Task', object: 'web01', taskError: 'GenericVmConfigFault' }, async () => {
+      await failing(['web01'], 3)
     })
   })
 
