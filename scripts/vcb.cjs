@@ -12,7 +12,11 @@ function entry() {
 }
 
 if (parseInt(process.versions.node, 10) >= WANTED) {
-  require('node:module').enableCompileCache()
+  // Compiled code is kept inside the installation, never in a directory that others can write to. Threads find it by the variable: stripping
+  // TypeScript again would cost each of them tens of MiB.
+  var cache = path.join(__dirname, '..', 'node_modules', '.cache', 'vcb')
+  require('node:module').enableCompileCache(cache)
+  process.env.NODE_COMPILE_CACHE = cache
   import('node:url')
     .then(function (url) {
       return import(url.pathToFileURL(entry()).href)

@@ -11,6 +11,7 @@ let session: LabSession
 
 beforeAll(async () => {
   session = await openLabSession()
+  await session.json(['init'])
 })
 afterAll(async () => {
   await session[Symbol.asyncDispose]()
@@ -45,7 +46,7 @@ describe('a week of backups while guests write', () => {
   const points: { vm: string; point: Json }[] = []
 
   test('a weekly full of three VMs reads each disk by san and ends quiesced', async () => {
-    const run = await session.json(['backup', VMS.join(','), '--init', '--mode', 'full'])
+    const run = await session.json(['backup', VMS.join(','), '--mode', 'full'])
     expect(run.vms.map((vm: Json) => vm.vm.name).sort()).toEqual([...VMS].sort())
     for (const vm of run.vms) {
       points.push({ vm: vm.vm.name, point: vm })

@@ -9,7 +9,7 @@ import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 /*
  * Big disks cost what is in them, not what they could hold. The command runs as its own process, so that its resident memory is its own.
  */
-const RSS_LIMIT = 300 * MIB
+const RSS_LIMIT = 300e6
 const COMMAND = join(import.meta.dirname, '..', '..', 'scripts', 'vcb.cjs')
 let session: LabSession
 
