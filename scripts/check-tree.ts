@@ -81,7 +81,7 @@ function anchors(text: string): Set<string> {
   return found
 }
 
-const MACHINE_PATHS = /(?<![\w.$}/-])\/(?:home\/[a-z_][\w-]*|Users\/[A-Za-z][\w-]*|root|work)\/[\w.]|[A-Z]:\\Users\\|\.\.\/shared\//g
+const MACHINE_PATHS = /(?<![\w.$}/-])\/(?:home\/[a-z_][\w-]*|Users\/[A-Za-z][\w-]*|root)\/[\w.]|[A-Z]:\\Users\\/g
 
 /** No path of the machine that a file was written on; `top` is where this checkout happens to be. */
 export function checkMachinePaths(files: readonly SourceFile[], top: string): Finding[] {
