@@ -1,81 +1,15 @@
-import {
-  type Abortable,
-  AgentError,
-  type BackupMode,
-  type Clock,
-  type ConsistencyLevel,
-  type DiskFacts,
-  type DiskRef,
-  isAgentError,
-  type Log,
-  type NotProtected,
-  type PointId,
-  type QuiescePolicy,
-  type RunId,
-  type SnapshotRef,
-  toAgentError,
-  type VmConfig,
-  type VmRef,
-} from '../core/index.ts'
-import { describeVm, protectionOf } from '../inventory/index.ts'
-import type { Claims, VmLocks } from '../journal/index.ts'
-import type { BackupProvider } from '../provider/index.ts'
+import { type Abortable, AgentError, isAgentError, toAgentError } from '../core/index.ts'
+import { describeVm } from '../inventory/index.ts'
+import type { Claims } from '../journal/index.ts'
 import { takeConsistent } from '../quiesce/index.ts'
-import { ensureChangeTracking, type Snapshots } from '../snapshot/index.ts'
-import { openPlanned, type Transport } from '../transport/index.ts'
-import type { Vsphere } from '../vsphere/index.ts'
+import { ensureChangeTracking } from '../snapshot/index.ts'
+import type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
+import { disksToRead, refuseVm } from './disks-to-read.ts'
+import { chooseParent, type ParentPoint } from './parent-point.ts'
 import { type DiskTransfer, planTransfers } from './plan-transfers.ts'
-import { readConfigurationFiles } from './configuration-files.ts'
-import { findParent, type ParentPoint } from './parent-point.ts'
+import { type Frozen, writePoint, type Written } from './write-point.ts'
 
-/** Everything the flow uses; made by the composition root. */
-export type BackupDeps = {
-  readonly vsphere: Vsphere
-  readonly snapshots: Snapshots
-  /** In the order they are tried. */
-  readonly transports: readonly Transport[]
-  readonly provider: BackupProvider
-  readonly locks: VmLocks
-  readonly clock: Clock
-  readonly log: Log
-}
-
-export type BackupRequest = {
-  readonly vm: VmRef
-  readonly run: RunId
-  /** `auto` and `incremental` build on the last complete point where that is safe; `full` never does. */
-  readonly mode: 'auto' | BackupMode
-  readonly quiesce: QuiescePolicy
-  /** Whether change tracking may be switched on. */
-  readonly changeTracking: boolean
-  readonly excludeDisks: readonly string[]
-}
-
-export type BackupProgress = { readonly vm: string; readonly disk: string; readonly doneBytes: number; readonly totalBytes: number }
-
-/** What became of one VM; printed by `vcb backup --json`. */
-export type BackupResult = {
-  readonly vm: VmRef
-  readonly point: PointId
-  readonly time: string
-  readonly mode: BackupMode
-  readonly consistency: ConsistencyLevel
-  readonly consistencyReason: string
-  /** From the snapshot's creation to its removal, redo logs committed. */
-  readonly snapshotLifetimeMs: number
-  readonly disks: readonly DiskFacts[]
-  readonly notProtected: readonly NotProtected[]
-  readonly warnings: readonly string[]
-}
-
-/** What the first half hands to the second: the frozen disks and how they are to be read. */
-type Frozen = {
-  readonly config: VmConfig
-  readonly snapshot: SnapshotRef
-  readonly level: ConsistencyLevel
-  readonly reason: string
-  readonly notProtected: readonly NotProtected[]
-}
+export type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
 
 /**
  * Backs up one VM: lock → quiesce and snapshot (thawed at once) → plan each disk → read, store → commit → remove the snapshot. What is held is
@@ -94,10 +28,7 @@ export async function backupVm(
   const lock = await claims.take('vmLock', { vm }, [], (claim) => deps.locks.acquire(vm, claim))
   const before = await describeVm(vsphere, vm, options)
   refuseVm(before)
-  const incremental = provider.incremental
-  const parent = request.mode === 'full' || !incremental.ok ? undefined : await findParent(provider.points, vm, options)
-  const noParent =
-    request.mode === 'full' ? 'a full backup was asked for' : incremental.ok ? 'there is no earlier point of this VM' : incremental.reason
+  const { parent, reason: noParent } = await chooseParent(provider, vm, request.mode, options)
   const tracking = await ensureChangeTracking(vsphere, before, {
     allowed: request.changeTracking,
     signal: options.signal,
@@ -121,7 +52,7 @@ export async function backupVm(
   )
   const { claim: snapshotClaim, sinceMs, ...snapshot } = consistent.taken
   const config = await snapshots.configOf(snapshot, before, options)
-  const { disks, notProtected } = disksToRead(deps, before, config, request.excludeDisks)
+  const { disks, notProtected } = disksToRead(deps.transports, before, config, request.excludeDisks)
   if (disks.length === 0) {
     throw new AgentError(
       'USAGE',
@@ -162,102 +93,4 @@ export async function backupVm(
     notProtected,
     warnings,
   }
-}
-
-function refuseVm(config: VmConfig): void {
-  const { name } = config.vm
-  if (config.isTemplate) {
-    throw new AgentError('USAGE', `${name} is a template, which vSphere cannot snapshot.`, {
-      subject: name,
-      next: 'Convert it to a virtual machine first, or leave it out.',
-    })
-  }
-  if (config.connectionState !== 'connected') {
-    throw new AgentError('UNAVAILABLE', `${name} is ${config.connectionState}: its host cannot reach it.`, {
-      subject: name,
-      retry: 'later',
-      next: 'Repair the VM in vSphere, or leave it out.',
-    })
-  }
-}
-
-/**
- * The disks the snapshot froze and a transport can read. What is left out is judged by the VM's own list of disks, because a snapshot's
- * configuration does not name the disks it does not hold.
- */
-function disksToRead(
-  deps: BackupDeps,
-  before: VmConfig,
-  frozen: VmConfig,
-  excludes: readonly string[],
-): { readonly disks: readonly DiskRef[]; readonly notProtected: readonly NotProtected[] } {
-  const { disks: held, notProtected } = protectionOf(before, excludes, frozen)
-  const disks: DiskRef[] = []
-  const left = [...notProtected]
-  for (const disk of held) {
-    const refusals = deps.transports.map((transport) => ({ name: transport.name, verdict: transport.handles(disk) }))
-    if (refusals.length > 0 && refusals.every(({ verdict }) => !verdict.ok)) {
-      const reasons = refusals.map(({ name, verdict }) => `${name}: ${verdict.ok ? '' : verdict.reason}`)
-      left.push({ disk: disk.label, reason: `no transport reads disks of its kind (${reasons.join('; ')})` })
-    } else disks.push(disk)
-  }
-  return { disks, notProtected: left }
-}
-
-type Written = { readonly point: PointId; readonly mode: BackupMode; readonly disks: readonly DiskFacts[] }
-
-/** Stores configuration and disks and commits. Throws with nothing listed. */
-async function writePoint(
-  deps: BackupDeps,
-  request: BackupRequest,
-  frozen: Frozen,
-  transfers: readonly DiskTransfer[],
-  parent: ParentPoint | undefined,
-  warnings: string[],
-  options: Abortable & { readonly onProgress?: ((progress: BackupProgress) => void) | undefined },
-): Promise<Written> {
-  const { config, snapshot } = frozen
-  const mode: BackupMode = transfers.some((transfer) => transfer.mode === 'incremental') ? 'incremental' : 'full'
-  await using writer = await deps.provider.begin(
-    { config, run: request.run, time: snapshot.createdAt, parent: mode === 'incremental' ? parent?.id : undefined },
-    options,
-  )
-  for (const file of await readConfigurationFiles(deps.vsphere, config, warnings, options))
-    await writer.putFile(file.name, file.body, options)
-
-  const facts: DiskFacts[] = []
-  for (const { disk, areas, ...transfer } of transfers) {
-    const planned = await openPlanned({ snapshot, config, disk }, deps.transports, { log: deps.log, signal: options.signal })
-    await using source = planned.source
-    const totalBytes = areas.bytes
-    const report = (doneBytes: number): void => options.onProgress?.({ vm: request.vm.name, disk: disk.label, doneBytes, totalBytes })
-    report(0)
-    const written = await writer.putDisk(
-      disk,
-      source,
-      { mode: transfer.mode, ranges: areas },
-      { signal: options.signal, onProgress: (at) => report(at.doneBytes) },
-    )
-    report(totalBytes)
-    facts.push({
-      key: disk.key,
-      label: disk.label,
-      capacityBytes: disk.capacityBytes,
-      fileName: disk.fileName,
-      uuid: disk.uuid,
-      changeId: disk.changeId,
-      thin: disk.thin,
-      mode: transfer.mode,
-      modeReason: transfer.reason,
-      transport: planned.transport,
-      transportReason: planned.reason,
-      refused: planned.refused,
-      ...written,
-    })
-  }
-  const { id, manifest } = await writer.commit(
-    { mode, consistency: frozen.level, consistencyReason: frozen.reason, disks: facts, notProtected: frozen.notProtected },
-    options,
-  )
-  return { point: id, mode: manifest.mode, disks: manifest.disks }
 }

@@ -1,18 +1,39 @@
-import { type Abortable, type Manifest, type PointId, type PointSummary, type VmRef } from '../core/index.ts'
-import type { PointStore } from '../provider/index.ts'
+import { type Abortable, isAgentError, type Manifest, type PointId, type PointSummary, toAgentError, type VmRef } from '../core/index.ts'
+import type { BackupProvider, PointStore } from '../provider/index.ts'
 
 /** The point an incremental builds on. */
 export type ParentPoint = { readonly id: PointId; readonly manifest: Manifest }
 
-/** The newest complete point of this VM in the repository; undefined when there is none. The VM is known by instanceUuid and vCenter, not by name. */
-export async function findParent(points: PointStore | undefined, vm: VmRef, options?: Abortable): Promise<ParentPoint | undefined> {
-  if (points === undefined) return undefined
+/** A point to build on, or why there is none. */
+export type ParentChoice = { readonly parent: ParentPoint; readonly reason: '' } | { readonly parent: undefined; readonly reason: string }
+
+const none = (reason: string): ParentChoice => ({ parent: undefined, reason })
+
+/**
+ * The newest complete point of this VM, known by instanceUuid and vCenter, not by name. A newest point that cannot be read makes a full
+ * backup with the reason, not a failed one.
+ */
+export async function chooseParent(provider: BackupProvider, vm: VmRef, mode: string, options?: Abortable): Promise<ParentChoice> {
+  if (mode === 'full') return none('a full backup was asked for')
+  if (!provider.incremental.ok) return none(provider.incremental.reason)
+  if (provider.points === undefined) return none('this destination keeps no points to build on')
+  const newest = await newestPoint(provider.points, vm, options)
+  if (newest === undefined) return none('there is no earlier point of this VM')
+  try {
+    await using reader = await provider.points.open(newest.id, options)
+    return { parent: { id: newest.id, manifest: reader.manifest }, reason: '' }
+  } catch (error) {
+    const shown = toAgentError(error)
+    if (!isAgentError(shown, 'INTEGRITY', 'NOT_FOUND')) throw error
+    return none(`the last point ${newest.id.slice(0, 8)} cannot be read: ${shown.message}`)
+  }
+}
+
+async function newestPoint(points: PointStore, vm: VmRef, options?: Abortable): Promise<PointSummary | undefined> {
   let newest: PointSummary | undefined
   for await (const point of points.list(options)) {
     if (point.instanceUuid !== vm.instanceUuid || point.vcenterUuid !== vm.vcenterUuid) continue
     if (newest === undefined || Date.parse(point.time) > Date.parse(newest.time)) newest = point
   }
-  if (newest === undefined) return undefined
-  await using reader = await points.open(newest.id, options)
-  return { id: newest.id, manifest: reader.manifest }
+  return newest
 }

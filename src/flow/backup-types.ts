@@ -1,0 +1,57 @@
+import type {
+  BackupMode,
+  Clock,
+  ConsistencyLevel,
+  DiskFacts,
+  Log,
+  NotProtected,
+  PointId,
+  QuiescePolicy,
+  RunId,
+  VmRef,
+} from '../core/index.ts'
+import type { VmLocks } from '../journal/index.ts'
+import type { BackupProvider } from '../provider/index.ts'
+import type { Snapshots } from '../snapshot/index.ts'
+import type { Transport } from '../transport/index.ts'
+import type { Vsphere } from '../vsphere/index.ts'
+
+/** Everything the flow uses; made by the composition root. */
+export type BackupDeps = {
+  readonly vsphere: Vsphere
+  readonly snapshots: Snapshots
+  /** In the order they are tried. */
+  readonly transports: readonly Transport[]
+  readonly provider: BackupProvider
+  readonly locks: VmLocks
+  readonly clock: Clock
+  readonly log: Log
+}
+
+export type BackupRequest = {
+  readonly vm: VmRef
+  readonly run: RunId
+  /** `auto` and `incremental` build on the last complete point where that is safe; `full` never does. */
+  readonly mode: 'auto' | BackupMode
+  readonly quiesce: QuiescePolicy
+  /** Whether change tracking may be switched on. */
+  readonly changeTracking: boolean
+  readonly excludeDisks: readonly string[]
+}
+
+export type BackupProgress = { readonly vm: string; readonly disk: string; readonly doneBytes: number; readonly totalBytes: number }
+
+/** What became of one VM; printed by `vcb backup --json`. */
+export type BackupResult = {
+  readonly vm: VmRef
+  readonly point: PointId
+  readonly time: string
+  readonly mode: BackupMode
+  readonly consistency: ConsistencyLevel
+  readonly consistencyReason: string
+  /** From the snapshot's creation to its removal, redo logs committed. */
+  readonly snapshotLifetimeMs: number
+  readonly disks: readonly DiskFacts[]
+  readonly notProtected: readonly NotProtected[]
+  readonly warnings: readonly string[]
+}
