@@ -22,17 +22,18 @@ export type PendingBlobs = (pack: number, offset: number, length: number) => Buf
 /** What opens blobs: key and the ways this Node has to decrypt and decompress. */
 export type BlobOpener = { readonly key: SealKey; readonly codec: ZstdCodec; readonly ctr: CtrCipher }
 
-/** Opens a blob: MAC, bounded decompression, SHA-256. INTEGRITY naming blob and pack. */
+/** Opens a blob: MAC, bounded decompression, SHA-256. `owned`: `sealed` may be overwritten. INTEGRITY naming blob and pack. */
 export function openBlob(
   { key, codec, ctr }: BlobOpener,
   sealed: Uint8Array,
   location: BlobLocation,
   id: Uint8Array,
   pack: string,
+  owned = false,
 ): Buffer {
   const name = idHex(id)
   const what = `blob ${name} in pack ${pack}`
-  let plain = unseal(key, sealed, what, ctr)
+  let plain = unseal(key, sealed, what, ctr, owned)
   if (location.uncompressedLength !== 0) {
     if (location.uncompressedLength > MAX_BLOB_BYTES)
       throw new AgentError('INTEGRITY', `The ${what} claims a size that is not accepted.`, { subject: pack })
@@ -133,7 +134,7 @@ export class BlobStore implements BlobReader {
             { kind: 'data', name: pack },
             { signal: options?.signal, range: { offset: location.offset, length: location.length } },
           ))
-        return openBlob(this.#parts.opener, sealed, location, id, pack)
+        return openBlob(this.#parts.opener, sealed, location, id, pack, true)
       } catch (error) {
         if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND')) throw error
         if (failure.code === 'NOT_FOUND') failure = error

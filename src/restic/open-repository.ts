@@ -138,7 +138,7 @@ class ResticRepository implements Repository {
       index: this.#index,
       opener: this.#opener,
       pending: (pack, offset, length) => this.#engine?.pending(pack, offset, length),
-      cacheBytes: options.cacheBytes ?? 8 * MIB,
+      cacheBytes: options.cacheBytes ?? 4 * MIB,
     })
   }
 

@@ -9,8 +9,8 @@ import type { SealedFiles } from './sealed-files.ts'
 import { IV_BYTES, seal, type SealKey } from './sealing.ts'
 import { SlotPool } from './slot-pool.ts'
 
-/** Data packs in memory at once: one open, two on their way to the backend. */
-export const PACK_BUFFERS = 3
+/** Data packs in memory at once: one open, one on its way to the backend. */
+export const PACK_BUFFERS = 2
 /** Tree packs are small, few, and hashed on this thread. */
 const TREE_PACK_BYTES = 4 * 1024 * 1024
 

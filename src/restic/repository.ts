@@ -29,7 +29,7 @@ export type RepositoryOptions = Abortable & {
   readonly packSize?: number | undefined
   /** `zlib` keeps off the faster, experimental `node:ffi` way to the same zstd library. */
   readonly codec?: 'auto' | 'zlib' | undefined
-  /** Bytes of decompressed blobs kept for reading, default 8 MiB. */
+  /** Bytes of decompressed blobs kept for reading, default 4 MiB. */
   readonly cacheBytes?: number | undefined
 }
 

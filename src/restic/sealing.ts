@@ -36,22 +36,25 @@ export function seal(key: SealKey, iv: Uint8Array, plain: Uint8Array): Buffer {
   return region
 }
 
-/** Verifies the MAC and decrypts. INTEGRITY, naming `what`, when the bytes are not what was sealed with this key. */
-export function unseal(key: SealKey, sealed: Uint8Array, what: string, ctr: CtrCipher = nodeCtr): Buffer {
-  const plain = tryUnseal(key, sealed, ctr)
+/**
+ * Verifies the MAC and decrypts; with `owned`, inside `sealed` itself, which spares a copy and is the caller's to give. INTEGRITY, naming
+ * `what`, when the bytes are not what was sealed with this key.
+ */
+export function unseal(key: SealKey, sealed: Uint8Array, what: string, ctr: CtrCipher = nodeCtr, owned = false): Buffer {
+  const plain = tryUnseal(key, sealed, ctr, owned)
   if (plain === undefined) throw new AgentError('INTEGRITY', `The ${what} is damaged: its authentication code does not match.`)
   return plain
 }
 
 /** As `unseal`, but undefined for a MAC that does not match: the wrong password, when it is a key. */
-export function tryUnseal(key: SealKey, sealed: Uint8Array, ctr: CtrCipher = nodeCtr): Buffer | undefined {
+export function tryUnseal(key: SealKey, sealed: Uint8Array, ctr: CtrCipher = nodeCtr, owned = false): Buffer | undefined {
   if (sealed.length < SEAL_OVERHEAD) return undefined
   const iv = sealed.subarray(0, IV_BYTES)
   const body = sealed.subarray(IV_BYTES, sealed.length - MAC_BYTES)
   const mac = Buffer.alloc(MAC_BYTES)
   writeMac(key, iv, body, mac)
   if (!timingSafeEqual(mac, sealed.subarray(sealed.length - MAC_BYTES))) return undefined
-  const plain = Buffer.from(body)
+  const plain = owned ? Buffer.from(body.buffer, body.byteOffset, body.length) : Buffer.from(body)
   ctr(key.encrypt, iv, plain)
   return plain
 }
