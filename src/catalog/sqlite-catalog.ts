@@ -21,7 +21,7 @@ class SqliteCatalog implements Catalog {
   }
 
   async add(point: PointSummary): Promise<void> {
-    this.#state.transaction(() => this.#put(point))
+    this.#state.transaction('point catalogued', () => this.#put(point))
   }
 
   async get(id: string, repository?: string): Promise<PointSummary> {
@@ -57,14 +57,14 @@ class SqliteCatalog implements Catalog {
   }
 
   async remove(repository: string, id: PointId): Promise<void> {
-    this.#state.transaction(() => this.#sql.remove.run(repository, id))
+    this.#state.transaction('point forgotten', () => this.#sql.remove.run(repository, id))
   }
 
   async rebuild(repository: string, points: AsyncIterable<PointSummary>): Promise<{ readonly added: number; readonly removed: number }> {
     // Gathered first: the repository may take minutes to list, and the write lock must not be held meanwhile.
     const listed = new Map<string, PointSummary>()
     for await (const point of points) listed.set(point.id, { ...point, repository })
-    return this.#state.transaction(() => {
+    return this.#state.transaction('catalog rebuilt', () => {
       const known = new Set(this.#sql.idsOf.all(repository))
       this.#sql.clear.run(repository)
       for (const point of listed.values()) this.#put(point)

@@ -1,12 +1,12 @@
 /**
  * Rank 0. What every other room may use: the trade's shared values, byte ranges, block interfaces, the one error class, clock, log, ids.
- * No I/O but `writeFileAtomic`; nothing here knows vSphere calls, formats or repositories.
+ * No I/O but changes to local files (`files.ts`); nothing here knows vSphere calls, formats or repositories.
  */
 export { type Abortable, anySignal, throwIfAborted } from './abort.ts'
-export { ensureDirectory, isMissing, syncDirectory, writeFileAtomic } from './atomic-file.ts'
 export type { BlockSink, BlockSource, Verdict } from './block.ts'
 export { formatBytes, GIB, isZero, KIB, MIB, readU64, SECTOR, writeU64 } from './bytes.ts'
 export { type Clock, systemClock } from './clock.ts'
+export { type Effect, effect, effectNow, EFFECT_AFTER, EFFECT_BEFORE } from './effect.ts'
 export {
   AgentError,
   type AgentErrorInit,
@@ -18,6 +18,22 @@ export {
   toAgentError,
 } from './errors.ts'
 export { isSafeFileName, safeFileName } from './file-name.ts'
+export {
+  ensureDirectory,
+  isMissing,
+  makeDirectory,
+  makeTemporaryDirectory,
+  openOutput,
+  type OutputFile,
+  type OutputMode,
+  removeDirectory,
+  removeFile,
+  removeTree,
+  renameFile,
+  syncDirectory,
+  writeFileAtomic,
+  writeFileWhole,
+} from './files.ts'
 export { type ClaimId, createIds, type Ids, type JobId, type PointId, type RunId } from './ids.ts'
 export { type Log, type LogFields, silentLog } from './log.ts'
 export * from './model.ts'

@@ -34,13 +34,13 @@ class SqliteJournal implements Journal {
     const id = this.#ids.job()
     const { pid, bootId, startTime } = this.#self
     const lease = leaseUntil?.toISOString() ?? null
-    this.#state.transaction(() => this.#sql.begin.run(id, kind, toJson(args), pid, bootId, startTime, lease, this.#now()))
+    this.#state.transaction('job begun', () => this.#sql.begin.run(id, kind, toJson(args), pid, bootId, startTime, lease, this.#now()))
     return id
   }
 
   async intend(job: JobId, kind: string, args: unknown, dependsOn: readonly ClaimId[]): Promise<ClaimId> {
     const id = this.#ids.claim()
-    this.#state.transaction(() => {
+    this.#state.transaction('claim intended', () => {
       if (this.#sql.openJob.get(job) === undefined) throw new AgentError('INTERNAL', `Job ${job} is not open.`)
       for (const other of dependsOn) {
         if (this.#sql.openClaim.get(other, job) === undefined) {
@@ -53,17 +53,17 @@ class SqliteJournal implements Journal {
   }
 
   async confirm(claim: ClaimId, ref: unknown): Promise<void> {
-    this.#state.transaction(() => {
+    this.#state.transaction('claim confirmed', () => {
       if (this.#sql.confirm.run(toJson(ref), claim) === 0) throw new AgentError('INTERNAL', `Claim ${claim} is not held.`)
     })
   }
 
   async released(claim: ClaimId): Promise<void> {
-    this.#state.transaction(() => this.#sql.released.run(this.#now(), claim))
+    this.#state.transaction('claim released', () => this.#sql.released.run(this.#now(), claim))
   }
 
   async finish(job: JobId, outcome: JobOutcome): Promise<void> {
-    this.#state.transaction(() => {
+    this.#state.transaction('job finished', () => {
       const held = this.#sql.openClaims.all(job)
       if (held.length > 0)
         throw new AgentError('INTERNAL', `Job ${job} cannot be finished: it holds ${held.map((c) => c.kind).join(', ')}.`)
@@ -72,23 +72,24 @@ class SqliteJournal implements Journal {
   }
 
   async unfinished(): Promise<readonly JournaledJob[]> {
-    return this.#state.transaction(() => this.#sql.unfinished.all().map((job) => ({ ...job, claims: this.#sql.openClaims.all(job.id) })))
+    return this.#state.reading(() => this.#sql.unfinished.all().map((job) => ({ ...job, claims: this.#sql.openClaims.all(job.id) })))
   }
 
   async adopt(job: JobId, from: ProcessIdentity | undefined): Promise<boolean> {
     const { pid, bootId, startTime } = this.#self
     return this.#state.transaction(
+      'job adopted',
       () => this.#sql.adopt.run(pid, bootId, startTime, job, from?.pid ?? null, from?.bootId ?? null, from?.startTime ?? null) === 1,
     )
   }
 
   async disown(job: JobId, leaseUntil?: Date, outcome?: JobOutcome): Promise<void> {
     const lease = leaseUntil?.toISOString() ?? null
-    this.#state.transaction(() => this.#sql.disown.run(lease, outcome === undefined ? null : toJson(outcome), job))
+    this.#state.transaction('job disowned', () => this.#sql.disown.run(lease, outcome === undefined ? null : toJson(outcome), job))
   }
 
   async kept(claim: ClaimId, reason: string): Promise<void> {
-    this.#state.transaction(() => this.#sql.kept.run(reason, claim))
+    this.#state.transaction('claim kept', () => this.#sql.kept.run(reason, claim))
   }
 
   #now(): string {

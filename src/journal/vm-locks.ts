@@ -57,7 +57,7 @@ export class SqliteVmLocks implements VmLocks {
     const seen = this.#sql.holder.get(key)
     const takeable = seen === undefined || (await this.#isTakeable(seen))
     // Decided outside the transaction because liveness is asynchronous, so the holder must still be the one that was judged.
-    const holder = this.#state.transaction(() => {
+    const holder = this.#state.transaction('VM locked', () => {
       const now = this.#sql.holder.get(key)
       if (now !== undefined) {
         if (now.claim === claim) return undefined
@@ -78,7 +78,7 @@ export class SqliteVmLocks implements VmLocks {
   }
 
   async release(claim: ClaimId): Promise<void> {
-    this.#state.transaction(() => this.#sql.remove.run(claim))
+    this.#state.transaction('VM unlocked', () => this.#sql.remove.run(claim))
   }
 
   async #isTakeable(holder: Holder): Promise<boolean> {

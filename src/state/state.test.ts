@@ -78,10 +78,10 @@ describe('openState', () => {
     await using state = await openState(path, { busyTimeoutMs: 50 })
     const other = new DatabaseSync(path)
     other.exec('BEGIN IMMEDIATE')
-    expect(() => state.transaction(() => 1)).toThrow(expect.objectContaining({ code: 'CONFLICT', retry: 'later' }))
+    expect(() => state.transaction('test', () => 1)).toThrow(expect.objectContaining({ code: 'CONFLICT', retry: 'later' }))
     other.exec('ROLLBACK')
     other.close()
-    expect(state.transaction(() => 1)).toBe(1)
+    expect(state.transaction('test', () => 1)).toBe(1)
   })
 
   it('rolls a failed transaction back', async () => {
@@ -89,7 +89,7 @@ describe('openState', () => {
     const put = state.statement<[string]>(`INSERT INTO job (id, kind, args, begun_at, sequence) VALUES (?, 'x', '{}', '', 1)`)
     const count = state.statement<[], number>('SELECT count(*) AS n FROM job', (row) => row.integer('n'))
     const failing = (): void =>
-      state.transaction(() => {
+      state.transaction('test', () => {
         put.run('a')
         throw new Error('no')
       })

@@ -1,7 +1,7 @@
 import { chmod } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { AgentError, ensureDirectory } from '../core/index.ts'
+import { AgentError, effectNow, ensureDirectory } from '../core/index.ts'
 import { MIGRATIONS } from './migrations.ts'
 import { damagedState, fromSqlite } from './sqlite-error.ts'
 import { type Row, type SqlValue, Statement } from './statement.ts'
@@ -18,8 +18,13 @@ export type OpenStateOptions = {
 export interface State extends AsyncDisposable {
   readonly path: string
   statement<P extends readonly SqlValue[], R = never>(sql: string, decode?: (row: Row) => R): Statement<P, R>
-  /** All of `change` or none of it, durable when this returns. Takes the write lock at once; must not be nested. Synchronous. */
-  transaction<T>(change: () => T): T
+  /**
+   * All of `change` or none of it, durable when this returns. Takes the write lock at once; must not be nested. Synchronous. `what` names the
+   * change as an effect: `claim intended`.
+   */
+  transaction<T>(what: string, change: () => T): T
+  /** Several reads that see one state of the database. Must not be nested. Synchronous. */
+  reading<T>(read: () => T): T
 }
 
 /**
@@ -95,9 +100,17 @@ class SqliteState implements State {
     }
   }
 
-  transaction<T>(change: () => T): T {
+  transaction<T>(what: string, change: () => T): T {
+    return effectNow({ kind: 'row', what, on: this.path }, () => this.#within('BEGIN IMMEDIATE', change))
+  }
+
+  reading<T>(read: () => T): T {
+    return this.#within('BEGIN', read)
+  }
+
+  #within<T>(begin: string, change: () => T): T {
     try {
-      this.#database.exec('BEGIN IMMEDIATE')
+      this.#database.exec(begin)
       try {
         const result = change()
         this.#database.exec('COMMIT')

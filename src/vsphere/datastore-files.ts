@@ -117,6 +117,7 @@ class Folder implements DatastoreFiles {
         body: stream,
         headers: { 'content-type': 'application/octet-stream', 'content-length': String(size) },
         timeoutMs: 0,
+        changes: 'PUT file',
       },
       { signal: watch.signal },
     )
@@ -124,7 +125,7 @@ class Folder implements DatastoreFiles {
   }
 
   async remove(path: string, options?: Abortable): Promise<void> {
-    const answer = await this.#ask({ method: 'DELETE', path }, options)
+    const answer = await this.#ask({ method: 'DELETE', path, changes: 'DELETE file' }, options)
     this.#mustBe(answer.status, [200, 202, 204], path, await drainText(answer))
   }
 
@@ -169,7 +170,7 @@ class Folder implements DatastoreFiles {
   }
 
   /** A request without a body; a forgotten session is renewed once. */
-  async #ask(request: { readonly method: HttpRequest['method']; readonly path: string }, options?: Abortable): Promise<HttpAnswer> {
+  async #ask(request: Pick<HttpRequest, 'method' | 'path' | 'changes'>, options?: Abortable): Promise<HttpAnswer> {
     const full = { ...request, headers: {}, timeoutMs: READ_MS }
     const { login } = this.#vsphere
     const answer = await this.#send(full, options)

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
 import { Agent, type Dispatcher } from 'undici'
-import { type Abortable, AgentError } from '../core/index.ts'
+import { type Abortable, AgentError, effect } from '../core/index.ts'
 import { connectionError } from './connection-error.ts'
 import { pinnedConnector, type Trust } from './trust.ts'
 
@@ -12,6 +12,8 @@ export type HttpRequest = {
   readonly body?: string | Readable | undefined
   /** Longest silence before the answer's head and between two pieces of its body, ms. 0 = none. */
   readonly timeoutMs: number
+  /** What the request changes on the server; absent for reading, and for SOAP, whose calls say so themselves. */
+  readonly changes?: string | undefined
 }
 
 export type HttpAnswer = {
@@ -51,7 +53,13 @@ export class HttpClient implements AsyncDisposable {
   }
 
   /** One request, answered as a stream. UNAVAILABLE, AUTH (certificate), CANCELED. */
-  async send(request: HttpRequest, options?: Abortable): Promise<HttpAnswer> {
+  send(request: HttpRequest, options?: Abortable): Promise<HttpAnswer> {
+    if (request.changes === undefined) return this.#request(request, options)
+    const on = `${this.host}${request.path}`
+    return effect({ kind: 'upload', what: request.changes, on }, () => this.#request(request, options))
+  }
+
+  async #request(request: HttpRequest, options?: Abortable): Promise<HttpAnswer> {
     try {
       const { statusCode, headers, body } = await this.#agent.request({
         ...this.#dispatch(request),

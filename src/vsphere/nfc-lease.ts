@@ -5,7 +5,7 @@ import { faultError } from './fault-error.ts'
 import { drainText, HttpClient } from './http-client.ts'
 import { retrieveOne } from './property-collector.ts'
 import { decodeLocalizedFault } from './soap.ts'
-import { exactly, StallWatch } from './stall-watch.ts'
+import { exactly, piece, StallWatch } from './stall-watch.ts'
 import { parsePin } from './trust.ts'
 import type { VimNode } from './vim-node.ts'
 import type { CallOptions, Vsphere } from './vsphere.ts'
@@ -172,7 +172,14 @@ class Lease implements NfcLease {
       ...(size === undefined ? {} : { 'content-length': String(size) }),
     }
     const answer = await client.send(
-      { method: device.disk ? 'POST' : 'PUT', path, headers, body: Readable.from(counted, { objectMode: false }), timeoutMs: 0 },
+      {
+        method: device.disk ? 'POST' : 'PUT',
+        path,
+        headers,
+        body: Readable.from(counted, { objectMode: false }),
+        timeoutMs: 0,
+        changes: device.disk ? 'POST disk' : 'PUT file',
+      },
       { signal: watch.signal },
     )
     const text = await drainText(answer)
@@ -237,6 +244,7 @@ class Lease implements NfcLease {
 async function* touching(body: AsyncIterable<Uint8Array>, watch: StallWatch): AsyncGenerator<Uint8Array> {
   for await (const chunk of body) {
     watch.touch()
+    await piece(chunk)
     yield chunk
   }
 }

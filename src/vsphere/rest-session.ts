@@ -32,7 +32,7 @@ export class RestSession implements AsyncDisposable {
     ] as const
     for (const [form, path] of forms) {
       const headers = { authorization: `Basic ${basic}`, ...(form === 'rest' ? { 'vmware-use-header-authn': 'vcb' } : {}) }
-      const answer = await client.send({ method: 'POST', path, headers, timeoutMs: TIMEOUT_MS }, options)
+      const answer = await client.send({ method: 'POST', path, headers, timeoutMs: TIMEOUT_MS, changes: 'REST log in' }, options)
       if (answer.status === 404 || answer.status === 405 || answer.status === 400 || answer.status === 503) {
         await drainText(answer)
         continue
@@ -62,7 +62,9 @@ export class RestSession implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const path = this.#form === 'rest' ? '/rest/com/vmware/cis/session' : '/api/session'
     try {
-      await drainText(await this.#client.send({ method: 'DELETE', path, headers: this.#headers(), timeoutMs: 10_000 }))
+      await drainText(
+        await this.#client.send({ method: 'DELETE', path, headers: this.#headers(), timeoutMs: 10_000, changes: 'REST log out' }),
+      )
     } catch (error) {
       // It ends by itself; only a broken connection may be passed over.
       if (!isAgentError(error, 'UNAVAILABLE')) throw error

@@ -1,4 +1,4 @@
-import { type Abortable, AgentError, type Clock, isAgentError, type Log, type MoRef, throwIfAborted } from '../core/index.ts'
+import { type Abortable, AgentError, type Clock, effect, isAgentError, type Log, type MoRef, throwIfAborted } from '../core/index.ts'
 import { connectionError, neverConnected } from './connection-error.ts'
 import { faultError } from './fault-error.ts'
 import { drainText, HttpClient, type HttpAnswer, type HttpRequest } from './http-client.ts'
@@ -20,7 +20,10 @@ const MAX_ANSWER = 512 * 1024 * 1024
 const KEEP_ALIVE_MS = 5 * 60_000
 const READ_ATTEMPTS = 4
 
-/** Calls that change nothing, so that sending one twice does no harm. */
+/**
+ * Calls that change nothing but this session's own views and a lease's sign of life, so that sending one twice does no harm. All others are
+ * effects.
+ */
 const READS = new Set([
   'RetrieveServiceContent',
   'CurrentTime',
@@ -248,7 +251,12 @@ class VsphereSession implements Vsphere {
     }
   }
 
-  async #once(method: string, self: MoRef, args: VimFields, options: CallOptions): Promise<readonly VimNode[]> {
+  #once(method: string, self: MoRef, args: VimFields, options: CallOptions): Promise<readonly VimNode[]> {
+    if (READS.has(method)) return this.#send(method, self, args, options)
+    return effect({ kind: 'call', what: method, on: self.value }, () => this.#send(method, self, args, options))
+  }
+
+  async #send(method: string, self: MoRef, args: VimFields, options: CallOptions): Promise<readonly VimNode[]> {
     throwIfAborted(options)
     if (this.#closed) throw new AgentError('INTERNAL', `${method} was called on a session with ${this.host} that is closed already.`)
     const namespace = options.namespace ?? VIM25

@@ -1,4 +1,4 @@
-import { type Abortable, AgentError, anySignal, type Clock } from '../core/index.ts'
+import { type Abortable, AgentError, anySignal, type Clock, effect } from '../core/index.ts'
 
 /**
  * Ends a transfer that stands still: `touch` at every piece, and when none came for `afterMs` the signal aborts with UNAVAILABLE. HTTP's own
@@ -41,8 +41,13 @@ export async function* exactly(body: AsyncIterable<Uint8Array>, size: number, wh
     sent += chunk.length
     if (sent > size) throw new AgentError('INTEGRITY', `${what} has more than the ${size} bytes announced.`, { subject: what })
     watch.touch()
+    await piece(chunk)
     yield chunk
     watch.touch()
   }
   if (sent !== size) throw new AgentError('INTEGRITY', `${what} has ${sent} bytes instead of the ${size} announced.`, { subject: what })
 }
+
+/** Tells that a piece of an upload is about to leave. */
+export const piece = (chunk: Uint8Array): Promise<void> =>
+  effect({ kind: 'upload', what: 'piece', on: `${chunk.length} bytes` }, () => Promise.resolve())

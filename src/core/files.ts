@@ -1,0 +1,169 @@
+import { type FileHandle, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { effect } from './effect.ts'
+import { fromErrno } from './errors.ts'
+
+/* Every change to the local file system goes through here, so that each is an `Effect`; elsewhere `node:fs` is for reading. Errors are Node's
+   own unless said otherwise: the rooms translate them where they know what the path means. Syncing is none: it changes when, not what. */
+
+const file = <T>(what: string, on: string, work: () => Promise<T>): Promise<T> => effect({ kind: 'file', what, on }, work)
+
+/** How a file is opened: new (fails when it exists), made or emptied, or an existing one to write into. */
+export type OutputMode = 'wx' | 'wx+' | 'w' | 'r+'
+
+/** An open file to write to. */
+export interface OutputFile extends AsyncDisposable {
+  readonly path: string
+  /** For `ioctl`-like questions about holes; never to write with. */
+  readonly fd: number
+  /** Writes all of `data` at `position` (bytes), or where the last write ended. */
+  write(data: Uint8Array, position?: number): Promise<void>
+  /** Reads at most `into.length` bytes; the number read. */
+  read(into: Uint8Array, position: number): Promise<number>
+  truncate(size: number): Promise<void>
+  /** Everything written is durable when it resolves. */
+  sync(): Promise<void>
+  size(): Promise<number>
+  close(): Promise<void>
+}
+
+/** Opens a file for writing; `permissions` (0600) count for a new one. */
+export async function openOutput(path: string, mode: OutputMode, permissions = 0o600): Promise<OutputFile> {
+  return new HandleOutput(path, await file(mode === 'r+' ? 'open' : 'create', path, () => open(path, mode, permissions)))
+}
+
+class HandleOutput implements OutputFile {
+  readonly path: string
+  readonly #handle: FileHandle
+
+  constructor(path: string, handle: FileHandle) {
+    this.path = path
+    this.#handle = handle
+  }
+
+  get fd(): number {
+    return this.#handle.fd
+  }
+
+  write(data: Uint8Array, position?: number): Promise<void> {
+    return file('write', this.path, async () => {
+      for (let done = 0; done < data.length; ) {
+        const at = position === undefined ? null : position + done
+        done += (await this.#handle.write(data, done, data.length - done, at)).bytesWritten
+      }
+    })
+  }
+
+  async read(into: Uint8Array, position: number): Promise<number> {
+    return (await this.#handle.read(into, 0, into.length, position)).bytesRead
+  }
+
+  truncate(size: number): Promise<void> {
+    return file('truncate', this.path, () => this.#handle.truncate(size))
+  }
+
+  sync(): Promise<void> {
+    return this.#handle.sync()
+  }
+
+  async size(): Promise<number> {
+    return (await this.#handle.stat()).size
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#handle.close()
+  }
+}
+
+/** Writes a small new or emptied file whole. Not atomic: for files inside a directory that is itself not in its place yet. */
+export async function writeFileWhole(path: string, data: Uint8Array | string, permissions = 0o600): Promise<void> {
+  await using output = await openOutput(path, 'w', permissions)
+  await output.write(typeof data === 'string' ? Buffer.from(data) : data)
+}
+
+/**
+ * Writes a whole file so that after a crash at any moment the old or the new content is there, never a part: temporary file beside it,
+ * fsync, rename, fsync of the directory. `mode` defaults to 0600. Errors: CAPACITY, CONFIG.
+ */
+export async function writeFileAtomic(path: string, data: Uint8Array | string, mode = 0o600): Promise<void> {
+  const temporary = `${path}.${process.pid}.tmp`
+  try {
+    await using output = await openOutput(temporary, 'w', mode)
+    await output.write(typeof data === 'string' ? Buffer.from(data) : data)
+    await output.sync()
+  } catch (error) {
+    await removeFile(temporary)
+    throw fromErrno(error, path) ?? error
+  }
+  await renameFile(temporary, path)
+  await syncDirectory(dirname(path))
+}
+
+/** Gives a file or directory another name, replacing what has it. Atomic. */
+export function renameFile(from: string, to: string): Promise<void> {
+  return file('rename', to, () => rename(from, to))
+}
+
+/** Removes a file; one that is gone already is success. */
+export async function removeFile(path: string): Promise<void> {
+  try {
+    await file('remove', path, () => unlink(path))
+  } catch (error) {
+    if (!isMissing(error)) throw error
+  }
+}
+
+/** Removes an empty directory; one that is gone already is success. */
+export async function removeDirectory(path: string): Promise<void> {
+  try {
+    await file('remove directory', path, () => rmdir(path))
+  } catch (error) {
+    if (!isMissing(error)) throw error
+  }
+}
+
+/**
+ * Removes a file, or a directory with all that is in it, one name at a time and without following symbolic links. Not atomic; idempotent, so
+ * that it is simply done again after a crash.
+ */
+export async function removeTree(path: string): Promise<void> {
+  try {
+    if (!(await lstat(path)).isDirectory()) return await removeFile(path)
+    for (const entry of await readdir(path)) await removeTree(join(path, entry))
+  } catch (error) {
+    if (!isMissing(error)) throw error
+  }
+  await removeDirectory(path)
+}
+
+/** Makes one directory, private to the user; fails when it exists. */
+export async function makeDirectory(path: string): Promise<void> {
+  await file('make directory', path, () => mkdir(path, { mode: 0o700 }))
+}
+
+/** Makes a directory with a random ending, private to the user; its path. */
+export function makeTemporaryDirectory(prefix: string): Promise<string> {
+  return file('make directory', prefix, () => mkdtemp(prefix))
+}
+
+/** Makes a directory and its parents where they are missing, private to the user. Errors: CAPACITY, CONFIG, NOT_FOUND. */
+export async function ensureDirectory(path: string): Promise<void> {
+  try {
+    await file('make directories', path, () => mkdir(path, { recursive: true, mode: 0o700 }))
+  } catch (error) {
+    throw fromErrno(error, path) ?? error
+  }
+}
+
+/** Makes names created or removed in `path` durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  await using directory = await open(path, 'r')
+  await directory.sync()
+}
+
+/** True for ENOENT. */
+export const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT'
