@@ -1,5 +1,15 @@
 import { access } from 'node:fs/promises'
-import { AgentError, type ClaimId, isAgentError, isMissing, type MoRef, type SnapshotRef, toAgentError, type VmRef } from '../core/index.ts'
+import {
+  type Abortable,
+  AgentError,
+  type ClaimId,
+  isAgentError,
+  isMissing,
+  type MoRef,
+  type SnapshotRef,
+  toAgentError,
+  type VmRef,
+} from '../core/index.ts'
 import { type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { removePartials } from '../provider/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
@@ -15,7 +25,7 @@ export type ReleaseDeps = {
 
 /**
  * The one registry of how each kind of claim is found and undone. Success, failure, cancel and recovery all come here; there is no other
- * clean-up. Calls take no signal: what is held is released whatever was canceled.
+ * clean-up. Calls get no job's signal, what is held is released whatever was canceled; the signal they get is the release deadline.
  */
 export function createReleasers(deps: ReleaseDeps): Releasers {
   /** The vCenter a claim is on. Another one would say "no such VM", which must not be taken for "released". */
@@ -27,15 +37,21 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
       next: 'Run "vcb recover" with the connection of that vCenter.',
     })
   }
-  const findSnapshot = async (vm: VmRef, claim: ClaimId): Promise<SnapshotRef | undefined> =>
-    createSnapshots(await on(vm.vcenterUuid)).find(vm, claim)
-  const removeSnapshot = async (ref: SnapshotRef): Promise<void> => {
-    await createSnapshots(await on(ref.vm.vcenterUuid)).remove(ref)
+  const findSnapshot = async (vm: VmRef, claim: ClaimId, options?: Abortable): Promise<SnapshotRef | undefined> =>
+    createSnapshots(await on(vm.vcenterUuid)).find(vm, claim, options)
+  const removeSnapshot = async (ref: SnapshotRef, options?: Abortable): Promise<void> => {
+    await createSnapshots(await on(ref.vm.vcenterUuid)).remove(ref, options)
   }
   return {
     vmLock: vmLockReleaser(deps.locks),
-    snapshot: { find: (claim) => findSnapshot(claim.args.vm, claim.id), release: removeSnapshot },
-    changeTrackingSnapshot: { find: (claim) => findSnapshot(claim.args.vm, claim.id), release: removeSnapshot },
+    snapshot: {
+      find: (claim, options) => findSnapshot(claim.args.vm, claim.id, options),
+      release: (ref, _claim, options) => removeSnapshot(ref, options),
+    },
+    changeTrackingSnapshot: {
+      find: (claim, options) => findSnapshot(claim.args.vm, claim.id, options),
+      release: (ref, _claim, options) => removeSnapshot(ref, options),
+    },
     repositoryWrite: {
       find: async (claim) => claim.args,
       release: async (ref) => {

@@ -27,6 +27,11 @@ export interface Claims extends AsyncDisposable {
   ): Promise<Held<K>>
   /** Releases one claim early. CONFLICT while a claim that depends on it is held. Released already = success. */
   release(claim: ClaimId): Promise<void>
+  /**
+   * What reaches a held thing is another now (a lock file written again under a new name): durable when it resolves, and what the release
+   * gets. INTERNAL when the claim is not held.
+   */
+  update<K extends ClaimKind>(claim: ClaimId, ref: ClaimRef<K>): Promise<void>
   /** The effect is the user's to keep now (a VM restored with success): struck from the journal, not undone. */
   keep(claim: ClaimId): Promise<void>
   /** Turns what is held into a lease: disposal then releases nothing; the job stays open until `leaseUntil` or until it is adopted. */
@@ -93,6 +98,8 @@ class JobClaims implements Claims {
       ref: undefined,
       intendedAt: undefined,
       keptReason: undefined,
+      keptAt: undefined,
+      attempts: 0,
     }
     this.#held = [...this.#held, intended]
     try {
@@ -123,6 +130,13 @@ class JobClaims implements Claims {
     }
     const left = await this.#releaseThese(wanted)
     if (left !== undefined) throw left
+  }
+
+  async update<K extends ClaimKind>(claim: ClaimId, ref: ClaimRef<K>): Promise<void> {
+    const held = this.#held.find((each) => each.id === claim)
+    if (held === undefined) throw new AgentError('INTERNAL', `Claim ${claim} is not held.`)
+    await this.#journal.confirm(claim, ref)
+    this.#replace({ ...held, state: 'confirmed', ref })
   }
 
   async keep(claim: ClaimId): Promise<void> {

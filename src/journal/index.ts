@@ -10,7 +10,18 @@
  */
 export type { ClaimArgs, ClaimKind, ClaimKinds, ClaimRef } from './claim-kinds.ts'
 export { type Claims, createClaims, type Held, resumeClaims } from './claims.ts'
-export type { JobJournal, JobOutcome, JobOwnership, Journal, JournaledClaim, JournaledJob } from './journal.ts'
+export type {
+  CancelRequest,
+  CancelRequests,
+  FinishedJob,
+  JobJournal,
+  JobList,
+  JobOutcome,
+  JobOwnership,
+  Journal,
+  JournaledClaim,
+  JournaledJob,
+} from './journal.ts'
 export { MemoryJournal, MemoryJournalRows } from './memory-journal.ts'
 export { type ProcessIdentity, type Processes, sameProcess, systemProcesses } from './process.ts'
 export { recoverJobs, type RecoveredJob, type RecoverOptions, type RecoveryReport } from './recover-jobs.ts'

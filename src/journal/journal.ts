@@ -13,7 +13,7 @@ export interface JobJournal {
    * must not be released before this one. INTERNAL when the job is finished or a dependency is unknown.
    */
   intend(job: JobId, kind: string, args: unknown, dependsOn: readonly ClaimId[]): Promise<ClaimId>
-  /** The effect exists and `ref` (plain JSON) is how to reach it. Idempotent. */
+  /** The effect exists and `ref` (plain JSON) is how to reach it. Idempotent; called again with another `ref`, that one counts. */
   confirm(claim: ClaimId, ref: unknown): Promise<void>
   /** The effect is gone, or never came to be. Idempotent. */
   released(claim: ClaimId): Promise<void>
@@ -35,11 +35,37 @@ export interface JobOwnership {
    * any recovery may take it over). `outcome` is what the job itself came to.
    */
   disown(job: JobId, leaseUntil?: Date, outcome?: JobOutcome): Promise<void>
-  /** Notes why a claim could not be released yet, for `vcb status`. */
+  /** Notes that an attempt to release a claim failed, when and why, and counts it: for `vcb status` and for the pause until the next one. */
   kept(claim: ClaimId, reason: string): Promise<void>
 }
 
-export type Journal = JobJournal & JobOwnership
+/** The wish to end a job, from any process to the one that runs it. Beside `JobJournal` because only `vcb cancel` and `CancelWatch` use it. */
+export interface CancelRequests {
+  /** Records the wish; the first one counts. False when the job is finished or there is none. `by` is shown: `vcb cancel by root`. */
+  requestCancel(job: JobId, by: string): Promise<boolean>
+  /** The open jobs of this process that are to be canceled. Asked about once a second while a job runs. */
+  toCancel(): Promise<readonly CancelRequest[]>
+}
+
+/** Finished jobs, for lists. */
+export interface JobList {
+  /** The last finished jobs, the one that began last first; at most `limit`. */
+  finished(limit: number): Promise<readonly FinishedJob[]>
+  /**
+   * Forgets finished jobs, with their claims: all but the last `jobs`, and those that finished before `before`. How many. Called once by each
+   * command that begins a job, so that the file does not grow for ever.
+   */
+  prune(keep: { readonly jobs: number; readonly before: Date }): Promise<number>
+}
+
+export type Journal = JobJournal & JobOwnership & CancelRequests & JobList
+
+export type CancelRequest = { readonly job: JobId; readonly by: string; readonly at: Date }
+
+export type FinishedJob = Pick<JournaledJob, 'id' | 'kind' | 'args' | 'begunAt'> & {
+  readonly finishedAt: Date
+  readonly outcome: JobOutcome
+}
 
 /** How a job ended, for lists; not read by recovery. */
 export type JobOutcome = { readonly result: 'succeeded' | 'failed' | 'canceled' | 'recovered'; readonly reason?: string | undefined }
@@ -54,6 +80,8 @@ export type JournaledJob = {
   readonly begunAt: Date
   /** Set when the job itself ended but something of it is still held. */
   readonly outcome: JobOutcome | undefined
+  /** Set when somebody asked the owner to end it. */
+  readonly cancel: Omit<CancelRequest, 'job'> | undefined
   readonly claims: readonly JournaledClaim[]
 }
 
@@ -71,4 +99,8 @@ export type JournaledClaim = {
   readonly intendedAt: Date | undefined
   /** Why the last attempt to release it failed. */
   readonly keptReason: string | undefined
+  /** When that was. */
+  readonly keptAt: Date | undefined
+  /** Failed attempts to release it. */
+  readonly attempts: number
 }

@@ -1,8 +1,8 @@
 import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
-import type { JobOutcome, Journal, JournaledClaim, JournaledJob } from './journal.ts'
+import type { CancelRequest, FinishedJob, JobOutcome, Journal, JournaledClaim, JournaledJob } from './journal.ts'
 import { type ProcessIdentity, sameProcess } from './process.ts'
 
-type Job = { -readonly [K in keyof Omit<JournaledJob, 'claims'>]: JournaledJob[K] } & { finished: boolean }
+type Job = { -readonly [K in keyof Omit<JournaledJob, 'claims'>]: JournaledJob[K] } & { finishedAt: Date | undefined }
 type Claim = { -readonly [K in keyof JournaledClaim]: JournaledClaim[K] } & { released: boolean }
 
 /** What several `MemoryJournal`s share when they stand for several processes over one journal. */
@@ -28,7 +28,8 @@ export class MemoryJournal implements Journal {
   async begin(kind: string, args: unknown, leaseUntil?: Date): Promise<JobId> {
     const id = this.#ids.job()
     const begunAt = this.#clock.now()
-    this.#rows.jobs.set(id, { id, kind, args: plain(args), owner: this.#self, leaseUntil, begunAt, outcome: undefined, finished: false })
+    const fixed = { id, kind, args: plain(args), leaseUntil, begunAt }
+    this.#rows.jobs.set(id, { ...fixed, owner: this.#self, outcome: undefined, cancel: undefined, finishedAt: undefined })
     return id
   }
 
@@ -42,7 +43,8 @@ export class MemoryJournal implements Journal {
     const id = this.#ids.claim()
     const intendedAt = this.#clock.now()
     const fixed = { id, job, kind, args: plain(args), dependsOn: [...dependsOn], intendedAt }
-    this.#rows.claims.set(id, { ...fixed, state: 'intended', ref: undefined, keptReason: undefined, released: false })
+    const open = { keptReason: undefined, keptAt: undefined, attempts: 0, released: false }
+    this.#rows.claims.set(id, { ...fixed, ...open, state: 'intended', ref: undefined })
     return id
   }
 
@@ -62,13 +64,13 @@ export class MemoryJournal implements Journal {
     const held = this.#openClaims(job)
     if (held.length > 0) throw new AgentError('INTERNAL', `Job ${job} cannot be finished: it holds ${held.map((c) => c.kind).join(', ')}.`)
     const row = this.#job(job)
-    if (row !== undefined) Object.assign(row, { finished: true, outcome })
+    if (row !== undefined) Object.assign(row, { finishedAt: this.#clock.now(), outcome, leaseUntil: undefined })
   }
 
   async unfinished(): Promise<readonly JournaledJob[]> {
     return [...this.#rows.jobs.values()]
-      .filter((job) => !job.finished)
-      .map(({ finished: _finished, ...job }) => ({
+      .filter((job) => job.finishedAt === undefined)
+      .map(({ finishedAt: _none, ...job }) => ({
         ...job,
         claims: this.#openClaims(job.id).map(({ released: _released, ...claim }) => claim),
       }))
@@ -92,12 +94,48 @@ export class MemoryJournal implements Journal {
 
   async kept(claim: ClaimId, reason: string): Promise<void> {
     const row = this.#claim(claim)
-    if (row !== undefined) row.keptReason = reason
+    if (row !== undefined) Object.assign(row, { keptReason: reason, keptAt: this.#clock.now(), attempts: row.attempts + 1 })
+  }
+
+  async requestCancel(job: JobId, by: string): Promise<boolean> {
+    const row = this.#job(job)
+    if (row === undefined) return false
+    row.cancel ??= { by, at: this.#clock.now() }
+    return true
+  }
+
+  async toCancel(): Promise<readonly CancelRequest[]> {
+    return [...this.#rows.jobs.values()].flatMap((job) =>
+      job.finishedAt === undefined && job.cancel !== undefined && sameProcess(job.owner, this.#self)
+        ? [{ job: job.id, ...job.cancel }]
+        : [],
+    )
+  }
+
+  async finished(limit: number): Promise<readonly FinishedJob[]> {
+    return this.#finished().slice(0, limit)
+  }
+
+  async prune(keep: { readonly jobs: number; readonly before: Date }): Promise<number> {
+    const pruned = this.#finished().filter((job, index) => index >= keep.jobs || job.finishedAt < keep.before)
+    for (const { id } of pruned) {
+      this.#rows.jobs.delete(id)
+      for (const claim of this.#rows.claims.values()) if (claim.job === id) this.#rows.claims.delete(claim.id)
+    }
+    return pruned.length
+  }
+
+  #finished(): FinishedJob[] {
+    return [...this.#rows.jobs.values()]
+      .flatMap(({ id, kind, args, begunAt, finishedAt, outcome }) =>
+        finishedAt === undefined || outcome === undefined ? [] : [{ id, kind, args, begunAt, finishedAt, outcome }],
+      )
+      .reverse()
   }
 
   #job(id: JobId): Job | undefined {
     const job = this.#rows.jobs.get(id)
-    return job === undefined || job.finished ? undefined : job
+    return job === undefined || job.finishedAt !== undefined ? undefined : job
   }
 
   #claim(id: ClaimId): Claim | undefined {

@@ -1,4 +1,4 @@
-import { type ClaimId, isAgentError, type JobId, toAgentError } from '../core/index.ts'
+import { type Abortable, type ClaimId, isAgentError, type JobId, toAgentError } from '../core/index.ts'
 import type { JobJournal, JobOwnership, JournaledClaim } from './journal.ts'
 import type { Releasers } from './releasers.ts'
 
@@ -17,12 +17,14 @@ type ReleasingJournal = Pick<JobJournal, 'confirm' | 'released'> & Pick<JobOwner
 
 /**
  * The one release path: success, failure, cancel and recovery all end here. Goes through `claims` (given in the order they were taken)
- * backwards. Never throws and takes no signal: one failing release does not stop the next, a claim others still stand on is kept.
+ * backwards. Never throws: one failing release does not stop the next, a claim others still stand on is kept. `options.signal` is the release
+ * deadline (see `Releaser`), never the signal of the job: once it aborts, what is not released yet is kept.
  */
 export async function releaseClaims(
   journal: ReleasingJournal,
   releasers: Releasers,
   claims: readonly JournaledClaim[],
+  options: Abortable = {},
 ): Promise<readonly ClaimReport[]> {
   const reports: ClaimReport[] = []
   const kept: JournaledClaim[] = []
@@ -30,7 +32,7 @@ export async function releaseClaims(
     const above = kept.find((other) => other.dependsOn.includes(claim.id))
     const report =
       above === undefined
-        ? await releaseOne(journal, releasers, claim)
+        ? await releaseOne(journal, releasers, claim, options)
         : await keep(journal, claim, `The ${above.kind} ${above.id} that depends on it could not be released.`)
     if (report.result === 'kept') kept.push(claim)
     reports.push(report)
@@ -38,17 +40,22 @@ export async function releaseClaims(
   return reports
 }
 
-async function releaseOne(journal: ReleasingJournal, releasers: Releasers, claim: JournaledClaim): Promise<ClaimReport> {
+async function releaseOne(
+  journal: ReleasingJournal,
+  releasers: Releasers,
+  claim: JournaledClaim,
+  options: Abortable,
+): Promise<ClaimReport> {
   const releaser = releaserOf(releasers, claim.kind)
   if (releaser === undefined) {
     return keep(journal, claim, `Nothing in this command knows how to release a ${claim.kind}.`)
   }
   try {
-    const ref = claim.state === 'confirmed' ? claim.ref : await releaser.find(claim)
+    const ref = claim.state === 'confirmed' ? claim.ref : await releaser.find(claim, options)
     if (ref !== undefined) {
       // From here on a second attempt needs no search, even when the release itself fails half-way.
       if (claim.state !== 'confirmed') await journal.confirm(claim.id, ref)
-      await releaser.release(ref, claim).catch((error: unknown) => {
+      await releaser.release(ref, claim, options).catch((error: unknown) => {
         if (!isAgentError(error, 'NOT_FOUND')) throw error
       })
     }
@@ -70,8 +77,8 @@ async function keep(journal: ReleasingJournal, claim: JournaledClaim, reason: st
 }
 
 type ErasedReleaser = {
-  find(claim: { readonly id: ClaimId; readonly args: unknown }): Promise<unknown>
-  release(ref: unknown, claim: { readonly id: ClaimId; readonly args: unknown }): Promise<void>
+  find(claim: { readonly id: ClaimId; readonly args: unknown }, options: Abortable): Promise<unknown>
+  release(ref: unknown, claim: { readonly id: ClaimId; readonly args: unknown }, options: Abortable): Promise<void>
 }
 
 /** The journal's rows are untyped by nature; a kind's releaser is the one that also wrote the shapes. */

@@ -1,6 +1,6 @@
 import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
 import type { Row, State } from '../state/index.ts'
-import type { JobOutcome, JournaledClaim, JournaledJob, Journal } from './journal.ts'
+import type { CancelRequest, FinishedJob, JobOutcome, JournaledClaim, JournaledJob, Journal } from './journal.ts'
 import type { ProcessIdentity, Processes } from './process.ts'
 
 export type SqliteJournalOptions = {
@@ -89,13 +89,44 @@ class SqliteJournal implements Journal {
   }
 
   async kept(claim: ClaimId, reason: string): Promise<void> {
-    this.#state.transaction('claim kept', () => this.#sql.kept.run(reason, claim))
+    this.#state.transaction('claim kept', () => this.#sql.kept.run(reason, this.#now(), claim))
+  }
+
+  async requestCancel(job: JobId, by: string): Promise<boolean> {
+    return this.#state.transaction('cancel requested', () => {
+      if (this.#sql.openJob.get(job) === undefined) return false
+      this.#sql.requestCancel.run(this.#now(), by, job)
+      return true
+    })
+  }
+
+  async toCancel(): Promise<readonly CancelRequest[]> {
+    const { pid, bootId, startTime } = this.#self
+    return this.#sql.toCancel.all(pid, bootId, startTime)
+  }
+
+  async finished(limit: number): Promise<readonly FinishedJob[]> {
+    return this.#sql.finished.all(limit)
+  }
+
+  async prune(keep: { readonly jobs: number; readonly before: Date }): Promise<number> {
+    const before = keep.before.toISOString()
+    if (this.#sql.prunable.get(keep.jobs, before) === undefined) return 0
+    return this.#state.transaction('finished jobs forgotten', () => {
+      this.#sql.pruneLocks.run(keep.jobs, before)
+      this.#sql.pruneClaims.run(keep.jobs, before)
+      return this.#sql.pruneJobs.run(keep.jobs, before)
+    })
   }
 
   #now(): string {
     return this.#clock.now().toISOString()
   }
 }
+
+/** Finished jobs beyond the last ? and those that finished before ?. */
+const PRUNED = `finished_at IS NOT NULL AND (finished_at < ?2
+  OR sequence <= (SELECT sequence FROM job WHERE finished_at IS NOT NULL ORDER BY sequence DESC LIMIT 1 OFFSET ?1))`
 
 function prepare(state: State) {
   return {
@@ -115,7 +146,34 @@ function prepare(state: State) {
     released: state.statement<[string, string]>(
       `UPDATE claim SET state = 'released', released_at = ?, kept_reason = NULL WHERE id = ? AND state <> 'released'`,
     ),
-    kept: state.statement<[string, string]>(`UPDATE claim SET kept_reason = ? WHERE id = ? AND state <> 'released'`),
+    kept: state.statement<[string, string, string]>(
+      `UPDATE claim SET kept_reason = ?, kept_at = ?, attempts = attempts + 1 WHERE id = ? AND state <> 'released'`,
+    ),
+    requestCancel: state.statement<[string, string, string]>(
+      'UPDATE job SET cancel_requested_at = ?, cancel_requested_by = ? WHERE id = ? AND finished_at IS NULL AND cancel_requested_at IS NULL',
+    ),
+    toCancel: state.statement<[number, string, number], CancelRequest>(
+      `SELECT id, cancel_requested_at, cancel_requested_by FROM job
+       WHERE finished_at IS NULL AND cancel_requested_at IS NOT NULL AND owner_pid = ? AND owner_boot = ? AND owner_start = ? ORDER BY sequence`,
+      (row) => ({ job: row.text('id') as JobId, by: row.text('cancel_requested_by'), at: new Date(row.text('cancel_requested_at')) }),
+    ),
+    finished: state.statement<[number], FinishedJob>(
+      'SELECT * FROM job WHERE finished_at IS NOT NULL ORDER BY sequence DESC LIMIT ?',
+      (row) => ({
+        id: row.text('id') as JobId,
+        kind: row.text('kind'),
+        args: row.json('args'),
+        begunAt: new Date(row.text('begun_at')),
+        finishedAt: new Date(row.text('finished_at')),
+        outcome: readOutcome(row) ?? { result: 'failed', reason: 'The outcome was not recorded.' },
+      }),
+    ),
+    prunable: state.statement<[number, string], string>(`SELECT id FROM job WHERE ${PRUNED} LIMIT 1`, (row) => row.text('id')),
+    pruneLocks: state.statement<[number, string]>(
+      `DELETE FROM vm_lock WHERE claim IN (SELECT id FROM claim WHERE job IN (SELECT id FROM job WHERE ${PRUNED}))`,
+    ),
+    pruneClaims: state.statement<[number, string]>(`DELETE FROM claim WHERE job IN (SELECT id FROM job WHERE ${PRUNED})`),
+    pruneJobs: state.statement<[number, string]>(`DELETE FROM job WHERE ${PRUNED}`),
     finish: state.statement<[string, string, string]>(
       'UPDATE job SET finished_at = ?, outcome = ?, lease_until = NULL WHERE id = ? AND finished_at IS NULL',
     ),
@@ -138,6 +196,7 @@ function prepare(state: State) {
 function readJob(row: Row): Omit<JournaledJob, 'claims'> {
   const pid = row.optionalInteger('owner_pid')
   const lease = row.optionalText('lease_until')
+  const canceled = row.optionalText('cancel_requested_at')
   return {
     id: row.text('id') as JobId,
     kind: row.text('kind'),
@@ -145,12 +204,16 @@ function readJob(row: Row): Omit<JournaledJob, 'claims'> {
     owner: pid === undefined ? undefined : { pid, bootId: row.text('owner_boot'), startTime: row.integer('owner_start') },
     leaseUntil: lease === undefined ? undefined : new Date(lease),
     begunAt: new Date(row.text('begun_at')),
-    outcome: row.json('outcome') as JobOutcome | undefined,
+    outcome: readOutcome(row),
+    cancel: canceled === undefined ? undefined : { at: new Date(canceled), by: row.text('cancel_requested_by') },
   }
 }
 
+const readOutcome = (row: Row): JobOutcome | undefined => row.json('outcome') as JobOutcome | undefined
+
 function readClaim(row: Row): JournaledClaim {
   const dependsOn = row.json('depends_on')
+  const kept = row.optionalText('kept_at')
   if (!Array.isArray(dependsOn)) throw new AgentError('INTEGRITY', 'The state database holds a claim with unreadable dependencies.')
   return {
     id: row.text('id') as ClaimId,
@@ -162,6 +225,8 @@ function readClaim(row: Row): JournaledClaim {
     ref: row.json('ref'),
     intendedAt: new Date(row.text('intended_at')),
     keptReason: row.optionalText('kept_reason'),
+    keptAt: kept === undefined ? undefined : new Date(kept),
+    attempts: row.integer('attempts'),
   }
 }
 

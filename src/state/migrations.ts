@@ -61,4 +61,13 @@ export const MIGRATIONS: readonly string[] = [
   CREATE INDEX point_vm ON point (instance_uuid, vcenter_uuid, time DESC);
   CREATE INDEX point_id ON point (id);
   `,
+  // What status, cancel and back-off need to know of jobs and claims; finished jobs can be listed and pruned.
+  `
+  ALTER TABLE claim ADD COLUMN kept_at TEXT;
+  ALTER TABLE claim ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE job ADD COLUMN cancel_requested_at TEXT;
+  ALTER TABLE job ADD COLUMN cancel_requested_by TEXT;
+  CREATE INDEX job_finished ON job (sequence DESC) WHERE finished_at IS NOT NULL;
+  CREATE INDEX claim_job ON claim (job);
+  `,
 ]

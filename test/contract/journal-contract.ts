@@ -169,6 +169,74 @@ export function journalContract(name: string, make: (clock: Clock) => Promise<Jo
       expect((await journal.unfinished())[0]?.owner).toEqual(BOB)
     })
 
+    it('a held claim can come to be reached by another name, durably', async () => {
+      const job = await journal.begin('backup', {})
+      await using claims = createClaims(journal, world.releasers, job)
+      const held = await claims.take('partialFile', { path: 'a' }, [], world.make('a'))
+      await claims.update<'partialFile'>(held.id, { path: 'a-2' })
+      const [open] = await (await subject.as(BOB)).unfinished()
+      expect(open?.claims).toMatchObject([{ state: 'confirmed', args: { path: 'a' }, ref: { path: 'a-2' } }])
+      await claims.release(held.id)
+      expect(world.log).toEqual(['release a-2'])
+      await expect(claims.update<'partialFile'>(held.id, { path: 'a-3' })).rejects.toMatchObject({ code: 'INTERNAL' })
+    })
+
+    it('counts the attempts that failed to release a claim, with when and why', async () => {
+      await take(['a'])
+      world.failRelease.set('a', new AgentError('CONFLICT', 'file is locked'))
+      await recover()
+      const before = clock.now()
+      await recover()
+      const [claim] = (await journal.unfinished())[0]?.claims ?? []
+      expect(claim).toMatchObject({ attempts: 2, keptReason: 'file is locked' })
+      expect(claim?.keptAt?.getTime()).toBeGreaterThan(before.getTime())
+    })
+
+    it('hands a request to cancel to the process that runs the job, and to no other', async () => {
+      const job = await journal.begin('backup', {})
+      const bob = await subject.as(BOB)
+      const other = await bob.begin('backup', {})
+      expect(await journal.toCancel()).toEqual([])
+      expect(await bob.requestCancel(job, 'vcb cancel by root')).toBe(true)
+      expect(await bob.requestCancel(job, 'somebody later')).toBe(true)
+      expect(await bob.requestCancel('none' as JobId, 'root')).toBe(false)
+      expect(await journal.toCancel()).toMatchObject([{ job, by: 'vcb cancel by root' }])
+      expect(await bob.toCancel()).toEqual([])
+      const [asked, not] = await bob.unfinished()
+      expect(asked?.cancel).toMatchObject({ by: 'vcb cancel by root', at: expect.any(Date) })
+      expect(not).toMatchObject({ id: other, cancel: undefined })
+      await journal.finish(job, { result: 'canceled' })
+      expect(await journal.toCancel()).toEqual([])
+      expect(await bob.requestCancel(job, 'root')).toBe(false)
+    })
+
+    it('lists finished jobs, the last first, and forgets the old ones', async () => {
+      const done: JobId[] = []
+      for (const name of ['a', 'b', 'c', 'd']) {
+        done.push(
+          await runJob({ journal, releasers: world.releasers, kind: 'backup', args: { name } }, async (claims) => {
+            await claims.take('partialFile', { path: name }, [], world.make(name))
+            return claims.job
+          }),
+        )
+      }
+      const open = await take(['held'])
+      const listed = await journal.finished(3)
+      expect(listed.map((job) => job.args)).toEqual([{ name: 'd' }, { name: 'c' }, { name: 'b' }])
+      expect(listed[0]).toMatchObject({ id: done[3], kind: 'backup', outcome: { result: 'succeeded' } })
+      expect(listed[0]?.finishedAt.getTime()).toBeGreaterThan(listed[0]?.begunAt.getTime() ?? Number.POSITIVE_INFINITY)
+      expect(await journal.prune({ jobs: 3, before: new Date(0) })).toBe(1)
+      expect((await journal.finished(9)).map((job) => job.id)).toEqual([done[3], done[2], done[1]])
+      expect(await journal.prune({ jobs: 3, before: new Date(0) })).toBe(0)
+      expect(await journal.prune({ jobs: 9, before: listed[0]?.finishedAt ?? new Date(0) })).toBe(2)
+      expect((await journal.finished(9)).map((job) => job.id)).toEqual([done[3]])
+      clock.time += 1000
+      await journal.prune({ jobs: 0, before: clock.now() })
+      expect(await journal.finished(9)).toEqual([])
+      // What is not finished is never forgotten.
+      expect((await journal.unfinished()).map((job) => [job.id, job.claims.length])).toEqual([[open, 1]])
+    })
+
     it('a job that succeeds releases in reverse order and closes', async () => {
       const result = await runJob({ journal, releasers: world.releasers, kind: 'backup', args: {} }, async (claims) => {
         const a = await claims.take('partialFile', { path: 'a' }, [], world.make('a'))
@@ -422,5 +490,9 @@ function cutting(journal: Journal, tick: (what: string) => void): Journal {
     adopt: cut('adopt', (job, from) => journal.adopt(job, from)),
     disown: cut('disown', (job, lease?: Date, outcome?: Parameters<Journal['disown']>[2]) => journal.disown(job, lease, outcome)),
     kept: cut('kept', (claim, reason) => journal.kept(claim, reason)),
+    requestCancel: (job, by) => journal.requestCancel(job, by),
+    toCancel: () => journal.toCancel(),
+    finished: (limit) => journal.finished(limit),
+    prune: (keep) => journal.prune(keep),
   }
 }
