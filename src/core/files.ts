@@ -1,4 +1,4 @@
-import { type FileHandle, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { chmod, type FileHandle, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { effect } from './effect.ts'
 import { fromErrno } from './errors.ts'
@@ -157,6 +157,11 @@ export async function ensureDirectory(path: string): Promise<void> {
   } catch (error) {
     throw fromErrno(error, path) ?? error
   }
+}
+
+/** Sets who may read and write a file or directory: permission bits, as 0600. */
+export async function setPermissions(path: string, permissions: number): Promise<void> {
+  await file('set permissions', path, () => chmod(path, permissions))
 }
 
 /** Makes names created or removed in `path` durable. */

@@ -4,6 +4,8 @@ import { randomBytes } from 'node:crypto'
 export type ClaimId = string & { readonly brand: 'ClaimId' }
 export type JobId = string & { readonly brand: 'JobId' }
 export type RunId = string & { readonly brand: 'RunId' }
+/** One installation: one state directory, for as long as its file `agent-id` lives. */
+export type AgentId = string & { readonly brand: 'AgentId' }
 /** A restore point as the provider names it: the snapshot id of a restic repository, an archive's name, a directory's name. */
 export type PointId = string & { readonly brand: 'PointId' }
 
@@ -12,6 +14,7 @@ export interface Ids {
   claim(): ClaimId
   job(): JobId
   run(): RunId
+  agent(): AgentId
 }
 
 /** Ids of 12 random bytes in hex: collision is out of the question, and a claim id fits in a snapshot name. */
@@ -21,5 +24,6 @@ export function createIds(random: (size: number) => Uint8Array = randomBytes): I
     claim: () => next() as ClaimId,
     job: () => next() as JobId,
     run: () => next() as RunId,
+    agent: () => next() as AgentId,
   })
 }

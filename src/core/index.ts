@@ -30,12 +30,14 @@ export {
   removeFile,
   removeTree,
   renameFile,
+  setPermissions,
   syncDirectory,
   writeFileAtomic,
   writeFileWhole,
 } from './files.ts'
-export { type ClaimId, createIds, type Ids, type JobId, type PointId, type RunId } from './ids.ts'
+export { type AgentId, type ClaimId, createIds, type Ids, type JobId, type PointId, type RunId } from './ids.ts'
 export { type Log, type LogFields, silentLog } from './log.ts'
+export { createMarks, formatMark, type Mark, type MarkedThing, markHost, type Marks, parseMark } from './mark.ts'
 export * from './model.ts'
 export {
   alignRange,

@@ -1,11 +1,12 @@
-import { open, stat, unlink } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type Abortable,
   AgentError,
   type BlockSource,
   fromErrno,
-  isMissing,
+  openOutput,
+  removeFile,
   SECTOR,
   syncDirectory,
   throwIfAborted,
@@ -57,8 +58,8 @@ export async function exportDisk(
     return { files: names.map((file, index) => ({ name: file, size: sizes[index] ?? 0 })) }
   } catch (error) {
     for (const path of begun) {
-      await unlink(path).catch((left: unknown) => {
-        if (!isMissing(left)) throw new SuppressedError(left, error)
+      await removeFile(path).catch((left: unknown) => {
+        throw new SuppressedError(left, error)
       })
     }
     throw fromErrno(error) ?? error
@@ -105,10 +106,10 @@ async function writeSplit(
     throwIfAborted(options)
     const length = Math.min(PIECE_BYTES, source.size - offset)
     const file = `${name}-s${String(extents.length + 1).padStart(3, '0')}.vmdk`
-    await using handle = await open(join(directory, file), 'wx', 0o600)
+    await using output = await openOutput(join(directory, file), 'wx')
     begun.push(join(directory, file))
-    await writeSparsePiece(source, { offset, length }, handle, { signal: options.signal, onWritten })
-    await handle.sync()
+    await writeSparsePiece(source, { offset, length }, output, { signal: options.signal, onWritten })
+    await output.sync()
     extents.push({ access: 'RW', sectors: length / SECTOR, type: 'SPARSE', file })
   }
   const descriptor = newDescriptor(name, source.size, 'twoGbMaxExtentSparse', extents, options)
@@ -122,11 +123,9 @@ async function writeSplit(
 
 async function writeStream(source: BlockSource, directory: string, name: string, options: ExportOptions, begun: string[]): Promise<string> {
   const file = `${name}.vmdk`
-  await using handle = await open(join(directory, file), 'wx', 0o600)
+  await using output = await openOutput(join(directory, file), 'wx')
   begun.push(join(directory, file))
-  for await (const bytes of streamOptimized(source, name, options)) {
-    for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done, bytes.length - done)).bytesWritten
-  }
-  await handle.sync()
+  for await (const bytes of streamOptimized(source, name, options)) await output.write(bytes)
+  await output.sync()
   return file
 }

@@ -1,6 +1,6 @@
-import { lstat, unlink } from 'node:fs/promises'
+import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Abortable, AgentError, type BlockSink, isMissing, type Range, SECTOR, writeFileAtomic } from '../core/index.ts'
+import { type Abortable, AgentError, type BlockSink, isMissing, type Range, removeFile, SECTOR, writeFileAtomic } from '../core/index.ts'
 import { handOver } from './byte-source.ts'
 import { formatDescriptor } from './descriptor-writer.ts'
 import { checkNewDisk, type DiskLook, newDescriptor } from './new-descriptor.ts'
@@ -85,10 +85,6 @@ class FlatDisk implements BlockSink {
     await this.#file[Symbol.asyncDispose]()
     if (this.#state === 'complete') return
     const flat = this.#path.replace(/\.vmdk$/u, '-flat.vmdk')
-    for (const path of this.#state === 'described' ? [this.#path, flat] : [flat]) {
-      await unlink(path).catch((error: unknown) => {
-        if (!isMissing(error)) throw error
-      })
-    }
+    for (const path of this.#state === 'described' ? [this.#path, flat] : [flat]) await removeFile(path)
   }
 }

@@ -1,14 +1,15 @@
-import { open, type FileHandle, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import {
   type Abortable,
   AgentError,
   type BlockSink,
   fromErrno,
-  isMissing,
   isZero,
+  openOutput,
+  type OutputFile,
   type Range,
   rangeEnd,
+  removeFile,
   syncDirectory,
   throwIfAborted,
 } from '../core/index.ts'
@@ -26,9 +27,9 @@ const REGION = 16 * 1024 * 1024
  * Disposed without `flush`, the file is removed. Errors: CONFLICT (exists), CAPACITY, CONFIG, NOT_FOUND.
  */
 export async function createRawFile(path: string, size: number): Promise<BlockSink> {
-  let handle: FileHandle
+  let handle: OutputFile
   try {
-    handle = await open(path, 'wx+', 0o600)
+    handle = await openOutput(path, 'wx+')
   } catch (error) {
     throw fromErrno(error, path) ?? error
   }
@@ -47,11 +48,11 @@ export async function createRawFile(path: string, size: number): Promise<BlockSi
 class RawFile implements BlockSink {
   readonly size: number
   readonly #path: string
-  readonly #handle: FileHandle
+  readonly #handle: OutputFile
   readonly #touched: Uint8Array
   #complete = false
 
-  constructor(path: string, size: number, handle: FileHandle) {
+  constructor(path: string, size: number, handle: OutputFile) {
     this.size = size
     this.#path = path
     this.#handle = handle
@@ -89,11 +90,7 @@ class RawFile implements BlockSink {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#handle.close()
-    if (!this.#complete) {
-      await unlink(this.#path).catch((error: unknown) => {
-        if (!isMissing(error)) throw error
-      })
-    }
+    if (!this.#complete) await removeFile(this.#path)
   }
 
   /** What was never written, and every hole, is zero already; only data is overwritten. */
@@ -120,7 +117,7 @@ class RawFile implements BlockSink {
     const buffer = Buffer.allocUnsafe(Math.min(CLEAR, range.length))
     for (let done = 0; done < range.length; ) {
       const part = buffer.subarray(0, Math.min(CLEAR, range.length - done))
-      const { bytesRead } = await this.#handle.read(part, 0, part.length, range.offset + done)
+      const bytesRead = await this.#handle.read(part, range.offset + done)
       if (bytesRead === 0) throw new AgentError('UNAVAILABLE', `${this.#path} was cut while it was being written.`, { subject: this.#path })
       const read = part.subarray(0, bytesRead)
       if (!isZero(read)) await this.#put(range.offset + done, read.fill(0))
@@ -131,9 +128,7 @@ class RawFile implements BlockSink {
   async #put(offset: number, data: Uint8Array): Promise<void> {
     if (data.length > 0) this.#touched.fill(1, Math.floor(offset / REGION), Math.ceil((offset + data.length) / REGION))
     try {
-      for (let done = 0; done < data.length; ) {
-        done += (await this.#handle.write(data, done, data.length - done, offset + done)).bytesWritten
-      }
+      await this.#handle.write(data, offset)
     } catch (error) {
       throw fromErrno(error, this.#path) ?? error
     }

@@ -1,5 +1,4 @@
-import type { FileHandle } from 'node:fs/promises'
-import { type Abortable, type BlockSource, isZero, type Range, SECTOR } from '../core/index.ts'
+import { type Abortable, type BlockSource, isZero, type OutputFile, type Range, SECTOR } from '../core/index.ts'
 import { dataChunks } from './data-chunks.ts'
 import { formatHostedSparseHeader, GRAIN_BYTES } from './hosted-sparse-format.ts'
 import { ENTRIES_PER_TABLE } from './hosted-sparse-header.ts'
@@ -17,7 +16,7 @@ const TABLE_SECTORS = (ENTRIES_PER_TABLE * 4) / SECTOR
 export async function writeSparsePiece(
   source: BlockSource,
   range: Range,
-  file: FileHandle,
+  file: OutputFile,
   options: Abortable & { readonly onWritten?: ((end: number, bytes: number) => void) | undefined } = {},
 ): Promise<number> {
   const tables = Math.ceil(range.length / (GRAIN_BYTES * ENTRIES_PER_TABLE))
@@ -38,7 +37,7 @@ export async function writeSparsePiece(
         at += GRAIN_BYTES
       } while (at < data.length && isZero(data.subarray(at, at + GRAIN_BYTES)) === zero)
       if (zero) continue
-      await writeAt(file, end, data.subarray(start, at))
+      await file.write(data.subarray(start, at), end)
       // The last grain of a disk may be short; it takes a whole grain in the file all the same.
       end += at - start
       options.onWritten?.(offset + Math.min(at, data.length), Math.min(at, data.length) - start)
@@ -47,16 +46,10 @@ export async function writeSparsePiece(
   await file.truncate(end)
   for (const start of [redundant, directory]) {
     const positions = Uint32Array.from({ length: tables }, (_, table) => start + directorySectors + table * TABLE_SECTORS)
-    await writeAt(file, start * SECTOR, padded(littleEndian(positions)))
-    await writeAt(file, (start + directorySectors) * SECTOR, littleEndian(entries))
+    await file.write(padded(littleEndian(positions)), start * SECTOR)
+    await file.write(littleEndian(entries), (start + directorySectors) * SECTOR)
   }
   const layout = { capacity: range.length / SECTOR, directory, redundantDirectory: redundant, overhead }
-  await writeAt(file, 0, formatHostedSparseHeader('sparse', layout))
+  await file.write(formatHostedSparseHeader('sparse', layout), 0)
   return end
-}
-
-async function writeAt(file: FileHandle, position: number, data: Uint8Array): Promise<void> {
-  for (let done = 0; done < data.length; ) {
-    done += (await file.write(data, done, data.length - done, position + done)).bytesWritten
-  }
 }

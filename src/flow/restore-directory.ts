@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import {
   type Abortable,
@@ -8,9 +8,14 @@ import {
   fromErrno,
   isMissing,
   type Log,
+  makeDirectory,
   type NotProtected,
+  removeDirectory,
+  removeTree,
+  renameFile,
   safeFileName,
   syncDirectory,
+  writeFileWhole,
 } from '../core/index.ts'
 import { exportDisk, type ExportFormat } from '../disk/index.ts'
 import type { Claims } from '../journal/index.ts'
@@ -63,7 +68,7 @@ export async function restoreToDirectory(
   const held = await claims.take('partialFile', { path: target }, [], async (claim) => {
     const path = partialDirectory(target, claim)
     await ensureDirectory(dirname(target))
-    await mkdir(path, { mode: 0o700 })
+    await makeDirectory(path)
     return { path }
   })
   const partial = held.ref.path
@@ -81,7 +86,7 @@ export async function restoreToDirectory(
   const nvram = await saveNvram(reader, partial, base, written, options)
   const { vmx, dropped } = restoredVmx(await savedVmx(reader, options), manifest.config, { name, disks: files, nvram, keepIdentity: true })
   const text = vmx.format()
-  await writeFile(join(partial, `${base}.vmx`), text, { mode: 0o600 })
+  await writeFileWhole(join(partial, `${base}.vmx`), text)
   written.push({ name: `${base}.vmx`, size: Buffer.byteLength(text) })
   await syncDirectory(partial)
   await install(partial, target)
@@ -101,7 +106,7 @@ export const partialDirectory = (target: string, claim: ClaimId): string => `${t
 
 /** Removes an unfinished restore. Idempotent. */
 export async function removePartial(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true })
+  await removeTree(path)
 }
 
 /** The `.vmx` saved in the point; undefined when the point has none. */
@@ -126,7 +131,7 @@ async function saveNvram(
   const body = await savedNvram(reader, options)
   if (body === undefined) return undefined
   const name = `${base}.nvram`
-  await writeFile(join(directory, name), body, { mode: 0o600 })
+  await writeFileWhole(join(directory, name), body)
   written.push({ name, size: body.length })
   return name
 }
@@ -155,10 +160,10 @@ async function refuseTarget(target: string): Promise<void> {
 
 async function install(partial: string, target: string): Promise<void> {
   try {
-    await rmdir(target)
+    await removeDirectory(target)
   } catch (error) {
-    if (!isMissing(error)) throw fromErrno(error, target) ?? error
+    throw fromErrno(error, target) ?? error
   }
-  await rename(partial, target)
+  await renameFile(partial, target)
   await syncDirectory(dirname(target))
 }

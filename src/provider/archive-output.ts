@@ -1,7 +1,19 @@
-import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Writable } from 'node:stream'
-import { AgentError, fromErrno, isMissing, type RunId, syncDirectory } from '../core/index.ts'
+import {
+  AgentError,
+  effect,
+  fromErrno,
+  isMissing,
+  openOutput,
+  type OutputFile,
+  type OutputMode,
+  removeFile,
+  renameFile,
+  type RunId,
+  syncDirectory,
+} from '../core/index.ts'
 
 /** A record of a tape as GNU tar makes it: 20 blocks. Bytes. */
 const RECORD = 10_240
@@ -29,7 +41,7 @@ export async function fileOutput(path: string, run: RunId): Promise<ArchiveOutpu
         await file.sync()
         await file.close()
         await refuseExisting(path)
-        await rename(partial, path)
+        await renameFile(partial, path)
         await syncDirectory(dirname(path))
       } catch (error) {
         throw fromErrno(error, path) ?? error
@@ -37,7 +49,7 @@ export async function fileOutput(path: string, run: RunId): Promise<ArchiveOutpu
     },
     async abort() {
       await file.close()
-      await rm(partial, { force: true })
+      await removeFile(partial)
     },
   }
 }
@@ -77,12 +89,16 @@ export function streamOutput(stream: Writable): ArchiveOutput {
   stream.on('error', () => undefined)
   return {
     write: (bytes) =>
-      new Promise((resolve, reject) => {
-        stream.write(Buffer.from(bytes), (error) => {
-          if (error == null) resolve()
-          else reject(fromErrno(error, 'standard output') ?? error)
-        })
-      }),
+      effect(
+        { kind: 'file', what: 'write', on: 'standard output' },
+        () =>
+          new Promise((resolve, reject) => {
+            stream.write(Buffer.from(bytes), (error) => {
+              if (error == null) resolve()
+              else reject(fromErrno(error, 'standard output') ?? error)
+            })
+          }),
+      ),
     finish: async () => undefined,
     abort: async () => undefined,
   }
@@ -98,17 +114,17 @@ async function refuseExisting(path: string): Promise<void> {
   throw new AgentError('CONFLICT', `The archive ${path} exists already.`, { subject: path, next: 'Name another file.', retry: 'never' })
 }
 
-async function openForWriting(path: string, flags: string): Promise<FileHandle> {
+async function openForWriting(path: string, mode: OutputMode): Promise<OutputFile> {
   try {
-    return await open(path, flags, 0o600)
+    return await openOutput(path, mode)
   } catch (error) {
     throw fromErrno(error, path) ?? error
   }
 }
 
-async function writeAll(file: FileHandle, bytes: Uint8Array, path: string): Promise<void> {
+async function writeAll(file: OutputFile, bytes: Uint8Array, path: string): Promise<void> {
   try {
-    for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at)).bytesWritten
+    await file.write(bytes)
   } catch (error) {
     throw fromErrno(error, path) ?? error
   }

@@ -1,5 +1,4 @@
 import { hash } from 'node:crypto'
-import { open } from 'node:fs/promises'
 import {
   type Abortable,
   AgentError,
@@ -8,6 +7,7 @@ import {
   fromErrno,
   isZero,
   MIB,
+  openOutput,
   type Range,
   readU64,
   rangeEnd,
@@ -25,9 +25,9 @@ export async function writeBlockDigests(image: BlockSource, path: string, option
   const block = Buffer.alloc(BLOCK)
   let pending: Buffer[] = []
   try {
-    await using file = await open(path, 'wx', 0o600)
+    await using file = await openOutput(path, 'wx')
     const flush = async (): Promise<void> => {
-      await file.appendFile(Buffer.concat(pending))
+      await file.write(Buffer.concat(pending))
       pending = []
     }
     let next = 0

@@ -1,8 +1,7 @@
 import { createHash, type Hash } from 'node:crypto'
-import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { AgentError, fromErrno, KIB, MIB } from '../core/index.ts'
+import { AgentError, fromErrno, KIB, makeTemporaryDirectory, MIB, openOutput, type OutputFile, removeTree } from '../core/index.ts'
 
 /** Bytes one digest stands for. */
 export const DIGEST_STEP = MIB
@@ -13,26 +12,26 @@ export const DIGEST_BYTES = 32
  * The file has no name from the start, so that a killed process leaves nothing.
  */
 export class DigestSpool implements AsyncDisposable {
-  readonly #file: FileHandle
+  readonly #file: OutputFile
   readonly #path: string
   #hash: Hash = createHash('sha256')
   #inStep = 0
   #pending: Buffer[] = []
   #count = 0
 
-  private constructor(file: FileHandle, path: string) {
+  private constructor(file: OutputFile, path: string) {
     this.#file = file
     this.#path = path
   }
 
   static async open(): Promise<DigestSpool> {
-    const directory = await mkdtemp(join(tmpdir(), 'vcb-digests-'))
+    const directory = await makeTemporaryDirectory(join(tmpdir(), 'vcb-digests-'))
     try {
-      return new DigestSpool(await open(join(directory, 'digests'), 'wx+', 0o600), directory)
+      return new DigestSpool(await openOutput(join(directory, 'digests'), 'wx+'), directory)
     } catch (error) {
       throw fromErrno(error, directory) ?? error
     } finally {
-      await rm(directory, { recursive: true, force: true })
+      await removeTree(directory)
     }
   }
 
@@ -58,7 +57,7 @@ export class DigestSpool implements AsyncDisposable {
     const total = this.#count * DIGEST_BYTES
     for (let at = 0; at < total; at += 256 * KIB) {
       const chunk = Buffer.allocUnsafeSlow(Math.min(256 * KIB, total - at))
-      const { bytesRead } = await this.#file.read(chunk, 0, chunk.length, at)
+      const bytesRead = await this.#file.read(chunk, at)
       if (bytesRead !== chunk.length) throw new AgentError('INTERNAL', `The temporary digests in ${this.#path} got lost.`)
       yield chunk
     }
@@ -81,7 +80,7 @@ export class DigestSpool implements AsyncDisposable {
     const start = this.#count * DIGEST_BYTES - bytes.length
     this.#pending = []
     try {
-      for (let at = 0; at < bytes.length; ) at += (await this.#file.write(bytes, at, bytes.length - at, start + at)).bytesWritten
+      await this.#file.write(bytes, start)
     } catch (error) {
       throw fromErrno(error, this.#path) ?? error
     }

@@ -1,5 +1,5 @@
 import { createHash, hash } from 'node:crypto'
-import { readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type Abortable,
@@ -10,6 +10,8 @@ import {
   type Log,
   type PointId,
   type PointSummary,
+  removeTree,
+  renameFile,
   syncDirectory,
 } from '../core/index.ts'
 import { localDiskFiles, openChain, openLocalFile } from '../disk/index.ts'
@@ -74,9 +76,9 @@ export class DirPoints implements PointStore {
     // Gone from the list at one moment, however long the removal takes.
     const doomed = join(this.#directory, `.${found}.deleted`)
     try {
-      await rename(join(this.#directory, found), doomed)
+      await renameFile(join(this.#directory, found), doomed)
       await syncDirectory(this.#directory)
-      await rm(doomed, { recursive: true, force: true })
+      await removeTree(doomed)
     } catch (error) {
       throw fromErrno(error, doomed) ?? error
     }

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import {
   type Abortable,
@@ -10,9 +10,13 @@ import {
   fromErrno,
   isMissing,
   type Log,
+  makeDirectory,
   type Manifest,
   type PointId,
   type Range,
+  removeFile,
+  removeTree,
+  renameFile,
   syncDirectory,
   type Verdict,
   writeFileAtomic,
@@ -76,7 +80,7 @@ class DirProvider implements BackupProvider {
     const final = join(this.#directory, id)
     const partial = join(this.#directory, `.${id}.partial`)
     try {
-      await mkdir(partial, { mode: 0o700 })
+      await makeDirectory(partial)
     } catch (error) {
       throw fromErrno(error, partial) ?? error
     }
@@ -139,7 +143,7 @@ class DirWriter implements BackupWriter {
       return { changedBytes, readBytes: planned.readBytes, storedBytes }
     } catch (error) {
       this.#draft.dropDisk(disk)
-      for (const name of made) await rm(join(this.#paths.partial, name), { force: true })
+      for (const name of made) await removeFile(join(this.#paths.partial, name))
       throw error
     }
   }
@@ -150,7 +154,7 @@ class DirWriter implements BackupWriter {
     const sums = [...this.#sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, sha256]) => `${sha256}  ${name}\n`)
     await writeFileAtomic(join(this.#paths.partial, SUMS_FILE), sums.join(''))
     try {
-      await rename(this.#paths.partial, this.#paths.final)
+      await renameFile(this.#paths.partial, this.#paths.final)
       this.#committed = true
       await syncDirectory(join(this.#paths.final, '..'))
     } catch (error) {
@@ -160,7 +164,7 @@ class DirWriter implements BackupWriter {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#committed) await rm(this.#paths.partial, { recursive: true, force: true })
+    if (!this.#committed) await removeTree(this.#paths.partial)
   }
 
   async #save(name: string, body: Uint8Array): Promise<void> {

@@ -1,6 +1,6 @@
-import { readdir, rm } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { fromErrno, isMissing, type RunId } from '../core/index.ts'
+import { fromErrno, isMissing, removeTree, type RunId } from '../core/index.ts'
 import { parseProviderUrl } from './provider-url.ts'
 
 /**
@@ -14,7 +14,7 @@ export async function removePartials(url: string, run: RunId): Promise<readonly 
   const directory = scheme === 'tar' && path.endsWith('.tar') ? dirname(resolve(path)) : resolve(path)
   try {
     const ours = (await readdir(directory)).filter((name) => name.startsWith('.') && isPartialOf(name, run))
-    for (const name of ours) await rm(join(directory, name), { recursive: true, force: true })
+    for (const name of ours) await removeTree(join(directory, name))
     return ours.map((name) => join(directory, name))
   } catch (error) {
     // No directory (any more), or a device: nothing of ours can be there.

@@ -1,4 +1,4 @@
-import { readdir, unlink } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import {
   type Abortable,
@@ -10,6 +10,7 @@ import {
   type Log,
   type PointId,
   type PointSummary,
+  removeFile,
   syncDirectory,
 } from '../core/index.ts'
 import { overlay } from '../disk/index.ts'
@@ -91,7 +92,7 @@ export class TarPoints implements PointStore {
       })
     }
     try {
-      await unlink(this.pathOf(found))
+      await removeFile(this.pathOf(found))
       await syncDirectory(dirname(this.pathOf(found)))
     } catch (error) {
       if (!isMissing(error)) throw fromErrno(error, this.pathOf(found)) ?? error

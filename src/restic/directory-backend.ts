@@ -1,6 +1,17 @@
-import { open, readdir, rename, rm, stat, unlink } from 'node:fs/promises'
+import { open, readdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { type Abortable, AgentError, ensureDirectory, fromErrno, isMissing, syncDirectory, throwIfAborted } from '../core/index.ts'
+import {
+  type Abortable,
+  AgentError,
+  ensureDirectory,
+  fromErrno,
+  isMissing,
+  openOutput,
+  removeFile,
+  renameFile,
+  syncDirectory,
+  throwIfAborted,
+} from '../core/index.ts'
 import type { Backend, FileKind, FileRef } from './backend.ts'
 import { isHexId } from './ids.ts'
 
@@ -63,16 +74,13 @@ class DirectoryBackend implements Backend {
     try {
       await this.#ensure(folder)
       if (file.kind === 'config') await this.#layOut()
-      await using handle = await open(temporary, 'wx', 0o400)
-      for (let written = 0; written < data.length; ) {
-        const { bytesWritten } = await handle.write(data, written, data.length - written)
-        written += bytesWritten
-      }
-      await handle.sync()
-      await rename(temporary, path)
+      await using output = await openOutput(temporary, 'wx', 0o400)
+      await output.write(data)
+      await output.sync()
+      await renameFile(temporary, path)
       await syncDirectory(folder)
     } catch (error) {
-      await rm(temporary, { force: true })
+      await removeFile(temporary)
       throw fromErrno(error, path) ?? error
     }
   }
@@ -109,7 +117,7 @@ class DirectoryBackend implements Backend {
     throwIfAborted(options)
     const path = this.#path(file)
     try {
-      await unlink(path)
+      await removeFile(path)
       await syncDirectory(join(path, '..'))
     } catch (error) {
       if (!isMissing(error)) throw fromErrno(error, path) ?? error
