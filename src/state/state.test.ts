@@ -19,7 +19,7 @@ describe('openState', () => {
     {
       await using state = await openState(path)
       const put = state.statement<[string, string]>(`INSERT INTO job (id, kind, args, begun_at, sequence) VALUES (?, ?, '{}', '', 1)`)
-      expect(put.run('j1', 'backup')).toBe(1)
+      expect(state.transaction('test', () => put.run('j1', 'backup'))).toBe(1)
     }
     expect((await stat(path)).mode & 0o777).toBe(0o600)
     await using again = await openState(path)
@@ -64,7 +64,9 @@ describe('openState', () => {
     {
       await using state = await openState(path)
       const put = state.statement<[string, number]>(`INSERT INTO job (id, kind, args, begun_at, sequence) VALUES (?, 'x', '{}', '', ?)`)
-      for (let index = 0; index < 500; index++) put.run(`job-${index}-${'x'.repeat(100)}`, index)
+      state.transaction('test', () => {
+        for (let index = 0; index < 500; index++) put.run(`job-${index}-${'x'.repeat(100)}`, index)
+      })
     }
     const raw = new DatabaseSync(path)
     const pages = Number(raw.prepare('PRAGMA page_count').get()?.['page_count'])
@@ -95,6 +97,16 @@ describe('openState', () => {
       })
     expect(failing).toThrow('no')
     expect(count.get()).toBe(0)
+  })
+
+  it('refuses a change outside a transaction, which would be no effect', async () => {
+    await using state = await openState(path)
+    const put = state.statement<[string]>(`INSERT INTO job (id, kind, args, begun_at, sequence) VALUES (?, 'x', '{}', '', 1)`)
+    const outside = expect.objectContaining({ code: 'INTERNAL' })
+    expect(() => put.run('a')).toThrow(outside)
+    expect(() => state.reading(() => put.run('a'))).toThrow(outside)
+    expect(state.transaction('test', () => put.run('a'))).toBe(1)
+    expect(() => put.run('b')).toThrow(outside)
   })
 
   it('checks the type of every column it reads', async () => {

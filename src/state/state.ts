@@ -1,7 +1,6 @@
-import { chmod } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { AgentError, effectNow, ensureDirectory } from '../core/index.ts'
+import { AgentError, effectNow, ensureDirectory, setPermissions } from '../core/index.ts'
 import { MIGRATIONS } from './migrations.ts'
 import { damagedState, fromSqlite } from './sqlite-error.ts'
 import { type Row, type SqlValue, Statement } from './statement.ts'
@@ -35,11 +34,15 @@ export async function openState(path: string, options: OpenStateOptions = {}): P
   await ensureDirectory(dirname(path))
   let database: DatabaseSync | undefined
   try {
-    database = new DatabaseSync(path, { timeout: options.busyTimeoutMs ?? 10_000, enableForeignKeyConstraints: true })
-    prepareFile(database, path)
-    migrate(database, path)
-    await chmod(path, 0o600)
-    return new SqliteState(path, database)
+    const timeout = options.busyTimeoutMs ?? 10_000
+    const opened = effectNow({ kind: 'row', what: 'open', on: path }, () => {
+      database = new DatabaseSync(path, { timeout, enableForeignKeyConstraints: true })
+      prepareFile(database, path)
+      return database
+    })
+    migrate(opened, path)
+    await setPermissions(path, 0o600)
+    return new SqliteState(path, opened)
   } catch (error) {
     database?.close()
     throw fromSqlite(error, path) ?? error
@@ -64,6 +67,10 @@ function prepareFile(database: DatabaseSync, path: string): void {
 
 function migrate(database: DatabaseSync, path: string): void {
   if (pragma(database, 'user_version') === MIGRATIONS.length) return
+  effectNow({ kind: 'row', what: 'migrate', on: path }, () => applyMigrations(database, path))
+}
+
+function applyMigrations(database: DatabaseSync, path: string): void {
   database.exec('BEGIN IMMEDIATE')
   try {
     // Read again under the lock: another process may have migrated meanwhile.
@@ -86,6 +93,7 @@ function pragma(database: DatabaseSync, name: string): number {
 class SqliteState implements State {
   readonly path: string
   readonly #database: DatabaseSync
+  #changing = false
 
   constructor(path: string, database: DatabaseSync) {
     this.path = path
@@ -94,14 +102,23 @@ class SqliteState implements State {
 
   statement<P extends readonly SqlValue[], R = never>(sql: string, decode: (row: Row) => R = noRows): Statement<P, R> {
     try {
-      return new Statement<P, R>(this.#database.prepare(sql), decode, this.path)
+      return new Statement<P, R>(this.#database.prepare(sql), decode, this.path, () => this.#changing)
     } catch (error) {
       throw fromSqlite(error, this.path) ?? error
     }
   }
 
   transaction<T>(what: string, change: () => T): T {
-    return effectNow({ kind: 'row', what, on: this.path }, () => this.#within('BEGIN IMMEDIATE', change))
+    return effectNow({ kind: 'row', what, on: this.path }, () =>
+      this.#within('BEGIN IMMEDIATE', () => {
+        this.#changing = true
+        try {
+          return change()
+        } finally {
+          this.#changing = false
+        }
+      }),
+    )
   }
 
   reading<T>(read: () => T): T {
@@ -125,7 +142,7 @@ class SqliteState implements State {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#database.isOpen) this.#database.close()
+    if (this.#database.isOpen) effectNow({ kind: 'row', what: 'close', on: this.path }, () => this.#database.close())
   }
 }
 

@@ -53,15 +53,18 @@ export class Statement<P extends readonly SqlValue[], R> {
   readonly #statement: StatementSync
   readonly #decode: (row: Row) => R
   readonly #path: string
+  readonly #changing: () => boolean
 
-  constructor(statement: StatementSync, decode: (row: Row) => R, path: string) {
+  constructor(statement: StatementSync, decode: (row: Row) => R, path: string, changing: () => boolean) {
     this.#statement = statement
     this.#decode = decode
     this.#path = path
+    this.#changing = changing
   }
 
-  /** Runs a change; the number of rows it touched. */
+  /** Runs a change, inside `State.transaction` only, which makes it an effect; the number of rows it touched. */
   run(...parameters: P): number {
+    if (!this.#changing()) throw new AgentError('INTERNAL', 'A change of the state database was tried outside a transaction.')
     return this.#translated(() => Number(this.#statement.run(...parameters).changes))
   }
 
