@@ -1,4 +1,4 @@
-import type { RunId, SnapshotRef, VmRef } from '../core/index.ts'
+import type { RunId, SnapshotRef, VmBefore, VmRef } from '../core/index.ts'
 
 /**
  * Every kind of thing the agent may hold outside its process, with what is known before the effect (`args`) and what is needed to undo it
@@ -8,9 +8,9 @@ export interface ClaimKinds {
   /** One job per VM at a time, on this proxy. Found by its row. */
   vmLock: { args: { readonly vm: VmRef }; ref: { readonly vmKey: string } }
   /** A VMware snapshot; the claim id is in its name. */
-  snapshot: { args: { readonly vm: VmRef; readonly quiesce: boolean }; ref: SnapshotRef }
+  snapshot: { args: { readonly vm: VmRef; readonly quiesce: boolean; readonly before?: VmBefore | undefined }; ref: SnapshotRef }
   /** The short snapshot taken and removed once so that newly enabled change tracking becomes active. Found like any snapshot of ours. */
-  changeTrackingSnapshot: { args: { readonly vm: VmRef }; ref: SnapshotRef }
+  changeTrackingSnapshot: { args: { readonly vm: VmRef; readonly before?: VmBefore | undefined }; ref: SnapshotRef }
   /** A destination that a run's writers write to; what they leave in it when their process dies has the run's id in its name. */
   repositoryWrite: { args: { readonly url: string; readonly run: RunId }; ref: { readonly url: string; readonly run: RunId } }
   /** A local file or directory that is only worth keeping when the job succeeds. Path contains the claim id. */

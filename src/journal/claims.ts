@@ -1,13 +1,16 @@
 import { AgentError, type ClaimId, type JobId, toAgentError } from '../core/index.ts'
 import type { ClaimArgs, ClaimKind, ClaimRef } from './claim-kinds.ts'
 import type { Journal, JournaledClaim } from './journal.ts'
-import { type ClaimReport, releaseClaims } from './release-claims.ts'
+import { type ClaimReport, type ReleaseLimit, releaseClaims } from './release-claims.ts'
 import type { Releasers } from './releasers.ts'
 
 /** One thing held. `ref` is how to reach it. */
 export type Held<K extends ClaimKind> = { readonly id: ClaimId; readonly kind: K; readonly ref: ClaimRef<K> }
 
-/** What one job holds. Disposal releases everything in reverse order and reports what could not be released; it never gets the job's signal. */
+/**
+ * What one job holds. Disposal releases everything in reverse order and reports what could not be released (`LeftError`); it never gets the job's
+ * signal. What `release` tried in vain is not tried a second time by disposal, but left to recovery.
+ */
 export interface Claims extends AsyncDisposable {
   readonly job: JobId
   /** What is held now, in the order it was taken. */
@@ -38,16 +41,37 @@ export interface Claims extends AsyncDisposable {
   detach(leaseUntil: Date): Promise<void>
 }
 
+/** Something is still held, and listed for recovery. `kept` says what and why. */
+export class LeftError extends AgentError {
+  readonly kept: readonly ClaimReport[]
+  /** What went wrong before: the error of the work; undefined when only releases failed. */
+  readonly first: AgentError | undefined
+
+  constructor(kept: readonly ClaimReport[], init: { readonly first?: AgentError | undefined } = {}) {
+    const { first } = init
+    const errors = kept.map((report) => report.error).filter((error) => error !== undefined)
+    const what = kept.map((report) => `${report.what} (${report.reason ?? 'unknown reason'})`).join('; ')
+    const code = first?.code ?? (errors[0] === undefined ? 'INTERNAL' : toAgentError(errors[0]).code)
+    super(code, `${first === undefined ? '' : `${first.message} `}Still held: ${what}.`, {
+      subject: first?.subject ?? kept[0]?.job,
+      next: 'It stays listed in "vcb status"; "vcb recover" releases it once the cause is gone.',
+      cause: first ?? (errors.length > 1 ? new AggregateError(errors, 'Several releases failed.') : errors[0]),
+    })
+    this.kept = kept
+    this.first = first
+  }
+}
+
 /** The claims of a job that this process has just begun or adopted. */
-export function createClaims(journal: Journal, releasers: Releasers, job: JobId): Claims {
-  return new JobClaims(journal, releasers, job, [])
+export function createClaims(journal: Journal, releasers: Releasers, job: JobId, limit: ReleaseLimit = {}): Claims {
+  return new JobClaims(journal, releasers, job, [], limit)
 }
 
 /**
  * The claims of a lease, or of a job nobody answers for, rebuilt from the journal and owned by this process from now on.
  * NOT_FOUND when there is no such open job, CONFLICT when a process owns it.
  */
-export async function resumeClaims(journal: Journal, releasers: Releasers, job: JobId): Promise<Claims> {
+export async function resumeClaims(journal: Journal, releasers: Releasers, job: JobId, limit: ReleaseLimit = {}): Promise<Claims> {
   const found = (await journal.unfinished()).find((open) => open.id === job)
   if (found === undefined) throw new AgentError('NOT_FOUND', `There is no open job or lease ${job}.`, { subject: job })
   if (found.owner !== undefined || !(await journal.adopt(job, undefined))) {
@@ -55,21 +79,25 @@ export async function resumeClaims(journal: Journal, releasers: Releasers, job: 
       subject: job,
     })
   }
-  return new JobClaims(journal, releasers, job, found.claims)
+  return new JobClaims(journal, releasers, job, found.claims, limit)
 }
 
 class JobClaims implements Claims {
   readonly job: JobId
   readonly #journal: Journal
   readonly #releasers: Releasers
+  readonly #limit: ReleaseLimit
   #held: readonly JournaledClaim[]
+  /** What `release` tried in vain. */
+  #left: readonly ClaimReport[] = []
   #state: 'open' | 'detached' | 'ended' = 'open'
 
-  constructor(journal: Journal, releasers: Releasers, job: JobId, held: readonly JournaledClaim[]) {
+  constructor(journal: Journal, releasers: Releasers, job: JobId, held: readonly JournaledClaim[], limit: ReleaseLimit) {
     this.job = job
     this.#journal = journal
     this.#releasers = releasers
     this.#held = held
+    this.#limit = limit
   }
 
   get held(): readonly JournaledClaim[] {
@@ -128,8 +156,11 @@ class JobClaims implements Claims {
         },
       )
     }
+    if (this.#state !== 'open') throw new AgentError('INTERNAL', `Job ${this.job} released a claim after it had ended.`)
     const left = await this.#releaseThese(wanted)
-    if (left !== undefined) throw left
+    if (left === undefined) return
+    this.#left = [...this.#left, ...left.kept]
+    throw left
   }
 
   async update<K extends ClaimKind>(claim: ClaimId, ref: ClaimRef<K>): Promise<void> {
@@ -153,7 +184,7 @@ class JobClaims implements Claims {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state !== 'open') return
     this.#state = 'ended'
-    const left = await this.#releaseThese(this.#held)
+    const left = await this.#releaseRest()
     if (left === undefined) return
     // Nobody answers for the rest now, so that any recovery, also one in this process, may take it over.
     try {
@@ -168,22 +199,21 @@ class JobClaims implements Claims {
     this.#held = this.#held.map((held) => (held.id === claim.id ? claim : held))
   }
 
+  /** Everything but what was tried before, and what that stands on. */
+  async #releaseRest(): Promise<LeftError | undefined> {
+    const stuck = new Set(this.#left.map((report) => report.claim))
+    for (const claim of this.#held.toReversed()) if (stuck.has(claim.id)) for (const below of claim.dependsOn) stuck.add(below)
+    const left = await this.#releaseThese(this.#held.filter((claim) => !stuck.has(claim.id)))
+    const kept = [...this.#left, ...(left?.kept ?? [])]
+    return kept.length === 0 ? undefined : new LeftError(kept)
+  }
+
   /** Releases and forgets; what could not be released stays and comes back as one error, the first cause first. */
-  async #releaseThese(claims: readonly JournaledClaim[]): Promise<AgentError | undefined> {
-    const reports = await releaseClaims(this.#journal, this.#releasers, claims)
+  async #releaseThese(claims: readonly JournaledClaim[]): Promise<LeftError | undefined> {
+    const reports = await releaseClaims(this.#journal, this.#releasers, claims, this.#limit)
     const kept = reports.filter((report) => report.result === 'kept')
     const gone = new Set(reports.filter((report) => report.result !== 'kept').map((report) => report.claim))
     this.#held = this.#held.filter((held) => !gone.has(held.id))
-    return kept.length === 0 ? undefined : leftError(kept)
+    return kept.length === 0 ? undefined : new LeftError(kept)
   }
-}
-
-function leftError(kept: readonly ClaimReport[]): AgentError {
-  const errors = kept.map((report) => report.error).filter((error) => error !== undefined)
-  const what = kept.map((report) => `${report.kind} ${report.claim}: ${report.reason ?? 'unknown reason'}`).join(' ')
-  return new AgentError(errors[0] === undefined ? 'INTERNAL' : toAgentError(errors[0]).code, `Not everything could be released. ${what}`, {
-    subject: kept[0]?.job,
-    next: 'It stays listed and is released by "vcb recover" once the cause is gone.',
-    cause: errors.length > 1 ? new AggregateError(errors, 'Several releases failed.') : errors[0],
-  })
 }

@@ -9,7 +9,9 @@
  * A flow wraps itself in `runJob`; start reading there, then `claims.ts`, `release-claims.ts`, `recover-jobs.ts`.
  */
 export type { ClaimArgs, ClaimKind, ClaimKinds, ClaimRef } from './claim-kinds.ts'
-export { type Claims, createClaims, type Held, resumeClaims } from './claims.ts'
+export { CancelWatch, type CancelWatchOptions, type JobSignals } from './cancel-watch.ts'
+export { claimInWords, jobSubject } from './claim-words.ts'
+export { type Claims, createClaims, type Held, LeftError, resumeClaims } from './claims.ts'
 export type {
   CancelRequest,
   CancelRequests,
@@ -23,9 +25,10 @@ export type {
   JournaledJob,
 } from './journal.ts'
 export { MemoryJournal, MemoryJournalRows } from './memory-journal.ts'
+export { nextAttempt } from './next-attempt.ts'
 export { type ProcessIdentity, type Processes, sameProcess, systemProcesses } from './process.ts'
 export { recoverJobs, type RecoveredJob, type RecoverOptions, type RecoveryReport } from './recover-jobs.ts'
-export type { ClaimReport } from './release-claims.ts'
+export type { ClaimReport, ReleaseLimit } from './release-claims.ts'
 export type { ReleasableClaim, Releaser, Releasers } from './releasers.ts'
 export { type JobWork, runJob, type RunJobOptions } from './run-job.ts'
 export { openSqliteJournal, type SqliteJournalOptions } from './sqlite-journal.ts'

@@ -1,7 +1,7 @@
 import type { Clock, JobId, Log } from '../core/index.ts'
 import type { Journal, JournaledJob } from './journal.ts'
 import type { ProcessIdentity } from './process.ts'
-import { type ClaimReport, releaseClaims } from './release-claims.ts'
+import { type ClaimReport, type ReleaseLimit, releaseClaims } from './release-claims.ts'
 import type { Releasers } from './releasers.ts'
 
 export type RecoverOptions = {
@@ -11,6 +11,8 @@ export type RecoverOptions = {
   readonly isAlive: (owner: ProcessIdentity) => Promise<boolean>
   readonly clock: Clock
   readonly log: Log
+  /** Ends the recovery: what is not released by then stays listed. */
+  readonly limit?: ReleaseLimit | undefined
   /** Only this job; all otherwise. */
   readonly job?: JobId | undefined
 }
@@ -63,10 +65,10 @@ async function answeredFor(job: JournaledJob, { isAlive, clock }: RecoverOptions
   return undefined
 }
 
-async function recoverJob(job: JournaledJob, { journal, releasers }: RecoverOptions): Promise<RecoveredJob> {
+async function recoverJob(job: JournaledJob, { journal, releasers, limit }: RecoverOptions): Promise<RecoveredJob> {
   // Read again: between listing and adopting, the dead owner's predecessor in recovery may have released some.
   const current = (await journal.unfinished()).find((open) => open.id === job.id)
-  const claims = await releaseClaims(journal, releasers, current?.claims ?? [])
+  const claims = await releaseClaims(journal, releasers, current?.claims ?? [], limit)
   const closed = claims.every((claim) => claim.result !== 'kept')
   if (closed)
     await journal.finish(job.id, job.outcome ?? { result: 'recovered', reason: 'The process that ran it ended without closing it.' })

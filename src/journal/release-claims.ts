@@ -1,4 +1,5 @@
-import { type Abortable, type ClaimId, isAgentError, type JobId, toAgentError } from '../core/index.ts'
+import { type ClaimId, isAgentError, type JobId, throwIfAborted, toAgentError } from '../core/index.ts'
+import { claimInWords } from './claim-words.ts'
 import type { JobJournal, JobOwnership, JournaledClaim } from './journal.ts'
 import type { Releasers } from './releasers.ts'
 
@@ -7,24 +8,33 @@ export type ClaimReport = {
   readonly claim: ClaimId
   readonly job: JobId
   readonly kind: string
+  /** What it is, for people: `the snapshot "…" of VM web01`. */
+  readonly what: string
   readonly result: 'released' | 'absent' | 'kept'
   /** Why it is kept; one sentence. */
   readonly reason?: string | undefined
   readonly error?: unknown
 }
 
+/** How long releasing may take; both absent: as long as the releasers themselves allow. */
+export type ReleaseLimit = {
+  /** The release deadline, which every releaser gets. Never the signal of a job. */
+  readonly deadline?: AbortSignal | undefined
+  /** A little later: a releaser that did not stop is no longer waited for, and none is started. */
+  readonly abandoned?: AbortSignal | undefined
+}
+
 type ReleasingJournal = Pick<JobJournal, 'confirm' | 'released'> & Pick<JobOwnership, 'kept'>
 
 /**
  * The one release path: success, failure, cancel and recovery all end here. Goes through `claims` (given in the order they were taken)
- * backwards. Never throws: one failing release does not stop the next, a claim others still stand on is kept. `options.signal` is the release
- * deadline (see `Releaser`), never the signal of the job: once it aborts, what is not released yet is kept.
+ * backwards. Never throws: one failing release does not stop the next, a claim others still stand on is kept, and so is what the limit cuts off.
  */
 export async function releaseClaims(
   journal: ReleasingJournal,
   releasers: Releasers,
   claims: readonly JournaledClaim[],
-  options: Abortable = {},
+  limit: ReleaseLimit = {},
 ): Promise<readonly ClaimReport[]> {
   const reports: ClaimReport[] = []
   const kept: JournaledClaim[] = []
@@ -32,8 +42,8 @@ export async function releaseClaims(
     const above = kept.find((other) => other.dependsOn.includes(claim.id))
     const report =
       above === undefined
-        ? await releaseOne(journal, releasers, claim, options)
-        : await keep(journal, claim, `The ${above.kind} ${above.id} that depends on it could not be released.`)
+        ? await releaseOne(journal, releasers, claim, limit)
+        : await keep(journal, claim, `${claimInWords(above)}, which depends on it, could not be released`)
     if (report.result === 'kept') kept.push(claim)
     reports.push(report)
   }
@@ -44,30 +54,32 @@ async function releaseOne(
   journal: ReleasingJournal,
   releasers: Releasers,
   claim: JournaledClaim,
-  options: Abortable,
+  { deadline, abandoned }: ReleaseLimit,
 ): Promise<ClaimReport> {
   const releaser = releaserOf(releasers, claim.kind)
   if (releaser === undefined) {
     return keep(journal, claim, `Nothing in this command knows how to release a ${claim.kind}.`)
   }
+  const options = { signal: deadline }
   try {
-    const ref = claim.state === 'confirmed' ? claim.ref : await releaser.find(claim, options)
+    throwIfAborted({ signal: abandoned })
+    const ref = claim.state === 'confirmed' ? claim.ref : await waitedFor(releaser.find(claim, options), abandoned)
     if (ref !== undefined) {
       // From here on a second attempt needs no search, even when the release itself fails half-way.
       if (claim.state !== 'confirmed') await journal.confirm(claim.id, ref)
-      await releaser.release(ref, claim, options).catch((error: unknown) => {
+      await waitedFor(releaser.release(ref, claim, options), abandoned).catch((error: unknown) => {
         if (!isAgentError(error, 'NOT_FOUND')) throw error
       })
     }
     await journal.released(claim.id)
-    return { claim: claim.id, job: claim.job, kind: claim.kind, result: ref === undefined ? 'absent' : 'released' }
+    return { ...namesOf(claim), result: ref === undefined ? 'absent' : 'released' }
   } catch (error) {
     return keep(journal, claim, toAgentError(error).message, error)
   }
 }
 
 async function keep(journal: ReleasingJournal, claim: JournaledClaim, reason: string, error?: unknown): Promise<ClaimReport> {
-  const report = { claim: claim.id, job: claim.job, kind: claim.kind, result: 'kept', reason } as const
+  const report = { ...namesOf(claim), result: 'kept', reason } as const
   try {
     await journal.kept(claim.id, reason)
     return { ...report, error }
@@ -76,9 +88,28 @@ async function keep(journal: ReleasingJournal, claim: JournaledClaim, reason: st
   }
 }
 
+const namesOf = (claim: JournaledClaim) => ({ claim: claim.id, job: claim.job, kind: claim.kind, what: claimInWords(claim) })
+
+/** `work`, unless nobody waits for it any more. */
+export async function waitedFor<T>(work: Promise<T>, abandoned: AbortSignal | undefined): Promise<T> {
+  if (abandoned === undefined) return work
+  const { promise, reject } = Promise.withResolvers<never>()
+  const stop = (): void => reject(abandoned.reason)
+  abandoned.addEventListener('abort', stop, { once: true })
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    abandoned.removeEventListener('abort', stop)
+  }
+}
+
 type ErasedReleaser = {
-  find(claim: { readonly id: ClaimId; readonly args: unknown }, options: Abortable): Promise<unknown>
-  release(ref: unknown, claim: { readonly id: ClaimId; readonly args: unknown }, options: Abortable): Promise<void>
+  find(claim: { readonly id: ClaimId; readonly args: unknown }, options: { readonly signal: AbortSignal | undefined }): Promise<unknown>
+  release(
+    ref: unknown,
+    claim: { readonly id: ClaimId; readonly args: unknown },
+    options: { readonly signal: AbortSignal | undefined },
+  ): Promise<void>
 }
 
 /** The journal's rows are untyped by nature; a kind's releaser is the one that also wrote the shapes. */

@@ -2,7 +2,12 @@ import type { Abortable, ClaimId } from '../core/index.ts'
 import type { ClaimArgs, ClaimKind, ClaimRef } from './claim-kinds.ts'
 
 /** A claim as a releaser sees it. */
-export type ReleasableClaim<K extends ClaimKind> = { readonly id: ClaimId; readonly args: ClaimArgs<K> }
+export type ReleasableClaim<K extends ClaimKind> = {
+  readonly id: ClaimId
+  readonly args: ClaimArgs<K>
+  /** When its effect was about to be tried, in a job of another process; undefined in a running job, which knows how its call ended. */
+  readonly intendedAt?: Date | undefined
+}
 
 /**
  * How one kind of claim is found again and undone. Both calls are idempotent and bound their own time. They run after success, failure, cancel

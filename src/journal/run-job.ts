@@ -1,6 +1,8 @@
 import { toAgentError } from '../core/index.ts'
-import { type Claims, createClaims } from './claims.ts'
+import type { CancelWatch } from './cancel-watch.ts'
+import { type Claims, createClaims, LeftError } from './claims.ts'
 import type { Journal, JobOutcome } from './journal.ts'
+import { waitedFor } from './release-claims.ts'
 import type { Releasers } from './releasers.ts'
 
 export type RunJobOptions = {
@@ -10,20 +12,32 @@ export type RunJobOptions = {
   readonly kind: string
   /** Plain JSON that tells a reader of the journal what the job was about. */
   readonly args: unknown
+  /** What may cancel the job; nothing otherwise. */
+  readonly cancels?: CancelWatch | undefined
+  /** The signal of the job that this one is a part of. */
+  readonly partOf?: AbortSignal | undefined
+  /**
+   * Called when the work is done but something of the job stays held: the result counts, and recovery releases the rest. Without it that is
+   * thrown.
+   */
+  readonly onLeft?: ((left: LeftError) => void) | undefined
 }
 
-export type JobWork<T> = (claims: Claims) => Promise<T>
+/** What a job does. `signal` aborts when the job is canceled; it is passed to everything but releases. */
+export type JobWork<T> = (claims: Claims, signal: AbortSignal | undefined) => Promise<T>
 
 /**
  * One job from its first row to its last: begins it, runs `work`, releases what it took, closes it with its outcome. A job that detached
- * stays open as a lease; a job that could not release something stays open for recovery. Throws the error of `work`, or a
- * `SuppressedError` whose `suppressed` is that error when releasing failed as well.
+ * stays open as a lease; a job that could not release something stays open for recovery. Throws the error of `work`; when something stays held
+ * as well, a `LeftError` with that error's code, which says both.
  */
 export async function runJob<T>(options: RunJobOptions, work: JobWork<T>): Promise<T> {
   const { journal } = options
   const job = await journal.begin(options.kind, options.args)
-  const claims = createClaims(journal, options.releasers, job)
+  using signals = options.cancels?.watch(job, options.partOf)
+  const claims = createClaims(journal, options.releasers, job, signals)
   let outcome: JobOutcome = { result: 'succeeded' }
+  let done: { readonly result: T } | undefined
   await using _close = {
     async [Symbol.asyncDispose](): Promise<void> {
       if (claims.detached) return
@@ -33,10 +47,21 @@ export async function runJob<T>(options: RunJobOptions, work: JobWork<T>): Promi
   }
   try {
     await using held = claims
-    return await work(held)
+    done = { result: await waitedFor(work(held, signals?.canceled), signals?.abandoned) }
   } catch (error) {
-    const first = toAgentError(error)
-    outcome = { result: first.code === 'CANCELED' ? 'canceled' : 'failed', reason: first.message }
-    throw error
+    const shown = bothTold(error)
+    if (done === undefined || options.onLeft === undefined || !(shown instanceof LeftError)) {
+      const first = (shown instanceof LeftError ? shown.first : undefined) ?? toAgentError(shown)
+      outcome = { result: first.code === 'CANCELED' ? 'canceled' : 'failed', reason: first.message }
+      throw shown
+    }
+    options.onLeft(shown)
   }
+  return done.result
+}
+
+/** The error of the work and what its releases left, in one. */
+function bothTold(error: unknown): unknown {
+  if (!(error instanceof SuppressedError) || !(error.error instanceof LeftError)) return error
+  return new LeftError(error.error.kept, { first: toAgentError(error.suppressed) })
 }

@@ -3,6 +3,7 @@ import { AgentError, type ClaimId, type Clock, type JobId, silentLog, type VmRef
 import {
   createClaims,
   type Journal,
+  LeftError,
   type ProcessIdentity,
   recoverJobs,
   type RecoveryReport,
@@ -289,8 +290,11 @@ export function journalContract(name: string, make: (clock: Clock) => Promise<Jo
         throw new AgentError('INTEGRITY', 'short read')
       })
       const error = await run.catch((thrown: unknown) => thrown)
-      expect(error).toBeInstanceOf(SuppressedError)
-      expect(error).toMatchObject({ suppressed: { message: 'short read' }, error: { code: 'UNAVAILABLE' } })
+      expect(error).toBeInstanceOf(LeftError)
+      expect(error).toMatchObject({ code: 'INTEGRITY', cause: { message: 'short read' }, kept: [{}, {}, {}] })
+      expect(String(error)).toMatch(
+        /short read Still held: the unfinished disk \(host is away\); .*unfinished snapshot.*; .*unfinished lock/,
+      )
       expect(world.log).toEqual(['release disk', 'release other'])
       const [left] = await journal.unfinished()
       expect(left).toMatchObject({ owner: undefined, outcome: { result: 'failed', reason: 'short read' } })

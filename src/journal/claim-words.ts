@@ -1,0 +1,49 @@
+import type { ClaimKind } from './claim-kinds.ts'
+import type { JournaledClaim } from './journal.ts'
+
+type Facts = { readonly args: unknown; readonly ref: unknown }
+
+/** One kind of claim in the words of who reads a list of what is held. Values come from the journal, so any may be missing. */
+const WORDS: { readonly [K in ClaimKind]: (claim: Facts) => string } = {
+  vmLock: ({ args }) => `the lock on VM ${text(args, 'vm', 'name')}`,
+  snapshot: ({ args, ref }) => `the snapshot${quoted(ref, 'name')} of VM ${text(args, 'vm', 'name')}`,
+  changeTrackingSnapshot: ({ args, ref }) =>
+    `the snapshot${quoted(ref, 'name')} of VM ${text(args, 'vm', 'name')} that switches change tracking on`,
+  repositoryWrite: ({ args }) => `unfinished data of run ${text(args, 'run')} in ${text(args, 'url')}`,
+  partialFile: ({ args, ref }) => `the unfinished ${optional(ref, 'path') ?? text(args, 'path')}`,
+  datastoreDirectory: ({ args, ref }) => `the directory ${optional(ref, 'path') ?? text(args, 'path')} of an unfinished restore`,
+  registeredVm: ({ args }) => `the half restored VM ${text(args, 'name')}`,
+}
+
+/** What a claim is, for people: `the snapshot "vcb-proxy 1f…" of VM web01`. A kind this version does not know is named by its id. */
+export function claimInWords(claim: Pick<JournaledClaim, 'id' | 'kind' | 'args' | 'ref'>): string {
+  return Object.hasOwn(WORDS, claim.kind) ? WORDS[claim.kind as ClaimKind](claim) : `the ${claim.kind} ${claim.id}`
+}
+
+/** What a job is about, for people: the VM's name, the run, the restore's target; undefined when its row says nothing of the kind. */
+export function jobSubject(args: unknown): string | undefined {
+  return (
+    optional(args, 'vm', 'name') ??
+    optional(args, 'directory') ??
+    optional(args, 'name') ??
+    optional(args, 'point') ??
+    optional(args, 'run')
+  )
+}
+
+const text = (from: unknown, ...path: readonly string[]): string => optional(from, ...path) ?? '(unknown)'
+
+const quoted = (from: unknown, ...path: readonly string[]): string => {
+  const found = optional(from, ...path)
+  return found === undefined ? '' : ` "${found}"`
+}
+
+/** The text at a path through plain JSON. */
+export function optional(from: unknown, ...path: readonly string[]): string | undefined {
+  let at: unknown = from
+  for (const name of path) {
+    if (typeof at !== 'object' || at === null || !Object.hasOwn(at, name)) return undefined
+    at = Reflect.get(at, name)
+  }
+  return typeof at === 'string' ? at : undefined
+}
