@@ -3,7 +3,7 @@ import { hostname, userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import { type Catalog, openSqliteCatalog } from '../catalog/index.ts'
-import { AgentError, type Clock, createIds, type Ids, type Log, toAgentError } from '../core/index.ts'
+import { AgentError, type Clock, createIds, createMarks, type Ids, type Log, type Marks, toAgentError } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasers, recover } from '../flow/index.ts'
 import {
@@ -19,7 +19,7 @@ import {
   type VmLocks,
 } from '../journal/index.ts'
 import { type BackupProvider, openProvider, type PointStore } from '../provider/index.ts'
-import { openState } from '../state/index.ts'
+import { openAgentId, openState } from '../state/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import { type AgentConfig, readSecret } from './config.ts'
 
@@ -41,6 +41,8 @@ export class Agent implements AsyncDisposable {
   readonly log: Log
   readonly signal: AbortSignal
   readonly ids: Ids
+  /** What this installation writes on everything it makes in vSphere. */
+  readonly marks: Marks
   readonly processes: Processes
   readonly journal: Journal
   readonly locks: VmLocks
@@ -54,7 +56,7 @@ export class Agent implements AsyncDisposable {
   private constructor(
     config: AgentConfig,
     deps: AgentDeps,
-    opened: { journal: Journal; locks: VmLocks; catalog: Catalog; ids: Ids; stack: AsyncDisposableStack },
+    opened: { journal: Journal; locks: VmLocks; catalog: Catalog; ids: Ids; marks: Marks; stack: AsyncDisposableStack },
   ) {
     this.config = config
     this.clock = deps.clock
@@ -62,6 +64,7 @@ export class Agent implements AsyncDisposable {
     this.signal = deps.signal
     this.#stdout = deps.stdout
     this.ids = opened.ids
+    this.marks = opened.marks
     this.processes = systemProcesses
     this.journal = opened.journal
     this.locks = opened.locks
@@ -76,9 +79,11 @@ export class Agent implements AsyncDisposable {
     const { clock } = deps
     const state = stack.use(await openState(join(config.stateDirectory, 'state.sqlite')))
     const ids = createIds()
+    const agent = await openAgentId(config.stateDirectory, () => ids.agent())
+    const marks = createMarks({ agent, host: hostname(), pid: process.pid, clock })
     const journal = await openSqliteJournal({ state, clock, ids, processes: systemProcesses })
     const locks = new SqliteVmLocks({ state, clock, processes: systemProcesses })
-    return new Agent(config, deps, { journal, locks, catalog: openSqliteCatalog(state), ids, stack: stack.move() })
+    return new Agent(config, deps, { journal, locks, catalog: openSqliteCatalog(state), ids, marks, stack: stack.move() })
   }
 
   /** The session, logged in on first use. USAGE when no connection is configured. */

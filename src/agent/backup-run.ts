@@ -61,7 +61,16 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
 
   async function backupOne(vm: VmRef): Promise<VmOutcome> {
     try {
-      const deps = { vsphere, snapshots: createSnapshots(vsphere), transports, provider, locks: agent.locks, clock, log: agent.log }
+      const deps = {
+        vsphere,
+        snapshots: createSnapshots(vsphere),
+        transports,
+        provider,
+        locks: agent.locks,
+        marks: agent.marks,
+        clock,
+        log: agent.log,
+      }
       const result = await agent.job('backup', { run, vm }, (claims) =>
         backupVm(
           deps,

@@ -29,6 +29,11 @@ export async function runVmRestore(agent: Agent, request: VmRestoreRequest, opti
   await agent.recoverFirst()
   const points = await agent.points()
   return agent.job('restore-vm', { point: request.point, name: request.name ?? null }, (claims) =>
-    restoreVm(vsphere, points, claims, request, { log: agent.log, signal: agent.signal, onProgress: options.onProgress }),
+    restoreVm(vsphere, points, claims, request, {
+      log: agent.log,
+      marks: agent.marks,
+      signal: agent.signal,
+      onProgress: options.onProgress,
+    }),
   )
 }

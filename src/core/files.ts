@@ -1,4 +1,4 @@
-import { chmod, type FileHandle, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { chmod, type FileHandle, link, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { effect } from './effect.ts'
 import { fromErrno } from './errors.ts'
@@ -101,6 +101,27 @@ export async function writeFileAtomic(path: string, data: Uint8Array | string, m
   }
   await renameFile(temporary, path)
   await syncDirectory(dirname(path))
+}
+
+/**
+ * Writes a whole file that must not exist yet, durable when it resolves: of several processes that try at once, one wins with all its bytes.
+ * False when it is there already, untouched. Errors: CAPACITY, CONFIG.
+ */
+export async function writeFileOnce(path: string, data: Uint8Array | string, permissions = 0o600): Promise<boolean> {
+  const temporary = `${path}.${process.pid}.tmp`
+  try {
+    await using output = await openOutput(temporary, 'w', permissions)
+    await output.write(typeof data === 'string' ? Buffer.from(data) : data)
+    await output.sync()
+    await file('link', path, () => link(temporary, path))
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false
+    throw fromErrno(error, path) ?? error
+  } finally {
+    await removeFile(temporary)
+  }
+  await syncDirectory(dirname(path))
+  return true
 }
 
 /** Gives a file or directory another name, replacing what has it. Atomic. */

@@ -33,6 +33,7 @@ export {
   setPermissions,
   syncDirectory,
   writeFileAtomic,
+  writeFileOnce,
   writeFileWhole,
 } from './files.ts'
 export { type AgentId, type ClaimId, createIds, type Ids, type JobId, type PointId, type RunId } from './ids.ts'

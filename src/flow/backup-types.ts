@@ -4,6 +4,7 @@ import type {
   ConsistencyLevel,
   DiskFacts,
   Log,
+  Marks,
   NotProtected,
   PointId,
   QuiescePolicy,
@@ -24,6 +25,7 @@ export type BackupDeps = {
   readonly transports: readonly Transport[]
   readonly provider: BackupProvider
   readonly locks: VmLocks
+  readonly marks: Marks
   readonly clock: Clock
   readonly log: Log
 }

@@ -33,7 +33,9 @@ export async function backupVm(
     allowed: request.changeTracking,
     signal: options.signal,
     cycle: async () => {
-      const cycle = await claims.take('changeTrackingSnapshot', { vm }, [lock.id], (claim) => snapshots.create(vm, { claim }, options))
+      const cycle = await claims.take('changeTrackingSnapshot', { vm }, [lock.id], (claim) =>
+        snapshots.create(vm, { claim, description: deps.marks.text('snapshot', claims.job, claim) }, options),
+      )
       await claims.release(cycle.id)
     },
   })
@@ -44,7 +46,7 @@ export async function backupVm(
     request.quiesce,
     async (quiesce) => {
       const held = await claims.take('snapshot', { vm, quiesce: quiesce !== undefined }, [lock.id], (claim) =>
-        snapshots.create(vm, { claim, quiesce }, options),
+        snapshots.create(vm, { claim, quiesce, description: deps.marks.text('snapshot', claims.job, claim) }, options),
       )
       return { ...held.ref, claim: held.id, sinceMs: clock.monotonicMs() }
     },

@@ -2,6 +2,7 @@ import { type Abortable, type BlockSource, type MoRef, MIB, throwIfAborted } fro
 import type { Claims } from '../journal/index.ts'
 import {
   createVirtualDisk,
+  deleteDatastoreFile,
   formatDatastorePath,
   makeDirectory,
   openDatastoreFiles,
@@ -10,8 +11,9 @@ import {
 } from '../vsphere/index.ts'
 import { restoredVmx } from '../vmx/index.ts'
 import { type RestoreOptions, savedNvram, savedVmx } from './restore-directory.ts'
+import { RESTORE_MARKER, restoreMarker } from './restore-marker.ts'
 import { diskFileNames } from './restored-disks.ts'
-import { type Imported, restoreDirectory, restoreMark, type VmImport } from './vm-import.ts'
+import { type Imported, restoreDirectory, type VmImport } from './vm-import.ts'
 
 /** One write to the datastore's web server. Bytes. */
 const UPLOAD_BLOCK = 4 * MIB
@@ -33,6 +35,8 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
     async (claim) => {
       const path = restoreDirectory(datastore, work.name, claim)
       await makeDirectory(vsphere, datacenter.moref, path, options)
+      const marker = restoreMarker(work.marks.text('directory', claims.job, claim))
+      await files.upload(`${path}/${RESTORE_MARKER}`, once(marker), marker.length, options)
       return { datacenter: datacenter.moref.value, path }
     },
   )
@@ -74,7 +78,7 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
     { vcenterUuid: vsphere.about.instanceUuid, name: work.name, vmPathName: inside('vm.vmx') },
     [directory.id],
     async (claim) => {
-      vmx.set('annotation', restoreMark(claim))
+      vmx.set('annotation', work.marks.text('vm', claims.job, claim))
       const text = Buffer.from(vmx.format())
       await files.upload(inside('vm.vmx'), once(text), text.length, options)
       const target = { folder: placement.folder, pool: placement.pool, host: placement.host?.moref }
@@ -83,7 +87,8 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
     },
   )
   const vm: MoRef = { type: 'VirtualMachine', value: held.ref.moref }
-  return { vm, claim: held.id, keep: [held.id, directory.id], thin: false }
+  const unmark = (): Promise<void> => deleteDatastoreFile(vsphere, datacenter.moref, inside(RESTORE_MARKER))
+  return { vm, claim: held.id, keep: [held.id, directory.id], thin: false, unmark }
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

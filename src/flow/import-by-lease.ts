@@ -15,7 +15,7 @@ import {
 } from '../vsphere/index.ts'
 import { networkCards, ovfDescriptor, ovfFileName } from './ovf.ts'
 import type { RestoreOptions } from './restore-directory.ts'
-import { type Imported, restoreMark, type VmImport } from './vm-import.ts'
+import type { Imported, VmImport } from './vm-import.ts'
 
 /**
  * Imports through an NFC lease (CreateImportSpec, ImportVApp): vSphere makes the VM, its empty disks and their places; each disk is sent as a
@@ -31,7 +31,7 @@ export async function importByLease(work: VmImport, claims: Claims, options: Res
     { vcenterUuid: vsphere.about.instanceUuid, name, vmPathName: `[${placement.datastore.name}]` },
     [],
     async (claim) => {
-      const ovf = ovfDescriptor({ config, disks, name, annotation: restoreMark(claim), networks })
+      const ovf = ovfDescriptor({ config, disks, name, annotation: work.marks.text('vm', claims.job, claim), networks })
       const { spec, items, warnings } = await createImportSpec(
         vsphere,
         ovf,
@@ -84,7 +84,7 @@ export async function importByLease(work: VmImport, claims: Claims, options: Res
   )
   const vm: MoRef = { type: 'VirtualMachine', value: held.ref.moref }
   await reconfigureVm(vsphere, vm, await finalSettings(work, vm, options), { signal: options.signal })
-  return { vm, claim: held.id, keep: [held.id], thin: true }
+  return { vm, claim: held.id, keep: [held.id], thin: true, unmark: async () => {} }
 }
 
 /** importKey names the item on real servers; some simulators repeat it in `key` only. */

@@ -15,7 +15,7 @@ import { removePartials } from '../provider/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
 import { deleteDatastoreFile, destroyVm, listDatastores, parseDatastorePath, retrieveAll, type Vsphere } from '../vsphere/index.ts'
 import { partialDirectory, removePartial } from './restore-directory.ts'
-import { restoreDirectory, restoreMark } from './vm-import.ts'
+import { isRestoreOf, restoreDirectory } from './vm-import.ts'
 
 /** vSphere as the releasers reach it: connected on first use, because most releases never need it. */
 export type ReleaseDeps = {
@@ -90,7 +90,7 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
 /** The VM that carries the mark of a restore in its annotation. */
 async function findMarked(vsphere: Vsphere, claim: ClaimId): Promise<string | undefined> {
   for await (const { obj, props } of retrieveAll(vsphere, { type: 'VirtualMachine', paths: ['config.annotation'] })) {
-    if (props.get('config.annotation')?.text === restoreMark(claim)) return obj.value
+    if (isRestoreOf(props.get('config.annotation')?.text ?? '', claim)) return obj.value
   }
   return undefined
 }

@@ -1,4 +1,4 @@
-import { AgentError, type Log, type Manifest, type MoRef, type NotProtected, toAgentError } from '../core/index.ts'
+import { AgentError, type Log, type Manifest, type Marks, type MoRef, type NotProtected, parseMark, toAgentError } from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
 import type { PointStore } from '../provider/index.ts'
 import { isHostBoundDevice } from '../vmx/index.ts'
@@ -62,7 +62,7 @@ export async function restoreVm(
   points: PointStore,
   claims: Claims,
   request: VmRestoreRequest,
-  options: RestoreOptions & { readonly log: Log },
+  options: RestoreOptions & { readonly log: Log; readonly marks: Marks },
 ): Promise<VmRestoreResult> {
   await using reader = await points.open(request.point, options)
   const { manifest } = reader
@@ -83,6 +83,7 @@ export async function restoreVm(
     reader,
     disks,
     placement,
+    marks: options.marks,
     name: existing === undefined ? name : `${name} (being restored)`,
     networks,
     networkRefs: refs,
@@ -94,7 +95,8 @@ export async function restoreVm(
 
   // The old VM is first moved aside by name, so that there is no moment without one of the two.
   if (existing !== undefined) await reconfigureVm(vsphere, existing, data({ name: `${name} (replaced by ${imported.claim.slice(0, 8)})` }))
-  await reconfigureVm(vsphere, imported.vm, data({ ...(existing === undefined ? {} : { name }), annotation: manifest.config.annotation }))
+  await reconfigureVm(vsphere, imported.vm, data({ ...(existing === undefined ? {} : { name }), annotation: ownAnnotation(manifest) }))
+  await imported.unmark()
   for (const claim of imported.keep) await claims.keep(claim)
   if (existing !== undefined) await destroyVm(vsphere, existing)
   let poweredOn = false
@@ -118,6 +120,9 @@ export async function restoreVm(
     poweredOn,
   }
 }
+
+/** A VM backed up while it was itself being restored has our mark as its annotation; given back, it would pass for a half-restored one. */
+const ownAnnotation = ({ config }: Manifest): string => (parseMark('vm', config.annotation) === undefined ? config.annotation : '')
 
 /** The VM of this name in the target folder. */
 async function vmInFolder(vsphere: Vsphere, placement: Placement, name: string, options: RestoreOptions): Promise<MoRef | undefined> {

@@ -1,4 +1,4 @@
-import { type ClaimId, type DatastoreRef, type DiskFacts, type MoRef, safeFileName } from '../core/index.ts'
+import { type ClaimId, type DatastoreRef, type DiskFacts, type Marks, type MoRef, parseMark, safeFileName } from '../core/index.ts'
 import type { BackupReader } from '../provider/index.ts'
 import type { Placement, Vsphere } from '../vsphere/index.ts'
 
@@ -8,6 +8,7 @@ export type VmImport = {
   readonly reader: BackupReader
   readonly disks: readonly DiskFacts[]
   readonly placement: Placement
+  readonly marks: Marks
   /** The name while it is being restored; the final one unless that is taken. */
   readonly name: string
   /** Old network name → name at the target; null = disconnected. */
@@ -18,8 +19,8 @@ export type VmImport = {
   readonly warnings: string[]
 }
 
-/** The note a VM carries while it is restored: how the claim's releaser finds it. */
-export const restoreMark = (claim: ClaimId): string => `vcb-proxy restore ${claim}: being restored, do not use`
+/** Whether a VM's annotation says that it is being restored under this claim: how the claim's releaser finds it. */
+export const isRestoreOf = (annotation: string, claim: ClaimId): boolean => parseMark('vm', annotation)?.claim === claim
 
 /** What an import gives back. */
 export type Imported = {
@@ -29,8 +30,10 @@ export type Imported = {
   readonly keep: readonly ClaimId[]
   /** Whether thin disks are still thin. */
   readonly thin: boolean
+  /** Takes the marks off that are not the VM's own; called when the VM has become the user's. */
+  readonly unmark: () => Promise<void>
 }
 
-/** `[ds] directory` of a restored VM; carries the claim, so that the directory is provably ours. */
+/** `[ds] directory` of a restored VM. Carries the claim, so that what a restore left is found by its name; the marker in it is the proof. */
 export const restoreDirectory = (datastore: DatastoreRef, name: string, claim: ClaimId): string =>
-  `[${datastore.name}] ${safeFileName(name)}-${claim.slice(0, 8)}`
+  `[${datastore.name}] ${safeFileName(name)}-${claim}`

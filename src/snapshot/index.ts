@@ -8,5 +8,6 @@
 export { type ChangeBase, changeBase } from './change-base.ts'
 export { ensureChangeTracking, type TrackingState } from './change-tracking.ts'
 export { changedAreas, type QueryWindow } from './changed-areas.ts'
+export { claimOfName } from './snapshot-name.ts'
 export type { Removal, SnapshotRequest, Snapshots } from './snapshots.ts'
 export { createSnapshots } from './vsphere-snapshots.ts'
