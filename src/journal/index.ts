@@ -15,6 +15,7 @@ export { type Claims, createClaims, type Held, LeftError, resumeClaims } from '.
 export type {
   CancelRequest,
   CancelRequests,
+  ClaimHistory,
   FinishedJob,
   JobJournal,
   JobList,

@@ -58,7 +58,15 @@ export interface JobList {
   prune(keep: { readonly jobs: number; readonly before: Date }): Promise<number>
 }
 
-export type Journal = JobJournal & JobOwnership & CancelRequests & JobList
+/** What became of claims that are not open any more. Beside `JobJournal` because only the search for orphans asks. */
+export interface ClaimHistory {
+  /** When the claim was released; undefined while it is open, and for a claim this journal never knew or has forgotten. */
+  releasedAt(claim: ClaimId): Promise<Date | undefined>
+  /** When the oldest job it still knows began; undefined when it knows none. A claim made earlier may be of a journal that was lost. */
+  reachesBackTo(): Promise<Date | undefined>
+}
+
+export type Journal = JobJournal & JobOwnership & CancelRequests & JobList & ClaimHistory
 
 export type CancelRequest = { readonly job: JobId; readonly by: string; readonly at: Date }
 

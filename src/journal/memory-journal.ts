@@ -3,7 +3,7 @@ import type { CancelRequest, FinishedJob, JobOutcome, Journal, JournaledClaim, J
 import { type ProcessIdentity, sameProcess } from './process.ts'
 
 type Job = { -readonly [K in keyof Omit<JournaledJob, 'claims'>]: JournaledJob[K] } & { finishedAt: Date | undefined }
-type Claim = { -readonly [K in keyof JournaledClaim]: JournaledClaim[K] } & { released: boolean }
+type Claim = { -readonly [K in keyof JournaledClaim]: JournaledClaim[K] } & { releasedAt: Date | undefined }
 
 /** What several `MemoryJournal`s share when they stand for several processes over one journal. */
 export class MemoryJournalRows {
@@ -43,7 +43,7 @@ export class MemoryJournal implements Journal {
     const id = this.#ids.claim()
     const intendedAt = this.#clock.now()
     const fixed = { id, job, kind, args: plain(args), dependsOn: [...dependsOn], intendedAt }
-    const open = { keptReason: undefined, keptAt: undefined, attempts: 0, released: false }
+    const open = { keptReason: undefined, keptAt: undefined, attempts: 0, releasedAt: undefined }
     this.#rows.claims.set(id, { ...fixed, ...open, state: 'intended', ref: undefined })
     return id
   }
@@ -57,7 +57,7 @@ export class MemoryJournal implements Journal {
 
   async released(claim: ClaimId): Promise<void> {
     const row = this.#claim(claim)
-    if (row !== undefined) row.released = true
+    if (row !== undefined) row.releasedAt = this.#clock.now()
   }
 
   async finish(job: JobId, outcome: JobOutcome): Promise<void> {
@@ -72,7 +72,7 @@ export class MemoryJournal implements Journal {
       .filter((job) => job.finishedAt === undefined)
       .map(({ finishedAt: _none, ...job }) => ({
         ...job,
-        claims: this.#openClaims(job.id).map(({ released: _released, ...claim }) => claim),
+        claims: this.#openClaims(job.id).map(({ releasedAt: _none, ...claim }) => claim),
       }))
   }
 
@@ -125,6 +125,16 @@ export class MemoryJournal implements Journal {
     return pruned.length
   }
 
+  async releasedAt(claim: ClaimId): Promise<Date | undefined> {
+    return this.#rows.claims.get(claim)?.releasedAt
+  }
+
+  async reachesBackTo(): Promise<Date | undefined> {
+    return [...this.#rows.jobs.values()]
+      .map((job) => job.begunAt)
+      .reduce<Date | undefined>((a, b) => (a === undefined || b < a ? b : a), undefined)
+  }
+
   #finished(): FinishedJob[] {
     return [...this.#rows.jobs.values()]
       .flatMap(({ id, kind, args, begunAt, finishedAt, outcome }) =>
@@ -140,11 +150,11 @@ export class MemoryJournal implements Journal {
 
   #claim(id: ClaimId): Claim | undefined {
     const claim = this.#rows.claims.get(id)
-    return claim === undefined || claim.released ? undefined : claim
+    return claim === undefined || claim.releasedAt !== undefined ? undefined : claim
   }
 
   #openClaims(job: JobId): Claim[] {
-    return [...this.#rows.claims.values()].filter((claim) => claim.job === job && !claim.released)
+    return [...this.#rows.claims.values()].filter((claim) => claim.job === job && claim.releasedAt === undefined)
   }
 }
 

@@ -105,6 +105,14 @@ class SqliteJournal implements Journal {
     return this.#sql.toCancel.all(pid, bootId, startTime)
   }
 
+  async releasedAt(claim: ClaimId): Promise<Date | undefined> {
+    return this.#sql.releasedAt.get(claim)
+  }
+
+  async reachesBackTo(): Promise<Date | undefined> {
+    return this.#sql.oldest.get()
+  }
+
   async finished(limit: number): Promise<readonly FinishedJob[]> {
     return this.#sql.finished.all(limit)
   }
@@ -135,6 +143,11 @@ function prepare(state: State) {
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(sequence), 0) + 1 FROM job))`,
     ),
     openJob: state.statement<[string], string>('SELECT id FROM job WHERE id = ? AND finished_at IS NULL', (row) => row.text('id')),
+    releasedAt: state.statement<[string], Date>(
+      `SELECT released_at FROM claim WHERE id = ? AND state = 'released' AND released_at IS NOT NULL`,
+      (row) => new Date(row.text('released_at')),
+    ),
+    oldest: state.statement<[], Date>('SELECT begun_at FROM job ORDER BY begun_at LIMIT 1', (row) => new Date(row.text('begun_at'))),
     openClaim: state.statement<[string, string], string>(`SELECT id FROM claim WHERE id = ? AND job = ? AND state <> 'released'`, (row) =>
       row.text('id'),
     ),

@@ -140,6 +140,21 @@ export function journalContract(name: string, make: (clock: Clock) => Promise<Jo
       })
     })
 
+    it('tells when a claim was released, and how far back it reaches', async () => {
+      expect(await journal.reachesBackTo()).toBeUndefined()
+      const before = clock.now()
+      const job = await take(['a'])
+      const [claim] = (await journal.unfinished())[0]?.claims ?? []
+      expect(await journal.releasedAt(claim?.id ?? ('' as ClaimId))).toBeUndefined()
+      await recover()
+      const released = await (await subject.as(BOB)).releasedAt(claim?.id ?? ('' as ClaimId))
+      const begun = await journal.reachesBackTo()
+      expect(released?.getTime()).toBeGreaterThan(begun?.getTime() ?? Number.NaN)
+      expect(begun?.getTime()).toBeGreaterThan(before.getTime())
+      expect(await journal.releasedAt('ffffffffffffffffffffffff' as ClaimId)).toBeUndefined()
+      expect(job).not.toBe('')
+    })
+
     it('never finishes a job that holds something', async () => {
       const job = await take(['a'])
       await expect(journal.finish(job, { result: 'succeeded' })).rejects.toMatchObject({ code: 'INTERNAL' })
