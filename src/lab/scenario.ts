@@ -131,7 +131,8 @@ export const faultRuleSchema = z.strictObject({
   refuseRange: z.boolean().optional(),
   changedAreas: z.enum(['lie-end', 'zero-length', 'miss', 'one-area', 'small-pages', 'noTrack', 'cannotGetChanges']).optional(),
   consolidationNeeded: z.boolean().optional(),
-  quiesce: z.enum(['timeout', 'application', 'silent']).optional(),
+  quiesce: z.enum(['timeout', 'application', 'silent', 'hang']).optional(),
+  notCancelable: z.boolean().optional(),
   datastoreFull: z.string().optional(),
   lockHeld: z.boolean().optional(),
 })
@@ -146,6 +147,8 @@ export const scenarioSchema = z.strictObject({
   leaseTimeoutSeconds: z.number().positive().default(300),
   /** Ordinary duration of a task in milliseconds. */
   taskMs: z.number().min(0).default(20),
+  /** Milliseconds a minute of a quiesce time-out lasts: tests scale the least of five minutes down. 60,000 when absent. */
+  quiesceMinuteMs: z.number().positive().optional(),
   /** Objects a page when a client asks for no limit; a real server pages too. */
   pageSize: z.number().int().min(1).default(1000),
   /** API version of both endpoints. */

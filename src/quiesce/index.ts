@@ -3,8 +3,10 @@
  * policy says, and tells afterwards what was really reached.
  *
  * A `Quiescer` returns a `Frozen`, whose disposal thaws. With VMware Tools the snapshot call itself freezes and thaws, so its `Frozen`
- * only carries what to ask CreateSnapshot for; a quiescer that runs scripts in the guest thaws on disposal.
+ * only carries what to ask CreateSnapshot for; a quiescer that runs scripts in the guest thaws on disposal. `FreezeLimit` is the watchdog over
+ * either; `quiescer.ts` has the rule about the second limit on the other side.
  */
-export type { Frozen, Quiescer, Reached } from './quiescer.ts'
-export { type Consistent, takeConsistent, type TakeOptions } from './take-consistent.ts'
+export { DEFAULT_FREEZE_LIMIT_MS, FreezeLimit, type FreezeLimitOptions, type Within } from './freeze-limit.ts'
+export type { FreezeOptions, Frozen, Quiescer, Reached } from './quiescer.ts'
+export { type Consistent, type Take, takeConsistent, type TakeOptions } from './take-consistent.ts'
 export { noQuiescer, toolsQuiescer } from './tools-quiescer.ts'

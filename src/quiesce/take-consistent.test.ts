@@ -40,7 +40,7 @@ describe('takeConsistent', () => {
       level: 'filesystem',
       reason: expect.stringContaining('Linux'),
     })
-    expect(asked).toEqual([{ timeoutMinutes: undefined }])
+    expect(asked).toEqual([{ timeoutMinutes: 5 }])
   })
 
   it.each(['require', 'try', 'none'] as const)('asks nothing of a powered-off VM under %s, which is at rest', async (policy) => {
@@ -105,6 +105,7 @@ describe('takeConsistent', () => {
     let thawed = 0
     const scripts: Quiescer = {
       name: 'scripts',
+      freezes: 'untilThawed',
       probe: () => Promise.resolve({ ok: true }),
       freeze: () => {
         frozen++
@@ -125,9 +126,9 @@ describe('takeConsistent', () => {
 
   it('takes only time-outs that vSphere takes', async () => {
     for (const minutes of [4, 241, 7.5, Number.NaN]) expect(() => toolsQuiescer({ timeoutMinutes: minutes })).toThrow(/not possible/)
-    await using five = await toolsQuiescer({ timeoutMinutes: 5 }).freeze(vm())
-    expect(five.request).toEqual({ timeoutMinutes: 5 })
-    await using none = await noQuiescer().freeze(vm())
+    await using five = await toolsQuiescer({ timeoutMinutes: 7 }).freeze(vm(), { limitMs: 120_000 })
+    expect(five.request).toEqual({ timeoutMinutes: 7 })
+    await using none = await noQuiescer().freeze(vm(), { limitMs: 120_000 })
     expect([none.request, none.reached({ quiesced: false }).level]).toEqual([undefined, 'crash'])
   })
 })

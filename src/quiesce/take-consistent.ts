@@ -9,11 +9,24 @@ import {
   type VmConfig,
 } from '../core/index.ts'
 import { type GuestQuiesce, isFault } from '../vsphere/index.ts'
+import { DEFAULT_FREEZE_LIMIT_MS, FreezeLimit, type Within } from './freeze-limit.ts'
 import type { Quiescer, Reached } from './quiescer.ts'
 import { toolsQuiescer } from './tools-quiescer.ts'
 
 /** A snapshot and how consistent it really is. `reason` is shown wherever the restore point is. */
-export type Consistent<T> = { readonly taken: T; readonly level: ConsistencyLevel; readonly reason: string }
+export type Consistent<T> = {
+  readonly taken: T
+  readonly level: ConsistencyLevel
+  readonly reason: string
+  /** How long the guest was frozen at most, ms; absent when it was not asked. */
+  readonly frozenMs?: number | undefined
+}
+
+/**
+ * Takes the snapshot with what the guest is to be asked for. A `within` that is given must wrap the call that freezes, each time it is made, from
+ * its sending to the end of its task.
+ */
+export type Take<T> = (request: GuestQuiesce | undefined, within?: Within) => Promise<T>
 
 export type TakeOptions = Abortable & {
   readonly clock: Clock
@@ -24,6 +37,8 @@ export type TakeOptions = Abortable & {
   readonly attempts?: number | undefined
   /** ms before the next attempt; 10 000 when absent. */
   readonly pauseMs?: number | undefined
+  /** The guest is frozen for so long at most, ms; 120 000 when absent. */
+  readonly freezeLimitMs?: number | undefined
 }
 
 const AT_REST: Reached = { level: 'application', reason: 'the VM is powered off: nothing of it is in memory, its disks are at rest' }
@@ -33,13 +48,13 @@ const AT_REST: Reached = { level: 'application', reason: 'the VM is powered off:
  *
  * A powered-off VM has nothing to quiesce and satisfies every policy. A guest fault is tried again, then `require` fails with GUEST and `try`
  * takes the snapshot without. `take` is called once per attempt and must leave nothing when it throws; the guest is thawed as soon as it has
- * returned. When a snapshot asked to be quiesced comes back unquiesced, `require` throws GUEST although `take` returned: what it took is the
+ * returned, and never frozen longer than `freezeLimitMs`: a freeze that lasts longer is ended and not tried again. When a snapshot asked to be quiesced comes back unquiesced, `require` throws GUEST although `take` returned: what it took is the
  * caller's to release, like after any later failure.
  */
 export async function takeConsistent<T extends { readonly quiesced: boolean }>(
   config: VmConfig,
   policy: QuiescePolicy,
-  take: (request: GuestQuiesce | undefined) => Promise<T>,
+  take: Take<T>,
   options: TakeOptions,
 ): Promise<Consistent<T>> {
   if (config.powerState === 'poweredOff') return { taken: await take(undefined), ...AT_REST }
@@ -56,17 +71,20 @@ export async function takeConsistent<T extends { readonly quiesced: boolean }>(
 async function takeQuiesced<T extends { readonly quiesced: boolean }>(
   config: VmConfig,
   quiescer: Quiescer,
-  take: (request: GuestQuiesce | undefined) => Promise<T>,
+  take: Take<T>,
   options: TakeOptions,
 ): Promise<Consistent<T> | { readonly failure: AgentError }> {
   const attempts = Math.max(1, options.attempts ?? 3)
+  const limitMs = options.freezeLimitMs ?? DEFAULT_FREEZE_LIMIT_MS
   for (let attempt = 1; ; attempt++) {
+    const limit = new FreezeLimit({ limitMs, config, clock: options.clock, log: options.log, signal: options.signal })
     try {
-      await using frozen = await quiescer.freeze(config, options)
-      const taken = await take(frozen.request)
-      return { taken, ...frozen.reached(taken) }
+      const { taken, reached } = await frozenTake(limit, limit.watched(quiescer), config, take, { limitMs, signal: options.signal })
+      return { taken, ...reached, frozenMs: limit.frozenMs }
     } catch (error) {
+      // Also when it comes wrapped: then something of the attempt could not be taken back, and no other may follow.
       if (!isAgentError(error, 'GUEST')) throw error
+      if (limit.exceeded !== undefined) return { failure: limit.exceeded }
       // Tools that are not running will not be in ten seconds either.
       if (attempt >= attempts || isFault(error, 'ToolsUnavailable')) return { failure: error }
       options.log.warn('the guest could not be quiesced; trying again', { vm: config.vm.name, attempt, error: error.message })
@@ -75,10 +93,25 @@ async function takeQuiesced<T extends { readonly quiesced: boolean }>(
   }
 }
 
+/** One attempt; the guest is thawed when it returns. A limit that passed meanwhile makes it fail, whatever the snapshot says. */
+async function frozenTake<T extends { readonly quiesced: boolean }>(
+  limit: FreezeLimit,
+  quiescer: Quiescer,
+  config: VmConfig,
+  take: Take<T>,
+  options: Abortable & { readonly limitMs: number },
+): Promise<{ readonly taken: T; readonly reached: Reached }> {
+  await using frozen = await quiescer.freeze(config, options)
+  const taken = await take(frozen.request, quiescer.freezes === 'inSnapshot' ? limit.within : limit.beside)
+  // The call came to its end although it was to be given up: the guest was not at rest all the time.
+  if (limit.exceeded !== undefined) return { taken, reached: { level: 'crash', reason: sentence(limit.exceeded) } }
+  return { taken, reached: frozen.reached(taken) }
+}
+
 async function fallBack<T>(
   config: VmConfig,
   policy: QuiescePolicy,
-  take: (request: undefined) => Promise<T>,
+  take: Take<T>,
   why: string,
   cause: AgentError | undefined,
 ): Promise<Consistent<T>> {

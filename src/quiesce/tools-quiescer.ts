@@ -6,8 +6,8 @@ import type { Quiescer } from './quiescer.ts'
 const TIMEOUT = { least: 5, most: 240 } as const
 
 /**
- * VMware Tools. CreateSnapshot itself freezes and thaws the guest, so nothing is held here: the freeze only says what to ask for. CONFIG when the
- * time-out is none that vSphere accepts.
+ * VMware Tools. CreateSnapshot itself freezes and thaws the guest, so nothing is held here: the freeze only says what to ask for. The server's
+ * time-out is the limit in whole minutes, at least the 5 it accepts, unless one is given. CONFIG when that is none that vSphere accepts.
  */
 export function toolsQuiescer(options: { readonly timeoutMinutes?: number | undefined } = {}): Quiescer {
   const { timeoutMinutes } = options
@@ -21,15 +21,16 @@ export function toolsQuiescer(options: { readonly timeoutMinutes?: number | unde
   }
   return Object.freeze({
     name: 'vmware-tools',
+    freezes: 'inSnapshot',
     probe: (config) => {
       if (config.powerState === 'suspended')
         return Promise.resolve({ ok: false, reason: 'the VM is suspended, so the guest cannot be asked' })
       if (config.powerState === 'poweredOff') return Promise.resolve({ ok: false, reason: 'the VM is powered off' })
       return Promise.resolve(config.toolsRunning ? { ok: true } : { ok: false, reason: 'VMware Tools are not running in the guest' })
     },
-    freeze: (config) =>
+    freeze: (config, { limitMs }) =>
       Promise.resolve({
-        request: { timeoutMinutes },
+        request: { timeoutMinutes: timeoutMinutes ?? Math.min(TIMEOUT.most, Math.max(TIMEOUT.least, Math.ceil(limitMs / 60_000))) },
         reached: (snapshot) =>
           snapshot.quiesced
             ? guestLevel(config)
@@ -43,6 +44,7 @@ export function toolsQuiescer(options: { readonly timeoutMinutes?: number | unde
 export function noQuiescer(): Quiescer {
   return Object.freeze({
     name: 'none',
+    freezes: 'never',
     probe: () => Promise.resolve({ ok: true }),
     freeze: () =>
       Promise.resolve({

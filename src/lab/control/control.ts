@@ -232,5 +232,7 @@ function vmState(model: Model, vm: VmRecord): LabVmState {
     })),
     disabledMethods: vm.disabledMethods.map(({ method, source }) => ({ method, source })),
     frozen: model.openMachine(vm)?.frozen ?? false,
+    longestFreezeMs: vm.longestFreezeMs ?? 0,
+    stalled: model.openMachine(vm)?.stalled ?? false,
   }
 }

@@ -162,6 +162,10 @@ export type LabVmState = {
   readonly disks: readonly { readonly key: number; readonly label: string; readonly fileName: string; readonly chain: readonly string[] }[]
   readonly disabledMethods: readonly { readonly method: string; readonly source: string }[]
   readonly frozen: boolean
+  /** The longest the guest ever was frozen, ms. */
+  readonly longestFreezeMs: number
+  /** The guest stopped at a write error (a full datastore). */
+  readonly stalled: boolean
 }
 
 export type Lab = AsyncDisposable & {

@@ -14,6 +14,9 @@ export type GuestOptions = {
   readonly tools?: ToolsState | undefined
   /** Told of write errors (a full datastore) of the workload, which then pauses until `resume`, like a VM with a question. */
   readonly onError?: ((error: unknown) => void) | undefined
+  /** Told when the guest begins to hold its writes back for a freeze, and when it goes on, with how long it held them, ms. */
+  readonly onFreeze?: (() => void) | undefined
+  readonly onThaw?: ((frozenMs: number) => void) | undefined
 }
 
 /** A frozen guest. */
@@ -58,6 +61,7 @@ export class Guest implements AsyncDisposable {
   #stuns = 0
   #frozen: { held: boolean; readonly end: AbortController } | undefined
   #freezing = false
+  #frozenAt: number | undefined
   #failed = false
   #wake: (() => void)[] = []
 
@@ -82,6 +86,11 @@ export class Guest implements AsyncDisposable {
 
   get frozen(): boolean {
     return this.#frozen?.held === true
+  }
+
+  /** The workload stopped at a write error, like a VM that waits for an answer about a full datastore. */
+  get stalled(): boolean {
+    return this.#failed
   }
 
   /** Begins writing at the set rate (power-on). */
@@ -159,6 +168,8 @@ export class Guest implements AsyncDisposable {
       case 'cannotHold':
     }
     this.#freezing = true
+    this.#frozenAt = this.#options.clock.monotonicMs()
+    this.#options.onFreeze?.()
     try {
       // A write that fails (full datastore) or a stun in between leaves the record unfinished: then the guest is not frozen.
       for (;;) {
@@ -166,6 +177,7 @@ export class Guest implements AsyncDisposable {
         else if (!this.#step()) break
       }
     } catch (error) {
+      this.#countFreeze()
       throw new QuiesceError('FilesystemQuiesceFault', 'The guest could not finish its writes before the freeze.', error)
     } finally {
       this.#freezing = false
@@ -335,8 +347,16 @@ export class Guest implements AsyncDisposable {
     if (this.#frozen !== frozen) return
     frozen.held = false
     this.#frozen = undefined
+    this.#countFreeze()
     frozen.end.abort(new AgentError('CANCELED', 'The guest was thawed.'))
     this.#wakeAll()
+  }
+
+  #countFreeze(): void {
+    if (this.#frozenAt === undefined) return
+    const frozenMs = this.#options.clock.monotonicMs() - this.#frozenAt
+    this.#frozenAt = undefined
+    this.#options.onThaw?.(frozenMs)
   }
 
   async #writable(): Promise<void> {

@@ -46,8 +46,10 @@ export type FaultRule = {
   readonly changedAreas?: 'lie-end' | 'zero-length' | 'miss' | 'one-area' | 'small-pages' | 'noTrack' | 'cannotGetChanges' | undefined
   /** Removal reports success but leaves the redo logs; `ConsolidateVMDisks_Task` is needed. */
   readonly consolidationNeeded?: boolean | undefined
-  /** The guest cannot hold still: FilesystemQuiesceFault at the thaw. `application`: ApplicationQuiesceFault at the freeze. */
-  readonly quiesce?: 'timeout' | 'application' | 'silent' | undefined
+  /** The guest cannot hold still: FilesystemQuiesceFault at the thaw. `application`: ApplicationQuiesceFault at the freeze. `hang`: it is frozen and not thawed until the time-out. */
+  readonly quiesce?: 'timeout' | 'application' | 'silent' | 'hang' | undefined
+  /** CancelTask is refused for this VM's snapshot tasks, as busy hosts do. */
+  readonly notCancelable?: boolean | undefined
   /** No space on this datastore. */
   readonly datastoreFull?: string | undefined
   /** Another host or proxy holds this VM's disks: consolidation and commit fail with FileLocked, reads with 500. */

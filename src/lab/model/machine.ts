@@ -32,6 +32,10 @@ export class Machine implements AsyncDisposable {
     return this.#guest?.frozen ?? false
   }
 
+  get stalled(): boolean {
+    return this.#guest?.stalled ?? false
+  }
+
   /** Runs work on the open disks; closes them afterwards when the VM is off and nobody else is at work. */
   async use<T>(work: (machine: this) => Promise<T> | T): Promise<T> {
     this.#users++
@@ -131,6 +135,13 @@ export class Machine implements AsyncDisposable {
         seed: (this.#options.seed ^ Number(this.vm.id.slice('vm-'.length))) >>> 0,
         recordsPerSecond: this.vm.workload,
         tools: toolsOf(this.vm),
+        onFreeze: () => {
+          this.vm.frozenSince = this.#options.clock.now().toISOString()
+        },
+        onThaw: (frozenMs) => {
+          this.vm.frozenSince = undefined
+          this.vm.longestFreezeMs = Math.max(this.vm.longestFreezeMs ?? 0, frozenMs)
+        },
         onError: (error) => this.#options.log.warn('guest stopped writing', { vm: this.vm.config.name, error: String(error) }),
       })
     } catch (error) {

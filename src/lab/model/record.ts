@@ -33,6 +33,10 @@ export type VmRecord = {
   workload: number
   freezeLimitSeconds: number
   freezeMs: number
+  /** Since when the guest is frozen, ISO 8601: on disk only while it is, so that a start after a crash knows of it. */
+  frozenSince?: string | undefined
+  /** The longest the guest ever was frozen, ms. */
+  longestFreezeMs?: number | undefined
   digests: DigestRecord[]
   /** False until the VM's files were made: generated VMs get theirs at the first touch. */
   materialised: boolean

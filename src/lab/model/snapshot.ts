@@ -1,5 +1,6 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
+import { throwIfAborted } from '../../core/index.ts'
 import { type Frozen, QuiesceError } from '../guest/index.ts'
 import { deleteDisk, LabDisk } from '../storage/index.ts'
 import { VimFault } from '../wire/index.ts'
@@ -17,9 +18,14 @@ export type SnapshotWish = {
   readonly description: string
   readonly memory: boolean
   readonly quiesce: boolean
-  /** Milliseconds the guest is given to hold still; the VM's own limit when absent. */
-  readonly limitMs?: number | undefined
+  /** The caller's time-out for quiescing, minutes; what VMware Tools allow by themselves when absent. */
+  readonly timeoutMinutes?: number | undefined
+  /** CancelTask: heeded until the redo logs are made. */
+  readonly signal?: AbortSignal | undefined
 }
+
+/** VMware Tools give up a backup after so long when they are told nothing else. */
+const TOOLS_MINUTES = 15
 
 /**
  * Takes a snapshot: the guest is frozen if it can be, all redo logs are made under one stun, the record is durable before the guest goes
@@ -43,7 +49,8 @@ export async function createSnapshot(model: Model, vm: VmRecord, machine: Machin
   const links = new Map<number, string>()
   const number = vm.nextSnapshotNumber
   try {
-    if (able) frozen = await freeze(machine, wish.limitMs ?? vm.freezeLimitSeconds * 1000, vm, model)
+    if (able) frozen = await quiesce(model, vm, machine, wish, rule === 'hang')
+    throwIfAborted(wish)
     const snapshot: SnapshotRecord = {
       id: model.world.newId('snapshot-'),
       number,
@@ -87,6 +94,7 @@ export async function createSnapshot(model: Model, vm: VmRecord, machine: Machin
   } catch (error) {
     frozen?.thaw()
     await undoLinks(model, vm, machine, disks, links)
+    if (able) await model.world.keep(vm)
     throw error instanceof QuiesceError ? quiesceFault(error) : storageFault(error, vm.path)
   }
 }
@@ -122,10 +130,26 @@ function depth(vm: VmRecord): number {
   return levels
 }
 
-async function freeze(machine: Machine, limitMs: number, vm: VmRecord, model: Model): Promise<Frozen> {
-  if (vm.freezeMs > 0) await model.clock.sleep(Math.min(vm.freezeMs, limitMs))
-  if (vm.freezeMs > limitMs) throw new VimFault('FilesystemQuiesceFault', {}, 'The guest did not become still in time.')
-  return machine.guest.quiesce(limitMs)
+/**
+ * Freezes the guest, for its own limit at most; the whole of quiescing is bounded by the caller's time-out. `hang`: the host then never comes to
+ * the thaw, until the time-out or CancelTask.
+ */
+async function quiesce(model: Model, vm: VmRecord, machine: Machine, wish: SnapshotWish, hang: boolean): Promise<Frozen> {
+  const timeoutMs = (wish.timeoutMinutes ?? TOOLS_MINUTES) * (model.world.lab.scenario.quiesceMinuteMs ?? 60_000)
+  const until = model.clock.monotonicMs() + timeoutMs
+  const holdMs = vm.freezeLimitSeconds * 1000
+  const { signal } = wish
+  if (vm.freezeMs > 0) await model.clock.sleep(Math.min(vm.freezeMs, holdMs, timeoutMs), { signal })
+  if (vm.freezeMs > Math.min(holdMs, timeoutMs)) throw new VimFault('FilesystemQuiesceFault', {}, 'The guest did not become still in time.')
+  const frozen = await machine.guest.quiesce(holdMs, { signal })
+  if (!hang) return frozen
+  try {
+    await model.world.keep(vm)
+    await model.clock.sleep(Math.max(0, until - model.clock.monotonicMs()), { signal })
+    throw new VimFault('FilesystemQuiesceFault', {}, 'An error occurred while quiescing the virtual machine: the time limit was exceeded.')
+  } finally {
+    frozen.thaw()
+  }
 }
 
 const quiesceFault = (error: QuiesceError): VimFault =>
@@ -395,6 +419,11 @@ export async function recoverVm(model: Model, vm: VmRecord): Promise<void> {
   vm.disabledMethods = locks
   for (const link of vm.pending?.links ?? []) if (model.files.exists(link)) await takeBack(model, vm, link)
   vm.pending = undefined
+  if (vm.frozenSince !== undefined) {
+    // The guest's processor stood still with the lab; it is thawed now at the latest.
+    vm.longestFreezeMs = Math.max(vm.longestFreezeMs ?? 0, model.world.now().getTime() - Date.parse(vm.frozenSince))
+    vm.frozenSince = undefined
+  }
   for (const config of [vm.config, ...vm.snapshots.map((snapshot) => snapshot.config)]) {
     for (const disk of disksOf(config)) {
       const present = disk.chain.filter((link) => model.files.exists(link.path))

@@ -12,12 +12,21 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
   const create = (call: MethodCall, name: string, wish: SnapshotWish) => {
     const vm = selfVm(endpoint, call)
     if (endpoint.leases.holds(vm)) throw invalidState('A transfer of this VM is under way.')
-    return model.task(view, call, name, view.vmRef(vm), vm, async (task) => {
-      const machine = await model.machine(vm)
-      const snapshot = await machine.use(() => createSnapshot(model, vm, machine, wish))
-      task.progress(99)
-      return view.snapshotRef(snapshot, vm)
-    })
+    const cancelable = model.rules.strike({ names: model.names(vm) }, 'notCancelable').length === 0
+    return model.task(
+      view,
+      call,
+      name,
+      view.vmRef(vm),
+      vm,
+      async (task) => {
+        const machine = await model.machine(vm)
+        const snapshot = await machine.use(() => createSnapshot(model, vm, machine, { ...wish, signal: task.signal }))
+        task.progress(99)
+        return view.snapshotRef(snapshot, vm)
+      },
+      { cancelable },
+    )
   }
 
   return {
@@ -38,7 +47,7 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
           description: text(call.args, 'description') ?? '',
           memory: flag(call.args, 'memory') ?? false,
           quiesce: spec !== undefined,
-          // The guest's own limit is tighter than the caller's: a guest that cannot hold still does not learn it from a longer wait.
+          timeoutMinutes: minutes,
         })
       },
       RemoveAllSnapshots_Task: (call) => {

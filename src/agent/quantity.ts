@@ -1,0 +1,33 @@
+import { z } from 'zod'
+
+const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000 }
+const SIZE_UNITS: Readonly<Record<string, number>> = { B: 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40, P: 2 ** 50 }
+
+/** A time as `vcb.yaml` and flags write it: `500ms`, `90s`, `2m`, `1h`; a bare number is seconds. Parsed to ms. */
+export const duration = (least: number, most: number): z.ZodType<number, unknown> =>
+  z
+    .preprocess((value) => (typeof value === 'number' ? `${value}s` : value), z.string())
+    .transform((text, context): number => {
+      const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?$/.exec(text.trim())
+      const ms = match === null ? Number.NaN : Number(match[1]) * (DURATION_UNITS[match[2] ?? 's'] ?? Number.NaN)
+      if (ms >= least && ms <= most) return Math.round(ms)
+      context.addIssue(`"${text}" is not a time from ${shown(least)} to ${shown(most)}; write 500ms, 90s, 2m or 1h`)
+      return z.NEVER
+    })
+
+/** An amount of space: `5 GiB`, `500M`, `10%`. */
+export type SpaceAmount = { readonly bytes: number } | { readonly percent: number }
+
+export const spaceAmount: z.ZodType<SpaceAmount, unknown> = z
+  .preprocess((value) => (typeof value === 'number' ? String(value) : value), z.string())
+  .transform((text, context): SpaceAmount => {
+    const match = /^(\d+(?:\.\d+)?)\s*(%|(?:[KMGTP](?:iB|B)?|B)?)$/.exec(text.trim())
+    const value = Number(match?.[1])
+    if (match?.[2] === '%' && value <= 90) return { percent: value }
+    const bytes = Math.round(value * (SIZE_UNITS[(match?.[2] ?? '').charAt(0) || 'B'] ?? Number.NaN))
+    if (match !== null && match[2] !== '%' && Number.isSafeInteger(bytes)) return { bytes }
+    context.addIssue(`"${text}" is not an amount of space; write 5GiB, 500MiB or 5% (at most 90%)`)
+    return z.NEVER
+  })
+
+const shown = (ms: number): string => (ms < 1000 ? `${ms}ms` : ms < 60_000 ? `${ms / 1000}s` : `${ms / 60_000}m`)
