@@ -4,9 +4,21 @@ import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { AgentError, fromErrno, isMissing, type QuiescePolicy, Secret, type TransportName } from '../core/index.ts'
+import { DEFAULT_FREEZE_LIMIT_MS } from '../quiesce/index.ts'
+import { DEFAULT_REOPEN, type ReopenPolicy } from '../transport/index.ts'
+import { duration, type SpaceAmount, spaceAmount } from './quantity.ts'
 
 /** Transports this version can open, in the order they are tried by default. */
 export const DEFAULT_TRANSPORTS: readonly TransportName[] = ['san', 'https']
+
+/** Between two looks at a datastore's free space, ms: a full one stuns VMs, a look costs the host a little. */
+const SPACE_INTERVAL_MS = 20_000
+
+/** How long a command goes on trying to release what it holds while vCenter is away or a file is locked, ms. */
+const RELEASE_FOR_MS = 15 * 60_000
+
+/** How long a cancel waits for its releases when nothing else is said: a snapshot's removal takes minutes. ms */
+const CANCEL_DEADLINE_MS = 10 * 60_000
 
 /** Where a secret comes from. Never a value on a command line. */
 type SecretSource = { readonly file?: string | undefined; readonly env?: string | undefined; readonly value?: string | undefined }
@@ -24,6 +36,18 @@ export type AgentConfig = {
   readonly datastores: Readonly<Record<string, string>>
   readonly transports: readonly TransportName[]
   readonly quiesce: QuiescePolicy
+  /** A guest is frozen for so long at most, ms. */
+  readonly freezeLimitMs: number
+  readonly space: {
+    /** False = free space is neither asked for before nor watched during a run. */
+    readonly guard: boolean
+    /** What must stay free on each datastore; 5 GiB or 5 %, whichever is less, when absent. */
+    readonly reserve: SpaceAmount | undefined
+    /** Between two looks at the datastores, ms. */
+    readonly intervalMs: number
+  }
+  /** How often a transport that broke in mid-read is opened again. */
+  readonly resume: ReopenPolicy
   readonly changeTracking: boolean
   readonly repository: { readonly url: string | undefined; readonly password: SecretSource }
   /** Directory of the journal and the catalog. */
@@ -32,6 +56,10 @@ export type AgentConfig = {
   readonly logLevel: string
   /** VMs backed up at the same time. */
   readonly parallel: number
+  /** How long a command tries to release what it holds before that is left to recovery, ms. */
+  readonly releaseForMs: number
+  /** From the cancel of a job to the moment its releases are given up and left to recovery, ms. */
+  readonly cancelDeadlineMs: number
 }
 
 /** What the command line overrides; the same names as the long flags. */
@@ -45,10 +73,15 @@ export type ConfigFlags = {
   readonly datastore?: readonly string[] | undefined
   readonly transport?: string | undefined
   readonly quiesce?: string | undefined
+  readonly freezeLimit?: string | undefined
+  readonly spaceReserve?: string | undefined
+  readonly spaceGuard?: boolean | undefined
   readonly repo?: string | undefined
   readonly repoPasswordFile?: string | undefined
   readonly stateDir?: string | undefined
   readonly parallel?: string | undefined
+  readonly releaseFor?: string | undefined
+  readonly cancelDeadline?: string | undefined
   readonly changeTracking?: boolean | undefined
   readonly logFile?: string | undefined
   readonly logLevel?: string | undefined
@@ -66,6 +99,12 @@ const transportList = z.preprocess(
   z.array(transportName).min(1),
 )
 
+const freezeLimit = duration(100, 4 * 3_600_000)
+
+const releaseFor = duration(0, 24 * 3_600_000)
+
+const cancelDeadline = duration(0, 24 * 3_600_000)
+
 const fileSchema = z.strictObject({
   vcenter: z
     .strictObject({
@@ -80,6 +119,18 @@ const fileSchema = z.strictObject({
   datastores: z.record(z.string(), z.string()).optional(),
   transports: transportList.optional(),
   quiesce: z.enum(['require', 'try', 'none']).optional(),
+  freezeLimit: freezeLimit.optional(),
+  space: z
+    .strictObject({ guard: z.boolean().optional(), reserve: spaceAmount.optional(), interval: duration(100, 10 * 60_000).optional() })
+    .optional(),
+  resume: z
+    .strictObject({
+      attempts: z.int().min(0).max(100).optional(),
+      lastAttempts: z.int().min(0).max(1000).optional(),
+      delay: duration(1, 60_000).optional(),
+      maxDelay: duration(1, 10 * 60_000).optional(),
+    })
+    .optional(),
   changeTracking: z.boolean().optional(),
   repository: z
     .strictObject({ url: z.string().optional(), passwordFile: z.string().optional(), passwordEnv: z.string().optional() })
@@ -87,6 +138,8 @@ const fileSchema = z.strictObject({
   stateDirectory: z.string().optional(),
   log: z.strictObject({ file: z.string().optional(), level: z.enum(['error', 'warn', 'info', 'debug']).optional() }).optional(),
   parallel: z.int().min(1).max(64).optional(),
+  releaseFor: releaseFor.optional(),
+  cancelDeadline: cancelDeadline.optional(),
 })
 
 /**
@@ -131,6 +184,21 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
     datastores: Object.freeze(datastores),
     transports: Object.freeze([...transports]),
     quiesce,
+    freezeLimitMs:
+      parseFlag('--freeze-limit', freezeLimit, flags.freezeLimit ?? environment['VCB_FREEZE_LIMIT']) ??
+      file.freezeLimit ??
+      DEFAULT_FREEZE_LIMIT_MS,
+    space: Object.freeze({
+      guard: flags.spaceGuard === false ? false : (file.space?.guard ?? true),
+      reserve: parseFlag('--space-reserve', spaceAmount, flags.spaceReserve ?? environment['VCB_SPACE_RESERVE']) ?? file.space?.reserve,
+      intervalMs: file.space?.interval ?? SPACE_INTERVAL_MS,
+    }),
+    resume: Object.freeze({
+      attempts: file.resume?.attempts ?? DEFAULT_REOPEN.attempts,
+      lastAttempts: file.resume?.lastAttempts ?? DEFAULT_REOPEN.lastAttempts,
+      delayMs: file.resume?.delay ?? DEFAULT_REOPEN.delayMs,
+      maxDelayMs: file.resume?.maxDelay ?? DEFAULT_REOPEN.maxDelayMs,
+    }),
     changeTracking: flags.changeTracking ?? file.changeTracking ?? true,
     repository: Object.freeze({
       url: flags.repo ?? environment['VCB_REPO'] ?? localRepository(file.repository?.url, base),
@@ -148,6 +216,12 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
     logFile: flags.logFile ?? environment['VCB_LOG_FILE'] ?? local(file.log?.file),
     logLevel: level,
     parallel,
+    releaseForMs:
+      parseFlag('--release-for', releaseFor, flags.releaseFor ?? environment['VCB_RELEASE_FOR']) ?? file.releaseFor ?? RELEASE_FOR_MS,
+    cancelDeadlineMs:
+      parseFlag('--cancel-deadline', cancelDeadline, flags.cancelDeadline ?? environment['VCB_CANCEL_DEADLINE']) ??
+      file.cancelDeadline ??
+      CANCEL_DEADLINE_MS,
   })
 }
 

@@ -25,6 +25,9 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
         .default('auto'),
     )
     .option('--quiesce <policy>', 'require, try or none (VCB_QUIESCE); try when not set')
+    .option('--freeze-limit <time>', 'a guest is frozen for so long at most (VCB_FREEZE_LIMIT); 2m when not set')
+    .option('--space-reserve <amount>', 'what must stay free on each datastore, 5GiB or 5% (VCB_SPACE_RESERVE)')
+    .option('--no-space-guard', 'neither ask for nor watch the free space of datastores')
     .option('--exclude-disk <disk>', 'scsi0:1, a device key, or a glob over the file name; repeatable', repeatable)
     .option('--no-change-tracking', 'do not switch change tracking on')
     .option('--parallel <n>', 'VMs at the same time; 2 when not set')

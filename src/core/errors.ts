@@ -102,6 +102,10 @@ export function fromErrno(error: unknown, subject?: string): AgentError | undefi
         retry: 'never',
       })
     case 'EIO':
+    case 'ESTALE':
+    case 'ENXIO':
+    case 'ENOTCONN':
+    case 'EHOSTDOWN':
       return new AgentError('UNAVAILABLE', `Reading or writing ${path} failed with an input/output error.`, { subject: path, cause: error })
     case 'ECONNREFUSED':
     case 'ECONNRESET':

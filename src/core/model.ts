@@ -116,6 +116,16 @@ export type VmConfig = {
   readonly encrypted: boolean
 }
 
+/** What is known of a VM before its snapshot is taken; tells afterwards what of it is ours. */
+export type VmBefore = {
+  /** `[ds] dir/x.vmx`: where its files are when it is registered nowhere any more. */
+  readonly vmPathName: string
+  /** It needed consolidation already: somebody else's redo logs, which are left to them. */
+  readonly consolidationNeeded: boolean
+  /** Links of the chains of all its disks, the base disks included. */
+  readonly links: number
+}
+
 /** A snapshot of ours. `claim` is in its name, so that recovery finds it. */
 export type SnapshotRef = {
   readonly vm: VmRef
@@ -149,6 +159,10 @@ export type DiskFacts = {
   readonly transportReason: string
   /** Every transport that was refused or failed before the one used. */
   readonly refused: readonly { readonly transport: TransportName; readonly reason: string }[]
+  /** How often the transport broke in mid-read and was opened again; absent = never. */
+  readonly resumed?: number | undefined
+  /** How long reading and storing took, ms. */
+  readonly readMs?: number | undefined
   /** Bytes in the areas to transfer (allocated on a full, changed on an incremental). */
   readonly changedBytes: number
   /** Bytes read from the source. */
@@ -211,4 +225,10 @@ export type PointSummary = {
   readonly readBytes: number
   readonly storedBytes: number
   readonly notProtected: number
+  /** Labels of what `notProtected` counts. Only in listings of the repository itself, as the two below. */
+  readonly missingDisks?: readonly string[] | undefined
+  /** The point without which this one cannot be read (archives); absent where every point is a complete image. */
+  readonly needs?: PointId | undefined
+  /** Tags that somebody gave the point, ours left out. */
+  readonly tags?: readonly string[] | undefined
 }

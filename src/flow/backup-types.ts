@@ -14,7 +14,7 @@ import type {
 import type { VmLocks } from '../journal/index.ts'
 import type { BackupProvider } from '../provider/index.ts'
 import type { Snapshots } from '../snapshot/index.ts'
-import type { Transport } from '../transport/index.ts'
+import type { ReopenPolicy, Transport } from '../transport/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
 
 /** Everything the flow uses; made by the composition root. */
@@ -23,6 +23,8 @@ export type BackupDeps = {
   readonly snapshots: Snapshots
   /** In the order they are tried. */
   readonly transports: readonly Transport[]
+  /** How often a transport that broke in mid-read is opened again. */
+  readonly reopen: ReopenPolicy
   readonly provider: BackupProvider
   readonly locks: VmLocks
   readonly marks: Marks
@@ -36,6 +38,8 @@ export type BackupRequest = {
   /** `auto` and `incremental` build on the last complete point where that is safe; `full` never does. */
   readonly mode: 'auto' | BackupMode
   readonly quiesce: QuiescePolicy
+  /** The guest is frozen for so long at most, ms. */
+  readonly freezeLimitMs: number
   /** Whether change tracking may be switched on. */
   readonly changeTracking: boolean
   readonly excludeDisks: readonly string[]
@@ -51,6 +55,8 @@ export type BackupResult = {
   readonly mode: BackupMode
   readonly consistency: ConsistencyLevel
   readonly consistencyReason: string
+  /** How long the guest was frozen at most: the time the quiesced snapshot took, ms. Absent when the guest was not asked. */
+  readonly frozenMs?: number | undefined
   /** From the snapshot's creation to its removal, redo logs committed. */
   readonly snapshotLifetimeMs: number
   readonly disks: readonly DiskFacts[]

@@ -44,13 +44,13 @@ export async function backupVm(
   const consistent = await takeConsistent(
     before,
     request.quiesce,
-    async (quiesce) => {
+    async (quiesce, within) => {
       const held = await claims.take('snapshot', { vm, quiesce: quiesce !== undefined }, [lock.id], (claim) =>
-        snapshots.create(vm, { claim, quiesce, description: deps.marks.text('snapshot', claims.job, claim) }, options),
+        snapshots.create(vm, { claim, quiesce, within, description: deps.marks.text('snapshot', claims.job, claim) }, options),
       )
       return { ...held.ref, claim: held.id, sinceMs: clock.monotonicMs() }
     },
-    { clock, log: deps.log, signal: options.signal },
+    { clock, log: deps.log, freezeLimitMs: request.freezeLimitMs, signal: options.signal },
   )
   const { claim: snapshotClaim, sinceMs, ...snapshot } = consistent.taken
   const config = await snapshots.configOf(snapshot, before, options)
@@ -91,6 +91,7 @@ export async function backupVm(
     time: snapshot.createdAt,
     consistency: frozen.level,
     consistencyReason: frozen.reason,
+    frozenMs: consistent.frozenMs,
     snapshotLifetimeMs,
     notProtected,
     warnings,

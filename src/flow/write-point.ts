@@ -37,11 +37,17 @@ export async function writePoint(
 
   const facts: DiskFacts[] = []
   for (const { disk, areas, ...transfer } of transfers) {
-    const planned = await openPlanned({ snapshot, config, disk }, deps.transports, { log: deps.log, signal: options.signal })
+    const planned = await openPlanned({ snapshot, config, disk }, deps.transports, {
+      log: deps.log,
+      clock: deps.clock,
+      reopen: deps.reopen,
+      signal: options.signal,
+    })
     await using source = planned.source
     const totalBytes = areas.bytes
     const report = (doneBytes: number): void => options.onProgress?.({ vm: request.vm.name, disk: disk.label, doneBytes, totalBytes })
     report(0)
+    const since = deps.clock.monotonicMs()
     const written = await writer.putDisk(
       disk,
       source,
@@ -62,6 +68,8 @@ export async function writePoint(
       transport: planned.transport,
       transportReason: planned.reason,
       refused: planned.refused,
+      resumed: planned.resumed === 0 ? undefined : planned.resumed,
+      readMs: Math.round(deps.clock.monotonicMs() - since),
       ...written,
     })
   }

@@ -40,6 +40,8 @@ const disk = z.looseObject({
   transport,
   transportReason: text,
   refused: z.array(z.looseObject({ transport, reason: text })),
+  resumed: bytes.optional(),
+  readMs: bytes.optional(),
   changedBytes: bytes,
   readBytes: bytes,
   storedBytes: bytes,
@@ -190,5 +192,6 @@ export function summarise(id: PointId, repository: string, manifest: Manifest): 
     readBytes: sum((disk) => disk.readBytes),
     storedBytes: sum((disk) => disk.storedBytes),
     notProtected: manifest.notProtected.length,
+    missingDisks: manifest.notProtected.map((each) => each.disk),
   }
 }

@@ -2,11 +2,11 @@
  * Rank 2. Ways of reading a snapshot's disk as a `BlockSource`, none of which needs VDDK, and the plan that picks one per disk.
  *
  * `san` reads the files of a mounted datastore, `https` the same files over the datastore's web server. Each proves that the files it found
- * are the disk vSphere describes before a byte is trusted. `openPlanned` tries them in the configured order, records every refusal, and goes
- * on with the next one when a transport fails in mid-run.
+ * are the disk vSphere describes before a byte is trusted. `openPlanned` tries them in the configured order, records every refusal, and when
+ * a transport breaks in mid-run opens it again, then the next one, and goes on where it was.
  */
 export { httpsTransport } from './https-transport.ts'
 export { mapDatastores } from './mounted-datastores.ts'
-export { openPlanned, type PlannedDisk, type Refusal } from './planned-disk.ts'
+export { DEFAULT_REOPEN, openPlanned, type PlannedDisk, type PlanOptions, type Refusal, type ReopenPolicy } from './planned-disk.ts'
 export { sanTransport, type SanOptions } from './san-transport.ts'
 export type { SnapshotDisk, Transport } from './transport.ts'

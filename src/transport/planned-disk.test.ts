@@ -1,10 +1,21 @@
 import { describe, expect, test } from 'vitest'
-import { AgentError, type BlockSource, type DiskRef, type Extent, silentLog, type TransportName, type VmConfig } from '../core/index.ts'
+import {
+  AgentError,
+  type BlockSource,
+  type DiskRef,
+  type Extent,
+  silentLog,
+  systemClock,
+  type TransportName,
+  type VmConfig,
+} from '../core/index.ts'
 import { memorySource } from '../disk/index.ts'
-import { openPlanned } from './planned-disk.ts'
+import { openPlanned, type ReopenPolicy } from './planned-disk.ts'
 import type { SnapshotDisk, Transport } from './transport.ts'
 
 const SIZE = 64 * 1024
+const NO_REOPEN: ReopenPolicy = { attempts: 0, lastAttempts: 0, delayMs: 1, maxDelayMs: 1 }
+const AROUND = { log: silentLog, clock: systemClock, reopen: NO_REOPEN }
 const bytes = Uint8Array.from({ length: SIZE }, (_, index) => (index * 31) % 251)
 const disk: DiskRef = {
   key: 2000,
@@ -80,7 +91,7 @@ describe('the plan of a disk', () => {
         transport('hotadd', { openError: new AgentError('CONFLICT', 'No slot is free.') }),
         transport('https'),
       ],
-      { log: silentLog },
+      AROUND,
     )
     await using source = planned.source
     expect(planned.transport).toBe('https')
@@ -94,7 +105,7 @@ describe('the plan of a disk', () => {
 
   test('goes on with the next transport when one fails in mid-run; nothing is read twice but the failed read', async () => {
     const [first, second] = [transport('san', { failAfter: 7 }), transport('https')]
-    const planned = await openPlanned(snapshotDisk, [first, second], { log: silentLog })
+    const planned = await openPlanned(snapshotDisk, [first, second], AROUND)
     {
       await using source = planned.source
       expect(await readAll(source)).toEqual(bytes)
@@ -107,7 +118,7 @@ describe('the plan of a disk', () => {
   })
 
   test('a listing of extents goes on where it broke, without a gap', async () => {
-    const planned = await openPlanned(snapshotDisk, [transport('san', { failAfter: 5 }), transport('https')], { log: silentLog })
+    const planned = await openPlanned(snapshotDisk, [transport('san', { failAfter: 5 }), transport('https')], AROUND)
     await using source = planned.source
     let at = 0
     for await (const extent of source.extents({ offset: 0, length: SIZE })) {
@@ -122,7 +133,7 @@ describe('the plan of a disk', () => {
     const planned = await openPlanned(
       snapshotDisk,
       [transport('san', { failAfter: 0, error: new AgentError('INTEGRITY', 'The table is damaged.') }), other],
-      { log: silentLog },
+      AROUND,
     )
     await using source = planned.source
     await expect(source.read(0, new Uint8Array(512))).rejects.toMatchObject({ code: 'INTEGRITY' })
@@ -131,9 +142,7 @@ describe('the plan of a disk', () => {
 
   test('when none is left the error names every transport and its reason', async () => {
     await expect(
-      openPlanned(snapshotDisk, [transport('san', { refuse: 'not mounted' }), transport('https', { refuse: 'no ranges' })], {
-        log: silentLog,
-      }),
+      openPlanned(snapshotDisk, [transport('san', { refuse: 'not mounted' }), transport('https', { refuse: 'no ranges' })], AROUND),
     ).rejects.toMatchObject({
       code: 'UNAVAILABLE',
       message: expect.stringMatching(/san: not mounted; https: no ranges/),

@@ -2,6 +2,7 @@ import {
   type Abortable,
   AgentError,
   type BlockSource,
+  type Clock,
   type Extent,
   type Log,
   type Range,
@@ -14,48 +15,81 @@ import type { SnapshotDisk, Transport } from './transport.ts'
 
 export type Refusal = { readonly transport: TransportName; readonly reason: string }
 
-/** A disk open for reading, with how it came to be read this way. `transport`, `reason` and `refused` may change while it is read. */
+/** A disk open for reading, with how it came to be read this way. Everything but `source` may change while it is read. */
 export interface PlannedDisk {
   readonly source: BlockSource
   readonly transport: TransportName
   readonly reason: string
-  /** Every transport that was refused by its probe, could not open, or failed in mid-run, in that order. */
+  /** Every transport that was refused by its probe, could not open, or failed for good in mid-run, in that order. */
   readonly refused: readonly Refusal[]
+  /** How often a transport broke in mid-run and was opened again. */
+  readonly resumed: number
+}
+
+/** How often a transport that broke in mid-run is opened again before it is given up. */
+export type ReopenPolicy = {
+  /** Tries in a row, with nothing read between them, while another transport is left to go to. 0 = go there at once. */
+  readonly attempts: number
+  /** The same when none is left: a vCenter that restarts is away for minutes. */
+  readonly lastAttempts: number
+  /** Pause before the first try, ms; doubles with each further one up to `maxDelayMs`. */
+  readonly delayMs: number
+  readonly maxDelayMs: number
+}
+
+/** A quarter of a minute where there is another way, ten minutes where there is none. */
+export const DEFAULT_REOPEN: ReopenPolicy = Object.freeze({ attempts: 4, lastAttempts: 24, delayMs: 1000, maxDelayMs: 30_000 })
+
+export type PlanOptions = Abortable & {
+  readonly log: Log
+  readonly clock: Clock
+  readonly reopen?: ReopenPolicy | undefined
 }
 
 /**
- * Opens a snapshot's disk by the first transport of `transports` whose probe agrees. When reading fails with UNAVAILABLE in mid-run, the next
- * transport is opened and the same read repeated on it, so that nothing already read is read again; the caller's source stays the same.
+ * Opens a snapshot's disk by the first transport of `transports` whose probe agrees, and keeps it open: when a read breaks with UNAVAILABLE, the
+ * same transport is opened again (only where trying `now` can help), then the next one, and the same read repeated, inside the same
+ * snapshot. Nothing already read is read again, concurrent readers wait for one re-opening, and the caller's source stays the same. It does not
+ * outlive the process: the snapshot of a run that died is removed, and the next run reads anew.
  * Errors: UNAVAILABLE with every transport's reason when none works; other errors of a read (INTEGRITY) pass through: another way to the same
  * bytes would not make them right.
  */
-export async function openPlanned(
-  disk: SnapshotDisk,
-  transports: readonly Transport[],
-  options: Abortable & { readonly log: Log },
-): Promise<PlannedDisk> {
-  const planned = new Planned(disk, transports, options.log)
+export async function openPlanned(disk: SnapshotDisk, transports: readonly Transport[], options: PlanOptions): Promise<PlannedDisk> {
+  const planned = new Planned(disk, transports, options)
   await planned.advance(options)
   return planned
 }
 
-type Current = { readonly transport: TransportName; readonly source: BlockSource; readonly reason: string }
+type Current = { readonly transport: Transport; readonly source: BlockSource; readonly reason: string }
+
+/** What one read or listing has seen fail, so that an area that never comes is not tried for ever while others go on. */
+type Failures = { on: TransportName | undefined; count: number }
 
 class Planned implements PlannedDisk {
   readonly #disk: SnapshotDisk
   readonly #rest: Transport[]
   readonly #log: Log
+  readonly #clock: Clock
+  readonly #reopen: ReopenPolicy
   readonly #refused: Refusal[] = []
   #current: Current | undefined
   #advancing: Promise<void> | undefined
+  readonly #closing = new AbortController()
+  /** Failed tries since the last byte that was read. */
+  #failed = 0
+  #resumed = 0
+  #interruption = ''
+  #exhaustion: AgentError | undefined
   /** Sources replaced in mid-run; reads of other callers may still be using them, so they are closed with the disk. */
   readonly #replaced: BlockSource[] = []
   readonly source: BlockSource
 
-  constructor(disk: SnapshotDisk, transports: readonly Transport[], log: Log) {
+  constructor(disk: SnapshotDisk, transports: readonly Transport[], { log, clock, reopen }: PlanOptions) {
     this.#disk = disk
     this.#rest = [...transports]
     this.#log = log
+    this.#clock = clock
+    this.#reopen = reopen ?? DEFAULT_REOPEN
     this.source = {
       size: disk.disk.capacityBytes,
       read: (offset, into, options) => this.#read(offset, into, options),
@@ -65,15 +99,22 @@ class Planned implements PlannedDisk {
   }
 
   get transport(): TransportName {
-    return this.#open().transport
+    return this.#open().transport.name
   }
 
   get reason(): string {
-    return this.#open().reason
+    const { reason } = this.#open()
+    return this.#resumed === 0
+      ? reason
+      : `${reason}; opened again ${this.#resumed === 1 ? 'once' : `${this.#resumed} times`} after: ${this.#interruption}`
   }
 
   get refused(): readonly Refusal[] {
     return [...this.#refused]
+  }
+
+  get resumed(): number {
+    return this.#resumed
   }
 
   /** Opens the next transport that works. */
@@ -89,13 +130,9 @@ class Planned implements PlannedDisk {
           continue
         }
         const source = await transport.open(this.#disk, options)
-        if (this.#current !== undefined) this.#replaced.push(this.#current.source)
         const first = this.#refused.length === 0
-        this.#current = {
-          transport: transport.name,
-          source,
-          reason: `${verdict.note ?? 'usable'}${first ? ', first choice' : `, after ${this.#refused.map((refusal) => refusal.transport).join(', ')}`}`,
-        }
+        const after = `, after ${this.#refused.map((refusal) => refusal.transport).join(', ')}`
+        this.#use({ transport, source, reason: `${verdict.note ?? 'usable'}${first ? ', first choice' : after}` })
         return
       } catch (error) {
         const shown = toAgentError(error)
@@ -106,45 +143,96 @@ class Planned implements PlannedDisk {
   }
 
   async #read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
+    const failures: Failures = { on: undefined, count: 0 }
     for (;;) {
       const { source } = this.#open()
       try {
         await source.read(offset, into, options)
+        this.#failed = 0
         return
       } catch (error) {
-        await this.#replace(source, error, options)
+        await this.#replace(source, error, failures, options)
       }
     }
   }
 
   async *#extents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
+    const failures: Failures = { on: undefined, count: 0 }
     let offset = range.offset
-    while (offset < rangeEnd(range)) {
+    // At least once, so that a range outside the disk is refused also when it is empty.
+    do {
       const { source } = this.#open()
       try {
         for await (const extent of source.extents({ offset, length: rangeEnd(range) - offset }, options)) {
+          this.#failed = 0
+          failures.count = 0
           yield extent
           offset = rangeEnd(extent)
         }
         return
       } catch (error) {
-        await this.#replace(source, error, options)
+        await this.#replace(source, error, failures, options)
       }
-    }
+    } while (offset < rangeEnd(range))
   }
 
-  /** After a failed read: goes on when another caller has replaced the source already, or when the next transport opens; else throws. */
-  async #replace(failed: BlockSource, error: unknown, options?: Abortable): Promise<void> {
+  /** After a failed read: goes on when a source is open again, by whichever caller, else throws. */
+  async #replace(failed: BlockSource, error: unknown, failures: Failures, options?: Abortable): Promise<void> {
+    throwIfAborted(options)
     const shown = toAgentError(error)
     if (shown.code !== 'UNAVAILABLE') throw error
-    if (this.#open().source !== failed) return
+    const current = this.#open()
+    if (current.source !== failed) return
+    if (failures.on !== current.transport.name) Object.assign(failures, { on: current.transport.name, count: 0 })
+    failures.count++
     if (this.#advancing === undefined) {
-      this.#refuse(this.#open().transport, `failed while reading: ${shown.message}`)
-      this.#advancing = this.advance(options).finally(() => {
+      this.#failed = Math.max(this.#failed, failures.count - 1)
+      const advancing = this.#goOn(current, shown).finally(() => {
         this.#advancing = undefined
       })
+      // Seen by every caller that waits; one that was canceled meanwhile does not.
+      advancing.catch(() => undefined)
+      this.#advancing = advancing
     }
-    await this.#advancing
+    await untilAborted(this.#advancing, options)
+  }
+
+  /** Opens the broken transport again, or the next. Ended by the disk's disposal, not by one caller's signal. */
+  async #goOn(broken: Current, error: AgentError): Promise<void> {
+    const closing = { signal: this.#closing.signal }
+    const { attempts, lastAttempts, delayMs, maxDelayMs } = this.#reopen
+    const limit = this.#rest.length > 0 ? attempts : lastAttempts
+    let reason = error
+    while (reason.code === 'UNAVAILABLE' && reason.retry === 'now' && this.#failed < limit) {
+      const pause = Math.min(maxDelayMs, delayMs * 2 ** this.#failed)
+      this.#failed++
+      this.#log.warn('reading was interrupted; opening the transport again', {
+        disk: this.#disk.disk.label,
+        transport: broken.transport.name,
+        attempt: this.#failed,
+        pause,
+        error: reason.message,
+      })
+      await this.#clock.sleep(pause, closing)
+      try {
+        this.#use({ ...broken, source: await broken.transport.open(this.#disk, closing) })
+        this.#resumed++
+        this.#interruption = error.message
+        return
+      } catch (again) {
+        reason = toAgentError(again)
+        // Files that are another disk's now, or damaged: no other way to them would make that right.
+        if (reason.code === 'CANCELED' || reason.code === 'INTERNAL' || reason.code === 'INTEGRITY') throw again
+      }
+    }
+    this.#refuse(broken.transport.name, `failed while reading: ${reason.message}`)
+    this.#failed = 0
+    await this.advance(closing)
+  }
+
+  #use(current: Current): void {
+    if (this.#current !== undefined) this.#replaced.push(this.#current.source)
+    this.#current = current
   }
 
   #refuse(transport: TransportName, reason: string): void {
@@ -153,13 +241,15 @@ class Planned implements PlannedDisk {
   }
 
   #open(): Current {
-    if (this.#current === undefined) throw this.#exhausted()
+    if (this.#current === undefined || this.#exhaustion !== undefined) throw this.#exhausted()
     return this.#current
   }
 
+  /** The end of the disk: every later read fails at once with the same. */
   #exhausted(): AgentError {
+    if (this.#exhaustion !== undefined) return this.#exhaustion
     const reasons = this.#refused.map((refusal) => `${refusal.transport}: ${refusal.reason}`).join('; ')
-    return new AgentError(
+    this.#exhaustion = new AgentError(
       'UNAVAILABLE',
       `No transport can read ${this.#disk.disk.label} of ${this.#disk.config.vm.name} (${reasons || 'none is configured'}).`,
       {
@@ -168,9 +258,12 @@ class Planned implements PlannedDisk {
         next: 'Run "vcb doctor" to see what each transport needs, or name others with --transport.',
       },
     )
+    return this.#exhaustion
   }
 
   async #dispose(): Promise<void> {
+    this.#closing.abort(new AgentError('CANCELED', 'The disk was closed.'))
+    await Promise.allSettled([this.#advancing])
     const open = [...this.#replaced.splice(0), ...(this.#current === undefined ? [] : [this.#current.source])]
     this.#current = undefined
     const failures: unknown[] = []
@@ -178,5 +271,20 @@ class Planned implements PlannedDisk {
       if (result.status === 'rejected') failures.push(result.reason)
     }
     if (failures.length > 0) throw new AggregateError(failures, 'a source of this disk could not be closed')
+  }
+}
+
+/** Waits for work that others wait for too: an abort ends the waiting, not the work. */
+async function untilAborted(work: Promise<void>, options?: Abortable): Promise<void> {
+  const signal = options?.signal
+  if (signal === undefined) return work
+  const { promise: aborted, resolve } = Promise.withResolvers<void>()
+  const onAbort = (): void => resolve()
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    await Promise.race([work, aborted])
+    throwIfAborted(options)
+  } finally {
+    signal.removeEventListener('abort', onAbort)
   }
 }
