@@ -5,15 +5,20 @@ import type { Writable } from 'node:stream'
 import { type Catalog, openSqliteCatalog } from '../catalog/index.ts'
 import { AgentError, type Clock, createIds, createMarks, type Ids, type Log, type Marks, toAgentError } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
-import { createReleasers, recover } from '../flow/index.ts'
+import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
 import {
-  type Claims,
+  CancelWatch,
+  claimReport,
   type Journal,
+  type JobWork,
+  LeftError,
   openSqliteJournal,
   type Processes,
   type RecoveryReport,
   type Releasers,
   runJob,
+  sameProcess,
+  type RunJobOptions,
   SqliteVmLocks,
   systemProcesses,
   type VmLocks,
@@ -23,10 +28,20 @@ import { openAgentId, openState } from '../state/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import { type AgentConfig, readSecret } from './config.ts'
 
+/** After a failed connection the next one is tried no sooner, ms. */
+const RECONNECT_MS = 900
+
+/** Finished jobs are listed for so long and up to so many. */
+const KEPT_JOBS = 1000
+const KEPT_JOBS_MS = 90 * 24 * 3_600_000
+
 export type AgentDeps = {
   readonly clock: Clock
   readonly log: Log
+  /** Aborted when the command is to end. */
   readonly signal: AbortSignal
+  /** Aborted when nothing more is waited for: what is held then stays listed. */
+  readonly giveUp?: AbortSignal | undefined
   /** Where `tar:-` writes. */
   readonly stdout?: Writable | undefined
 }
@@ -48,9 +63,16 @@ export class Agent implements AsyncDisposable {
   readonly locks: VmLocks
   readonly catalog: Catalog
   readonly releasers: Releasers
+  /** The same for recovery, which tries each claim once a pass. */
+  readonly #atOnce: Releasers
+  /** What ends jobs of this process before their time. */
+  readonly cancels: CancelWatch
+  readonly #giveUp: AbortSignal | undefined
+  #pruned = false
   readonly #stack: AsyncDisposableStack
   readonly #stdout: Writable | undefined
   #vsphere: Promise<Vsphere> | undefined
+  #vsphereFailedAt: number | undefined
   #provider: Promise<BackupProvider> | undefined
 
   private constructor(
@@ -70,7 +92,17 @@ export class Agent implements AsyncDisposable {
     this.locks = opened.locks
     this.catalog = opened.catalog
     this.#stack = opened.stack
-    this.releasers = createReleasers({ vsphere: () => this.vsphere(), locks: this.locks })
+    const patient = (forMs: number): Releasers =>
+      createReleasers({
+        vsphere: () => this.vsphere(),
+        locks: this.locks,
+        patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
+      })
+    this.releasers = patient(config.releaseForMs)
+    this.#atOnce = patient(0)
+    this.#giveUp = deps.giveUp
+    const { journal, clock, log, signal } = this
+    this.cancels = new CancelWatch({ requests: journal, clock, log, all: signal, giveUp: deps.giveUp, deadlineMs: config.cancelDeadlineMs })
   }
 
   /** Opens the state directory. Errors: CONFIG, INTEGRITY (damaged), CONFLICT. */
@@ -86,10 +118,20 @@ export class Agent implements AsyncDisposable {
     return new Agent(config, deps, { journal, locks, catalog: openSqliteCatalog(state), ids, marks, stack: stack.move() })
   }
 
-  /** The session, logged in on first use. USAGE when no connection is configured. */
+  /**
+   * The session, logged in on first use. A connection that failed is tried again by the next call, but not at once: each of a hundred claims of a
+   * vCenter that is away would wait for it. USAGE when no connection is configured.
+   */
   vsphere(): Promise<Vsphere> {
-    this.#vsphere ??= this.#connect()
-    return this.#vsphere
+    if (this.#vsphereFailedAt !== undefined && this.clock.monotonicMs() - this.#vsphereFailedAt > RECONNECT_MS) this.#vsphere = undefined
+    if (this.#vsphere !== undefined) return this.#vsphere
+    this.#vsphereFailedAt = undefined
+    const connecting = this.#connect()
+    connecting.catch(() => {
+      this.#vsphereFailedAt = this.clock.monotonicMs()
+    })
+    this.#vsphere = connecting
+    return connecting
   }
 
   async #connect(): Promise<Vsphere> {
@@ -155,15 +197,33 @@ export class Agent implements AsyncDisposable {
     return provider.points
   }
 
-  /** One job in the journal around `work`; what it takes is released whatever happens. */
-  job<T>(kind: string, args: unknown, work: (claims: Claims) => Promise<T>): Promise<T> {
-    return runJob({ journal: this.journal, releasers: this.releasers, kind, args }, work)
+  /** One job in the journal around `work`; what it takes is released whatever happens. `work` gets the signal that cancels this job. */
+  async job<T>(
+    kind: string,
+    args: unknown,
+    work: JobWork<T>,
+    options: Pick<RunJobOptions, 'partOf' | 'ofParts' | 'onLeft'> = {},
+  ): Promise<T> {
+    await this.#prune()
+    return runJob({ journal: this.journal, releasers: this.releasers, cancels: this.cancels, kind, args, ...options }, work)
   }
 
-  /** Releases what dead processes left. */
-  recover(): Promise<RecoveryReport> {
-    const { journal, releasers, processes, clock, log } = this
-    return recover({ journal, releasers, processes, clock, log })
+  /** Old finished jobs are forgotten once per command that begins one. */
+  async #prune(): Promise<void> {
+    if (this.#pruned) return
+    this.#pruned = true
+    try {
+      await this.journal.prune({ jobs: KEPT_JOBS, before: new Date(this.clock.now().getTime() - KEPT_JOBS_MS) })
+    } catch (error) {
+      this.log.warn('old jobs could not be forgotten', { error: toAgentError(error).message })
+    }
+  }
+
+  /** Releases what dead processes left: one pass, or passes until nothing is left or `forMs` is over. */
+  recover(request: RecoverRequest = {}): Promise<RecoveryReport> {
+    const { journal, processes, clock, log } = this
+    const limit = { deadline: this.signal, abandoned: this.#giveUp }
+    return recover({ journal, releasers: this.#atOnce, processes, clock, log, limit }, request)
   }
 
   /**
@@ -179,6 +239,21 @@ export class Agent implements AsyncDisposable {
       if (shown.code === 'CANCELED' || shown.code === 'INTEGRITY') throw error
       this.log.warn('recovery before the run did not finish', { error: shown.message })
     }
+  }
+
+  /**
+   * Gives away every job of this process that has not ended, for any recovery to take over; what they hold, as one error. For a command that the
+   * user no longer waits for; undefined when nothing is held. `first` is why.
+   */
+  async abandonJobs(first: unknown): Promise<LeftError | undefined> {
+    const self = await this.processes.self()
+    const mine = (await this.journal.unfinished()).filter((job) => sameProcess(job.owner, self))
+    const held = mine.flatMap((job) => job.claims)
+    for (const job of mine) await this.journal.disown(job.id, undefined, { result: 'canceled', reason: toAgentError(first).message })
+    if (held.length === 0) return undefined
+    const reason = 'its release had not ended'
+    const kept = held.map((claim) => ({ ...claimReport(claim), result: 'kept', reason }) as const)
+    return new LeftError(kept, { first: toAgentError(first) })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

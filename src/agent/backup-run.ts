@@ -1,7 +1,8 @@
 import PQueue from 'p-queue'
-import { type AgentError, type BackupMode, type QuiescePolicy, type RunId, toAgentError, type VmRef } from '../core/index.ts'
+import { type AgentError, type BackupMode, type QuiescePolicy, type RunId, unlessAborted, toAgentError, type VmRef } from '../core/index.ts'
 import { backupVm, type BackupProgress, type BackupResult } from '../flow/index.ts'
 import { selectVms } from '../inventory/index.ts'
+import type { LeftError } from '../journal/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
 import type { Agent } from './agent.ts'
 import { createTransports } from './transports.ts'
@@ -19,7 +20,10 @@ export type BackupRunRequest = {
   readonly onVm?: ((outcome: VmOutcome) => void) | undefined
 }
 
-export type VmOutcome = ({ readonly ok: true } & BackupResult) | { readonly ok: false; readonly vm: VmRef; readonly error: AgentError }
+/** `stillHeld`: the point exists, but the snapshot, say, could not be removed yet; recovery does. */
+export type VmOutcome =
+  | ({ readonly ok: true; readonly stillHeld: LeftError | undefined } & BackupResult)
+  | { readonly ok: false; readonly vm: VmRef; readonly error: AgentError }
 
 export type BackupRun = {
   readonly run: RunId
@@ -34,63 +38,84 @@ export type BackupRun = {
  * Throws only what concerns the run as a whole (connection, repository, selection); per-VM errors are in the outcomes.
  */
 export async function runBackup(agent: Agent, request: BackupRunRequest): Promise<BackupRun> {
-  const { clock, signal, config } = agent
+  const { clock, config } = agent
   const startedAt = clock.now().toISOString()
   const vsphere = await agent.vsphere()
   await agent.recoverFirst()
-  const vms = await selectVms(vsphere, request.expressions, { bulk: request.bulk, signal })
+  const vms = await selectVms(vsphere, request.expressions, { bulk: request.bulk, signal: agent.signal })
   const provider = await agent.provider({ init: request.init })
   const run = agent.ids.run()
   const transports = createTransports(config, vsphere)
   const queue = new PQueue({ concurrency: config.parallel })
   // Held until no writer of the run is left: what a killed run half wrote is found by the run's id.
-  const outcomes = await agent.job('run', { run, repository: provider.url }, async (claims) => {
-    const destination = { url: provider.url, run }
-    await claims.take('repositoryWrite', destination, [], async () => destination)
-    return Promise.all(
-      vms.map((vm) =>
-        queue.add(async (): Promise<VmOutcome> => {
-          const outcome = await backupOne(vm)
+  const outcomes = await agent.job(
+    'run',
+    { run, repository: provider.url },
+    async (claims, signal) => {
+      const destination = { url: provider.url, run }
+      await claims.take('repositoryWrite', destination, [], async () => destination)
+      return Promise.all(
+        vms.map(async (vm): Promise<VmOutcome> => {
+          const outcome = await backupOne(vm, signal)
           request.onVm?.(outcome)
           return outcome
         }),
-      ),
-    )
-  })
+      )
+    },
+    { ofParts: true, onLeft: (left) => agent.log.warn('the run is done, but not everything is released', { error: left.message }) },
+  )
   return { run, repository: provider.url, startedAt, endedAt: clock.now().toISOString(), vms: outcomes }
 
-  async function backupOne(vm: VmRef): Promise<VmOutcome> {
+  async function backupOne(vm: VmRef, partOf: AbortSignal | undefined): Promise<VmOutcome> {
+    let stillHeld: LeftError | undefined
+    // The place in the queue is kept until the job has ended, its releases included.
+    const ended = Promise.withResolvers<void>()
     try {
       const deps = {
         vsphere,
         snapshots: createSnapshots(vsphere),
         transports,
+        reopen: config.resume,
         provider,
         locks: agent.locks,
         marks: agent.marks,
         clock,
         log: agent.log,
       }
-      const result = await agent.job('backup', { run, vm }, (claims) =>
-        backupVm(
-          deps,
-          claims,
-          {
-            vm,
-            run,
-            mode: request.mode,
-            quiesce: request.quiesce,
-            changeTracking: config.changeTracking,
-            excludeDisks: request.excludeDisks,
+      const result = await agent.job(
+        'backup',
+        { run, vm },
+        async (claims, signal) => {
+          await turn(queue, ended.promise, signal)
+          return backupVm(
+            deps,
+            claims,
+            {
+              vm,
+              run,
+              mode: request.mode,
+              quiesce: request.quiesce,
+              freezeLimitMs: config.freezeLimitMs,
+              changeTracking: config.changeTracking,
+              excludeDisks: request.excludeDisks,
+            },
+            { signal, onProgress: request.onProgress },
+          )
+        },
+        {
+          partOf,
+          onLeft: (left) => {
+            stillHeld = left
           },
-          { signal, onProgress: request.onProgress },
-        ),
+        },
       )
       await record(result)
-      return { ok: true, ...result }
+      return { ok: true, ...result, stillHeld }
     } catch (error) {
       agent.log.error('backup failed', { vm: vm.name, error: toAgentError(error).message })
       return { ok: false, vm, error: toAgentError(error) }
+    } finally {
+      ended.resolve()
     }
   }
 
@@ -121,4 +146,14 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
       })
     }
   }
+}
+
+/** Waits for a place in the queue, which is given back when `ended` resolves; a job that is canceled does not wait. */
+async function turn(queue: PQueue, ended: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  const turned = Promise.withResolvers<void>()
+  const place = queue.add(() => {
+    turned.resolve()
+    return ended
+  })
+  await unlessAborted(Promise.race([turned.promise, place]), signal)
 }

@@ -18,8 +18,8 @@ export async function runDirectoryRestore(
   options: RestoreRunOptions,
 ): Promise<DirectoryRestoreResult> {
   const points = await agent.points()
-  return agent.job('restore-directory', { point: request.point, directory: request.directory }, (claims) =>
-    restoreToDirectory(points, claims, request, { log: agent.log, signal: agent.signal, onProgress: options.onProgress }),
+  return agent.job('restore-directory', { point: request.point, directory: request.directory }, (claims, signal) =>
+    restoreToDirectory(points, claims, request, { log: agent.log, signal, onProgress: options.onProgress }),
   )
 }
 
@@ -28,11 +28,11 @@ export async function runVmRestore(agent: Agent, request: VmRestoreRequest, opti
   const vsphere = await agent.vsphere()
   await agent.recoverFirst()
   const points = await agent.points()
-  return agent.job('restore-vm', { point: request.point, name: request.name ?? null }, (claims) =>
+  return agent.job('restore-vm', { point: request.point, name: request.name ?? null }, (claims, signal) =>
     restoreVm(vsphere, points, claims, request, {
       log: agent.log,
       marks: agent.marks,
-      signal: agent.signal,
+      signal,
       onProgress: options.onProgress,
     }),
   )

@@ -1,5 +1,6 @@
 import Table from 'cli-table3'
 import { type AgentError, toAgentError } from '../core/index.ts'
+import type { LeftError } from '../journal/index.ts'
 
 /** Where a command reads and writes; the process's own in production, buffers in tests. */
 export type CliIo = {
@@ -8,8 +9,10 @@ export type CliIo = {
   readonly err: (text: string) => void
   /** Standard error is a terminal: progress bars may be drawn. */
   readonly interactive: boolean
-  /** Aborted by SIGINT or SIGTERM. */
+  /** Aborted by the first SIGINT, SIGTERM or SIGHUP: the command ends in order. */
   readonly signal: AbortSignal
+  /** Aborted by the second one: nothing more is waited for. */
+  readonly giveUp?: AbortSignal | undefined
 }
 
 /** One JSON document on standard output for `--json`, readable text otherwise. */
@@ -82,8 +85,17 @@ export function reportError(io: CliIo, error: unknown, json: boolean): number {
   return shown.exit
 }
 
-export function errorJson(error: AgentError): { code: string; exit: number; message: string; next: string; subject?: string } {
+/** What is still held, as it stands in JSON. */
+export type HeldJson = { readonly claim: string; readonly kind: string; readonly what: string; readonly reason?: string | undefined }
+
+export const heldJson = (left: LeftError): readonly HeldJson[] =>
+  left.kept.map(({ claim, kind, what, reason }) => ({ claim, kind, what, reason }))
+
+type ErrorJson = { code: string; exit: number; message: string; next: string; subject?: string; held?: readonly HeldJson[] }
+
+export function errorJson(error: AgentError): ErrorJson {
   return {
+    ...('kept' in error ? { held: heldJson(error as LeftError) } : {}),
     code: error.code,
     exit: error.exit,
     message: error.message,

@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander'
-import { AgentError } from '../core/index.ts'
+import { AgentError, type Clock, systemClock } from '../core/index.ts'
 import { type CliIo, reportError } from './io.ts'
 import { createProgram } from './program.ts'
 
@@ -9,27 +9,56 @@ import { createProgram } from './program.ts'
  */
 export async function main(argv: readonly string[], io?: CliIo): Promise<number> {
   if (io !== undefined) return run(argv, io)
-  const canceled = new AbortController()
-  const onSignal = (signal: NodeJS.Signals): void => {
-    canceled.abort(new AgentError('CANCELED', `${signal} was received; what was held is being released.`))
-  }
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-  for (const signal of signals) process.on(signal, onSignal)
-  // A reader that went away (`vcb points | head`) is not an error of ours.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
-  })
-  try {
-    return await run(argv, {
-      environment: process.env,
-      out: (text) => void process.stdout.write(text),
-      err: (text) => void process.stderr.write(text),
-      interactive: process.stderr.isTTY === true,
-      signal: canceled.signal,
+  // A reader that went away (`vcb points | head`) or a terminal that was closed is not an error of ours.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
     })
-  } finally {
-    for (const signal of signals) process.off(signal, onSignal)
   }
+  const err = (text: string): void => void process.stderr.write(text)
+  using signals = listenToSignals(systemClock, err)
+  const status = await run(argv, {
+    environment: process.env,
+    out: (text) => void process.stdout.write(text),
+    err,
+    interactive: process.stderr.isTTY === true,
+    signal: signals.canceled,
+    giveUp: signals.giveUp,
+  })
+  // Whatever work did not stop when it was told to must not go on behind a command that has said its last word.
+  if (signals.giveUp.aborted) process.exit(status)
+  return status
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+/** One press of Ctrl-C may arrive twice, from the terminal and from a parent that hands it on. ms */
+const ONE_PRESS = 300
+
+/** The first signal cancels, the second ends the waiting, and a third does what it does to any process. */
+function listenToSignals(
+  clock: Clock,
+  err: (text: string) => void,
+): Disposable & { readonly canceled: AbortSignal; readonly giveUp: AbortSignal } {
+  const canceled = new AbortController()
+  const giveUp = new AbortController()
+  let last = Number.NEGATIVE_INFINITY
+  const stop = (): void => {
+    for (const signal of SIGNALS) process.off(signal, onSignal)
+  }
+  const onSignal = (signal: NodeJS.Signals): void => {
+    const now = clock.monotonicMs()
+    if (now - last < ONE_PRESS) return
+    last = now
+    if (!canceled.signal.aborted) {
+      err(`vcb: ${signal} was received; what is held is being released. A second signal ends the waiting.\n`)
+      canceled.abort(new AgentError('CANCELED', `${signal} was received; what was held is being released.`))
+    } else if (!giveUp.signal.aborted) {
+      giveUp.abort(new AgentError('CANCELED', `${signal} was received again; nothing more is waited for.`))
+      void clock.sleep(ONE_PRESS).then(stop)
+    }
+  }
+  for (const signal of SIGNALS) process.on(signal, onSignal)
+  return { canceled: canceled.signal, giveUp: giveUp.signal, [Symbol.dispose]: stop }
 }
 
 async function run(argv: readonly string[], io: CliIo): Promise<number> {

@@ -15,3 +15,17 @@ export function anySignal(...signals: readonly (AbortSignal | undefined)[]): Abo
   const present = signals.filter((signal) => signal !== undefined)
   return present.length === 0 ? undefined : present.length === 1 ? present[0] : AbortSignal.any(present)
 }
+
+/** The result of `work`, unless `signal` aborts first: then its reason, and `work` goes on with nobody waiting for it. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work
+  const { promise, reject } = Promise.withResolvers<never>()
+  const stop = (): void => reject(signal.reason)
+  if (signal.aborted) stop()
+  signal.addEventListener('abort', stop, { once: true })
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}

@@ -2,7 +2,7 @@
  * Rank 0. What every other room may use: the trade's shared values, byte ranges, block interfaces, the one error class, clock, log, ids.
  * No I/O but changes to local files (`files.ts`); nothing here knows vSphere calls, formats or repositories.
  */
-export { type Abortable, anySignal, throwIfAborted } from './abort.ts'
+export { type Abortable, anySignal, throwIfAborted, unlessAborted } from './abort.ts'
 export type { BlockSink, BlockSource, Verdict } from './block.ts'
 export { formatBytes, GIB, isZero, KIB, MIB, readU64, SECTOR, writeU64 } from './bytes.ts'
 export { type Clock, systemClock } from './clock.ts'

@@ -1,4 +1,4 @@
-import type { RunId, SnapshotRef, VmBefore, VmRef } from '../core/index.ts'
+import type { PointId, RunId, SnapshotRef, VmBefore, VmRef } from '../core/index.ts'
 
 /**
  * Every kind of thing the agent may hold outside its process, with what is known before the effect (`args`) and what is needed to undo it
@@ -13,6 +13,8 @@ export interface ClaimKinds {
   changeTrackingSnapshot: { args: { readonly vm: VmRef; readonly before?: VmBefore | undefined }; ref: SnapshotRef }
   /** A destination that a run's writers write to; what they leave in it when their process dies has the run's id in its name. */
   repositoryWrite: { args: { readonly url: string; readonly run: RunId }; ref: { readonly url: string; readonly run: RunId } }
+  /** A restore point being removed. What is left of it when the process dies is in no list, and goes by its name. */
+  pointRemoval: { args: { readonly url: string; readonly point: PointId }; ref: { readonly url: string; readonly point: PointId } }
   /** A local file or directory that is only worth keeping when the job succeeds. Path contains the claim id. */
   partialFile: { args: { readonly path: string }; ref: { readonly path: string } }
   /** A directory on a datastore made by a restore; everything in it is ours. `[ds] dir`. */

@@ -10,6 +10,8 @@ const WORDS: { readonly [K in ClaimKind]: (claim: Facts) => string } = {
   changeTrackingSnapshot: ({ args, ref }) =>
     `the snapshot${quoted(ref, 'name')} of VM ${text(args, 'vm', 'name')} that switches change tracking on`,
   repositoryWrite: ({ args }) => `unfinished data of run ${text(args, 'run')} in ${text(args, 'url')}`,
+  pointRemoval: ({ args }) => `what is left of the removed point ${text(args, 'point')} in ${text(args, 'url')}`,
+  pointRemoval: ({ args }) => `what is left of the removed point ${text(args, 'point')} in ${text(args, 'url')}`,
   partialFile: ({ args, ref }) => `the unfinished ${optional(ref, 'path') ?? text(args, 'path')}`,
   datastoreDirectory: ({ args, ref }) => `the directory ${optional(ref, 'path') ?? text(args, 'path')} of an unfinished restore`,
   registeredVm: ({ args }) => `the half restored VM ${text(args, 'name')}`,

@@ -1,4 +1,4 @@
-import { type ClaimId, isAgentError, type JobId, throwIfAborted, toAgentError } from '../core/index.ts'
+import { type ClaimId, isAgentError, type JobId, throwIfAborted, toAgentError, unlessAborted } from '../core/index.ts'
 import { claimInWords } from './claim-words.ts'
 import type { JobJournal, JobOwnership, JournaledClaim } from './journal.ts'
 import type { Releasers } from './releasers.ts'
@@ -63,23 +63,23 @@ async function releaseOne(
   const options = { signal: deadline }
   try {
     throwIfAborted({ signal: abandoned })
-    const ref = claim.state === 'confirmed' ? claim.ref : await waitedFor(releaser.find(claim, options), abandoned)
+    const ref = claim.state === 'confirmed' ? claim.ref : await unlessAborted(releaser.find(claim, options), abandoned)
     if (ref !== undefined) {
       // From here on a second attempt needs no search, even when the release itself fails half-way.
       if (claim.state !== 'confirmed') await journal.confirm(claim.id, ref)
-      await waitedFor(releaser.release(ref, claim, options), abandoned).catch((error: unknown) => {
+      await unlessAborted(releaser.release(ref, claim, options), abandoned).catch((error: unknown) => {
         if (!isAgentError(error, 'NOT_FOUND')) throw error
       })
     }
     await journal.released(claim.id)
-    return { ...namesOf(claim), result: ref === undefined ? 'absent' : 'released' }
+    return { ...claimReport(claim), result: ref === undefined ? 'absent' : 'released' }
   } catch (error) {
     return keep(journal, claim, toAgentError(error).message, error)
   }
 }
 
 async function keep(journal: ReleasingJournal, claim: JournaledClaim, reason: string, error?: unknown): Promise<ClaimReport> {
-  const report = { ...namesOf(claim), result: 'kept', reason } as const
+  const report = { ...claimReport(claim), result: 'kept', reason } as const
   try {
     await journal.kept(claim.id, reason)
     return { ...report, error }
@@ -88,20 +88,13 @@ async function keep(journal: ReleasingJournal, claim: JournaledClaim, reason: st
   }
 }
 
-const namesOf = (claim: JournaledClaim) => ({ claim: claim.id, job: claim.job, kind: claim.kind, what: claimInWords(claim) })
-
-/** `work`, unless nobody waits for it any more. */
-export async function waitedFor<T>(work: Promise<T>, abandoned: AbortSignal | undefined): Promise<T> {
-  if (abandoned === undefined) return work
-  const { promise, reject } = Promise.withResolvers<never>()
-  const stop = (): void => reject(abandoned.reason)
-  abandoned.addEventListener('abort', stop, { once: true })
-  try {
-    return await Promise.race([work, promise])
-  } finally {
-    abandoned.removeEventListener('abort', stop)
-  }
-}
+/** Which claim a report is about. */
+export const claimReport = (claim: JournaledClaim): Pick<ClaimReport, 'claim' | 'job' | 'kind' | 'what'> => ({
+  claim: claim.id,
+  job: claim.job,
+  kind: claim.kind,
+  what: claimInWords(claim),
+})
 
 type ErasedReleaser = {
   find(claim: { readonly id: ClaimId; readonly args: unknown }, options: { readonly signal: AbortSignal | undefined }): Promise<unknown>

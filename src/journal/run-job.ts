@@ -1,8 +1,7 @@
-import { toAgentError } from '../core/index.ts'
+import { toAgentError, unlessAborted } from '../core/index.ts'
 import type { CancelWatch } from './cancel-watch.ts'
 import { type Claims, createClaims, LeftError } from './claims.ts'
 import type { Journal, JobOutcome } from './journal.ts'
-import { waitedFor } from './release-claims.ts'
 import type { Releasers } from './releasers.ts'
 
 export type RunJobOptions = {
@@ -16,6 +15,8 @@ export type RunJobOptions = {
   readonly cancels?: CancelWatch | undefined
   /** The signal of the job that this one is a part of. */
   readonly partOf?: AbortSignal | undefined
+  /** The work is a set of jobs of their own, each of which gives up by itself: it is always waited for. */
+  readonly ofParts?: boolean | undefined
   /**
    * Called when the work is done but something of the job stays held: the result counts, and recovery releases the rest. Without it that is
    * thrown.
@@ -47,7 +48,8 @@ export async function runJob<T>(options: RunJobOptions, work: JobWork<T>): Promi
   }
   try {
     await using held = claims
-    done = { result: await waitedFor(work(held, signals?.canceled), signals?.abandoned) }
+    const result = work(held, signals?.canceled)
+    done = { result: await (options.ofParts === true ? result : unlessAborted(result, signals?.abandoned)) }
   } catch (error) {
     const shown = bothTold(error)
     if (done === undefined || options.onLeft === undefined || !(shown instanceof LeftError)) {
