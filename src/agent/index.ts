@@ -7,4 +7,6 @@ export { type BackupRun, type BackupRunRequest, runBackup, type VmOutcome } from
 export { type AgentConfig, type ConfigFlags, DEFAULT_TRANSPORTS, loadConfig, readSecret } from './config.ts'
 export { diagnose, type Finding } from './doctor.ts'
 export { createLog, type LogSettings } from './log.ts'
+export { parseDuration } from './quantity.ts'
+export { keptOf } from '../flow/index.ts'
 export { type RestoreRunOptions, runDirectoryRestore, runVmRestore } from './restore-run.ts'

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { AgentError } from '../core/index.ts'
 
 const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000 }
 const SIZE_UNITS: Readonly<Record<string, number>> = { B: 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40, P: 2 ** 50 }
@@ -31,3 +32,10 @@ export const spaceAmount: z.ZodType<SpaceAmount, unknown> = z
   })
 
 const shown = (ms: number): string => (ms < 1000 ? `${ms}ms` : ms < 60_000 ? `${ms / 1000}s` : `${ms / 60_000}m`)
+
+/** A time given on the command line, in ms. USAGE naming the flag. */
+export function parseDuration(flag: string, text: string): number {
+  const parsed = duration(0, 30 * 24 * 3_600_000).safeParse(text)
+  if (parsed.success) return parsed.data
+  throw new AgentError('USAGE', `The value of ${flag} is wrong: ${parsed.error.issues[0]?.message ?? 'not accepted'}.`)
+}

@@ -2,11 +2,12 @@ import { type Abortable, AgentError, isAgentError, toAgentError } from '../core/
 import { describeVm } from '../inventory/index.ts'
 import type { Claims } from '../journal/index.ts'
 import { takeConsistent } from '../quiesce/index.ts'
-import { ensureChangeTracking } from '../snapshot/index.ts'
+import { ensureChangeTracking, linksOf } from '../snapshot/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
 import { disksToRead, refuseVm } from './disks-to-read.ts'
 import { chooseParent, type ParentPoint } from './parent-point.ts'
 import { type DiskTransfer, planTransfers } from './plan-transfers.ts'
+import { recordLocks } from './record-locks.ts'
 import { type Frozen, writePoint, type Written } from './write-point.ts'
 
 export type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
@@ -28,12 +29,15 @@ export async function backupVm(
   const lock = await claims.take('vmLock', { vm }, [], (claim) => deps.locks.acquire(vm, claim))
   const before = await describeVm(vsphere, vm, options)
   refuseVm(before)
+  // Told apart after the removal: redo logs that were there before are not ours to merge.
+  const asBefore = { vmPathName: before.vmPathName, consolidationNeeded: before.consolidationNeeded, links: linksOf(before.disks) }
+  if (before.consolidationNeeded) warnings.push(`${vm.name} needed consolidation before this backup; what is not vcb's is left as it is.`)
   const { parent, reason: noParent } = await chooseParent(provider, vm, request.mode, options)
   const tracking = await ensureChangeTracking(vsphere, before, {
     allowed: request.changeTracking,
     signal: options.signal,
     cycle: async () => {
-      const cycle = await claims.take('changeTrackingSnapshot', { vm }, [lock.id], (claim) =>
+      const cycle = await claims.take('changeTrackingSnapshot', { vm, before: asBefore }, [lock.id], (claim) =>
         snapshots.create(vm, { claim, description: deps.marks.text('snapshot', claims.job, claim) }, options),
       )
       await claims.release(cycle.id)
@@ -45,7 +49,7 @@ export async function backupVm(
     before,
     request.quiesce,
     async (quiesce, within) => {
-      const held = await claims.take('snapshot', { vm, quiesce: quiesce !== undefined }, [lock.id], (claim) =>
+      const held = await claims.take('snapshot', { vm, quiesce: quiesce !== undefined, before: asBefore }, [lock.id], (claim) =>
         snapshots.create(vm, { claim, quiesce, within, description: deps.marks.text('snapshot', claims.job, claim) }, options),
       )
       return { ...held.ref, claim: held.id, sinceMs: clock.monotonicMs() }
@@ -69,16 +73,17 @@ export async function backupVm(
   const plan = (base: ParentPoint | undefined, reason: string): Promise<readonly DiskTransfer[]> =>
     planTransfers(snapshots, { snapshot, disks, parent: base, reason, allocatedMap: before.snapshotCount === 0 }, options)
 
+  const storing = { ...options, recordLocks: recordLocks(claims) }
   let written: Written
   try {
-    written = await writePoint(deps, request, frozen, await plan(parent, noParent), parent, warnings, options)
+    written = await writePoint(deps, request, frozen, await plan(parent, noParent), parent, warnings, storing)
   } catch (error) {
     // A parent whose data cannot be reused must not stop the nightly run: the same frozen disks are read once more, in full.
     if (parent === undefined || !isAgentError(toAgentError(error), 'INTEGRITY', 'NOT_FOUND')) throw error
     const reason = `the parent point ${parent.id.slice(0, 8)} cannot be built on: ${toAgentError(error).message}`
     deps.log.warn('reading in full', { vm: vm.name, reason })
     warnings.push(`Read in full, because ${reason}`)
-    written = await writePoint(deps, request, frozen, await plan(undefined, reason), undefined, warnings, options)
+    written = await writePoint(deps, request, frozen, await plan(undefined, reason), undefined, warnings, storing)
   }
 
   // The point exists: from here on a signal must not keep the snapshot from being removed.

@@ -7,7 +7,9 @@
  * - `recover.ts`: what dead processes left.
  */
 export { backupVm, type BackupDeps, type BackupProgress, type BackupRequest, type BackupResult } from './backup.ts'
-export { recover, type RecoverDeps } from './recover.ts'
+export { recordLocks } from './record-locks.ts'
+export { keptOf, recover, type RecoverDeps, type RecoverRequest } from './recover.ts'
+export { createReleasePatience, type ReleasePatience } from './release-patience.ts'
 export { createReleasers, type ReleaseDeps } from './releasers.ts'
 export {
   type DirectoryRestoreRequest,

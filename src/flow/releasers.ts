@@ -1,19 +1,10 @@
 import { access } from 'node:fs/promises'
-import {
-  type Abortable,
-  AgentError,
-  type ClaimId,
-  isAgentError,
-  isMissing,
-  type MoRef,
-  type SnapshotRef,
-  toAgentError,
-  type VmRef,
-} from '../core/index.ts'
-import { type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
-import { removePartials } from '../provider/index.ts'
+import { type Abortable, AgentError, type ClaimId, isAgentError, isMissing, type MoRef, toAgentError } from '../core/index.ts'
+import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
+import { removeDeleted, removeLocks, removePartials } from '../provider/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
 import { deleteDatastoreFile, destroyVm, listDatastores, parseDatastorePath, retrieveAll, type Vsphere } from '../vsphere/index.ts'
+import type { ReleasePatience } from './release-patience.ts'
 import { partialDirectory, removePartial } from './restore-directory.ts'
 import { isRestoreOf, restoreDirectory } from './vm-import.ts'
 
@@ -21,6 +12,7 @@ import { isRestoreOf, restoreDirectory } from './vm-import.ts'
 export type ReleaseDeps = {
   readonly vsphere: () => Promise<Vsphere>
   readonly locks: VmLocks
+  readonly patience: ReleasePatience
 }
 
 /**
@@ -28,6 +20,7 @@ export type ReleaseDeps = {
  * clean-up. Calls get no job's signal, what is held is released whatever was canceled; the signal they get is the release deadline.
  */
 export function createReleasers(deps: ReleaseDeps): Releasers {
+  const { patience } = deps
   /** The vCenter a claim is on. Another one would say "no such VM", which must not be taken for "released". */
   const on = async (vcenterUuid: string): Promise<Vsphere> => {
     const vsphere = await deps.vsphere()
@@ -37,26 +30,34 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
       next: 'Run "vcb recover" with the connection of that vCenter.',
     })
   }
-  const findSnapshot = async (vm: VmRef, claim: ClaimId, options?: Abortable): Promise<SnapshotRef | undefined> =>
-    createSnapshots(await on(vm.vcenterUuid)).find(vm, claim, options)
-  const removeSnapshot = async (ref: SnapshotRef, options?: Abortable): Promise<void> => {
-    await createSnapshots(await on(ref.vm.vcenterUuid)).remove(ref, options)
+  /** Both kinds of snapshot are one thing to vSphere. */
+  const snapshot: Releaser<'snapshot'> & Releaser<'changeTrackingSnapshot'> = {
+    find: ({ id, args, intendedAt }, options) =>
+      patience.run(id, args.vm.name, options, async () =>
+        createSnapshots(await on(args.vm.vcenterUuid)).find(args.vm, id, { ...options, before: args.before, intendedAt }),
+      ),
+    release: (ref, { id, args }, options) =>
+      patience.run(id, ref.vm.name, options, async () => {
+        await createSnapshots(await on(ref.vm.vcenterUuid)).remove(ref, { ...options, before: args.before })
+      }),
   }
   return {
     vmLock: vmLockReleaser(deps.locks),
-    snapshot: {
-      find: (claim, options) => findSnapshot(claim.args.vm, claim.id, options),
-      release: (ref, _claim, options) => removeSnapshot(ref, options),
-    },
-    changeTrackingSnapshot: {
-      find: (claim, options) => findSnapshot(claim.args.vm, claim.id, options),
-      release: (ref, _claim, options) => removeSnapshot(ref, options),
-    },
+    snapshot,
+    changeTrackingSnapshot: snapshot,
     repositoryWrite: {
       find: async (claim) => claim.args,
       release: async (ref) => {
-        await removePartials(ref.url, ref.run)
+        await removePartials(ref)
       },
+    },
+    repositoryLock: {
+      find: async (claim) => claim.args,
+      release: (ref) => removeLocks(ref),
+    },
+    pointRemoval: {
+      find: async (claim) => claim.args,
+      release: (ref) => removeDeleted(ref.url, ref.point),
     },
     partialFile: {
       find: async (claim) => {
@@ -66,30 +67,37 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
       release: (ref) => removePartial(ref.path),
     },
     datastoreDirectory: {
-      find: async (claim) => {
-        const vsphere = await on(claim.args.vcenterUuid)
-        const { datastore, path } = parseDatastorePath(claim.args.path)
-        const known = (await listDatastores(vsphere)).find((each) => each.name === datastore)
-        return known === undefined ? undefined : { datacenter: claim.args.datacenter, path: restoreDirectory(known, path, claim.id) }
-      },
-      release: async (ref, claim) => {
-        const datacenter: MoRef = { type: 'Datacenter', value: ref.datacenter }
-        await goneIsFine(deleteDatastoreFile(await on(claim.args.vcenterUuid), datacenter, ref.path))
-      },
+      find: ({ id, args }, options) =>
+        patience.run(id, args.path, options, async () => {
+          const vsphere = await on(args.vcenterUuid)
+          const { datastore, path } = parseDatastorePath(args.path)
+          const known = (await listDatastores(vsphere, undefined, options)).find((each) => each.name === datastore)
+          return known === undefined ? undefined : { datacenter: args.datacenter, path: restoreDirectory(known, path, id) }
+        }),
+      release: (ref, { id, args }, options) =>
+        patience.run(id, ref.path, options, async () => {
+          const datacenter: MoRef = { type: 'Datacenter', value: ref.datacenter }
+          await goneIsFine(deleteDatastoreFile(await on(args.vcenterUuid), datacenter, ref.path, options))
+        }),
     },
     registeredVm: {
-      find: async (claim) => {
-        const moref = await findMarked(await on(claim.args.vcenterUuid), claim.id)
-        return moref === undefined ? undefined : { moref }
-      },
-      release: async (ref, claim) => goneIsFine(destroyVm(await on(claim.args.vcenterUuid), { type: 'VirtualMachine', value: ref.moref })),
+      find: ({ id, args }, options) =>
+        patience.run(id, args.name, options, async () => {
+          const moref = await findMarked(await on(args.vcenterUuid), id, options)
+          return moref === undefined ? undefined : { moref }
+        }),
+      release: (ref, { id, args }, options) =>
+        patience.run(id, args.name, options, async () => {
+          const vm: MoRef = { type: 'VirtualMachine', value: ref.moref }
+          await goneIsFine(destroyVm(await on(args.vcenterUuid), vm, { ...options, subject: args.name }))
+        }),
     },
   }
 }
 
 /** The VM that carries the mark of a restore in its annotation. */
-async function findMarked(vsphere: Vsphere, claim: ClaimId): Promise<string | undefined> {
-  for await (const { obj, props } of retrieveAll(vsphere, { type: 'VirtualMachine', paths: ['config.annotation'] })) {
+async function findMarked(vsphere: Vsphere, claim: ClaimId, options?: Abortable): Promise<string | undefined> {
+  for await (const { obj, props } of retrieveAll(vsphere, { type: 'VirtualMachine', paths: ['config.annotation'] }, options)) {
     if (isRestoreOf(props.get('config.annotation')?.text ?? '', claim)) return obj.value
   }
   return undefined

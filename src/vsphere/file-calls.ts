@@ -1,19 +1,10 @@
 import { AgentError, type MoRef } from '../core/index.ts'
+import { type DatastoreEntry, searchDatastore } from './datastore-search.ts'
 import { retrieveOne } from './property-collector.ts'
 import { runTask, type TaskOptions } from './task.ts'
-import { data, typed } from './vim-data.ts'
+import { typed } from './vim-data.ts'
 import { isFault } from './vim-fault.ts'
 import type { CallOptions, Vsphere } from './vsphere.ts'
-
-/** A file or directory in a datastore directory. `path` is its name there. */
-export type DatastoreEntry = {
-  readonly path: string
-  /** Bytes; undefined for directories. */
-  readonly size: number | undefined
-  /** ISO 8601 */
-  readonly modified: string | undefined
-  readonly directory: boolean
-}
 
 /** Direct children of `[ds] dir`. A disk shows as its descriptor only, its extents are hidden. NOT_FOUND. */
 export async function listDatastore(
@@ -25,23 +16,8 @@ export async function listDatastore(
   const { props } = await retrieveOne(vsphere, datastore, ['browser'], options)
   const browser = props.get('browser')?.asRef()
   if (browser === undefined) throw new AgentError('UNAVAILABLE', `The datastore of ${directory} cannot be browsed.`, { subject: directory })
-  const details = data({ fileType: true, fileSize: true, modification: true, fileOwner: false })
-  const found = await runTask(
-    vsphere,
-    'SearchDatastore_Task',
-    browser,
-    { datastorePath: directory, searchSpec: data({ details, matchPattern: ['*'] }) },
-    options,
-  )
-  return (found?.all('file') ?? []).map((file) => {
-    const isDirectory = file.type === 'FolderFileInfo'
-    return {
-      path: file.string('path') ?? '',
-      size: isDirectory ? undefined : file.number('fileSize'),
-      modified: file.string('modification'),
-      directory: isDirectory,
-    }
-  })
+  const [found] = await searchDatastore(vsphere, browser, directory, { patterns: ['*'], below: false }, options)
+  return found?.entries ?? []
 }
 
 /** MakeDirectory with parents. One that exists: CONFLICT, or success when `existing` is set. */
@@ -58,9 +34,15 @@ export async function makeDirectory(
   }
 }
 
-/** DeleteDatastoreFile_Task: a file, or a directory with all in it. NOT_FOUND, CONFLICT (locked). */
+/** DeleteDatastoreFile_Task: a file, or a directory with all in it; an abort leaves it to run. NOT_FOUND, CONFLICT (locked). */
 export async function deleteDatastoreFile(vsphere: Vsphere, datacenter: MoRef, path: string, options?: TaskOptions): Promise<void> {
-  await runTask(vsphere, 'DeleteDatastoreFile_Task', vsphere.service('fileManager'), { name: path, datacenter }, options)
+  await runTask(
+    vsphere,
+    'DeleteDatastoreFile_Task',
+    vsphere.service('fileManager'),
+    { name: path, datacenter },
+    { ...options, leave: true },
+  )
 }
 
 export type NewDisk = {

@@ -18,10 +18,10 @@ export {
   parseDatastorePath,
 } from './datastore.ts'
 export { type DatastoreFiles, type DatastoreFileStat, openDatastoreFiles } from './datastore-files.ts'
+export { type DatastoreEntry, type DatastoreFolder, searchDatastore } from './datastore-search.ts'
 export { parseDevices, parseDisks } from './device.ts'
 export {
   createVirtualDisk,
-  type DatastoreEntry,
   deleteDatastoreFile,
   deleteVirtualDisk,
   listDatastore,
@@ -41,6 +41,7 @@ export {
 export { listNetworks, type NetworkRef } from './network.ts'
 export { exportSnapshot, exportVm, type LeaseDevice, leaseManifest, type ManifestEntry, type NfcLease } from './nfc-lease.ts'
 export { createImportSpec, type ImportItem, type ImportLease, type ImportTarget, importVm } from './ovf-import.ts'
+export { isNotNow, passesByItself, type Patience, patiently } from './patience.ts'
 export { findPlacement, type Placement, type PlacementWish } from './placement.ts'
 export { BACKUP_PRIVILEGES, missingPrivileges, RESTORE_PRIVILEGES } from './privileges.ts'
 export { type ObjectProps, retrieveAll, retrieveMany, retrieveOne, type RetrieveSpec } from './property-collector.ts'
@@ -54,6 +55,7 @@ export {
   reconfigureVm,
   removeSnapshot,
   setChangeTracking,
+  parseSnapshots,
   type SnapshotNode,
   snapshotTree,
 } from './snapshot-calls.ts'
@@ -76,4 +78,5 @@ export {
   withConfigInfo,
 } from './vm-config.ts'
 export { findVms, type VmSearch } from './vm-search.ts'
+export { attachedTo } from './attached-disks.ts'
 export type { CallOptions, SessionHttp, Vsphere, VsphereAbout, VsphereOptions } from './vsphere.ts'

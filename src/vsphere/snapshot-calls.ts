@@ -51,16 +51,32 @@ export async function createSnapshot(
   return resultRef(await runTask(vsphere, 'CreateSnapshot_Task', vm, { ...common, quiesce: quiesce !== undefined }, options), 'snapshot')
 }
 
-/** RemoveSnapshot_Task with removeChildren=false, consolidate=true: the snapshot goes, its data stays in the chain. NOT_FOUND, CONFLICT. */
+/**
+ * RemoveSnapshot_Task with removeChildren=false, consolidate=true: the snapshot goes, its data stays in the chain. An abort leaves the task to
+ * run. NOT_FOUND, CONFLICT.
+ */
 export async function removeSnapshot(vsphere: Vsphere, snapshot: MoRef, options?: TaskOptions): Promise<void> {
-  await runTask(vsphere, 'RemoveSnapshot_Task', snapshot, { removeChildren: false, consolidate: true }, options)
+  await runTask(vsphere, 'RemoveSnapshot_Task', snapshot, { removeChildren: false, consolidate: true }, { ...options, leave: true })
 }
 
-/** The VM's snapshots, ours and others'; empty when it has none. NOT_FOUND when the VM is gone. */
+/** The VM's snapshots, ours and others'; empty when it has none. NOT_FOUND when the VM is gone, AUTH when they may not be seen. */
 export async function snapshotTree(vsphere: Vsphere, vm: MoRef, options?: CallOptions): Promise<readonly SnapshotNode[]> {
-  const { props } = await retrieveOne(vsphere, vm, ['snapshot'], options)
-  return (props.get('snapshot')?.all('rootSnapshotList') ?? []).map(parseNode)
+  const { props, missing } = await retrieveOne(vsphere, vm, ['snapshot'], options)
+  const unseen = missing.get('snapshot')
+  if (unseen !== undefined) {
+    // Not to be seen is not the same as not there.
+    throw new AgentError(
+      unseen === 'NoPermission' ? 'AUTH' : 'UNAVAILABLE',
+      `The snapshots of ${options?.subject ?? vm.value} cannot be read at ${vsphere.host} (${unseen}).`,
+      { subject: options?.subject ?? vm.value, retry: unseen === 'NoPermission' ? 'never' : 'later' },
+    )
+  }
+  return parseSnapshots(props.get('snapshot'))
 }
+
+/** The trees of a VM's `snapshot` property; empty when it is unset. */
+export const parseSnapshots = (snapshot: VimNode | undefined): readonly SnapshotNode[] =>
+  (snapshot?.all('rootSnapshotList') ?? []).map(parseNode)
 
 function parseNode(node: VimNode): SnapshotNode {
   const snapshot = node.ref('snapshot')
@@ -75,9 +91,9 @@ function parseNode(node: VimNode): SnapshotNode {
   }
 }
 
-/** ConsolidateVMDisks_Task: merges redo logs no snapshot needs. Idempotent. CONFLICT (FileLocked, TaskInProgress). */
+/** ConsolidateVMDisks_Task: merges redo logs no snapshot needs; an abort leaves it to run. Idempotent. CONFLICT (FileLocked, TaskInProgress), CAPACITY. */
 export async function consolidateDisks(vsphere: Vsphere, vm: MoRef, options?: TaskOptions): Promise<void> {
-  await runTask(vsphere, 'ConsolidateVMDisks_Task', vm, {}, options)
+  await runTask(vsphere, 'ConsolidateVMDisks_Task', vm, {}, { ...options, leave: true })
 }
 
 /** One answer of QueryChangedDiskAreas as the server gave it. Bytes; nothing is checked here. */

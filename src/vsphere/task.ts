@@ -1,4 +1,4 @@
-import { type Abortable, AgentError, isAgentError, type MoRef } from '../core/index.ts'
+import { type Abortable, AgentError, isAgentError, type MoRef, throwIfAborted } from '../core/index.ts'
 import { faultError } from './fault-error.ts'
 import { filterSpec, retrieveMany } from './property-collector.ts'
 import { decodeLocalizedFault } from './soap.ts'
@@ -21,17 +21,23 @@ export type TaskOptions = CallOptions & {
   readonly onStarted?: ((task: MoRef) => void | Promise<void>) | undefined
   /** Per cent. */
   readonly onProgress?: ((percent: number) => void) | undefined
+  /** An abort ends the waiting only; the task is left to run. For tasks that undo something. */
+  readonly leave?: boolean | undefined
 }
 
 /** One WaitForUpdatesEx holds for so long; it also keeps the session alive. */
 const WAIT_SECONDS = 30
 /** A server that cannot be reached for so long has lost us; the task goes on without us. ms */
 const LOST_AFTER_MS = 10 * 60_000
+/** How long the answer to a call that starts a task is still awaited after an abort: without it nobody knows whether there is a task. ms */
+const ANSWER_MS = 10_000
+/** How long other people's tasks on a VM are waited for. ms */
+const TASKS_MS = 5 * 60_000
 const PATHS = ['info.state', 'info.progress', 'info.result', 'info.error'] as const
 
 /**
  * Starts a `…_Task` method and waits for its end: the result element, when the task has one. An abort cancels the task where the server
- * can do that, and returns without waiting for it: look with `tasksOf` before undoing anything.
+ * can do that (unless `leave`), and returns without waiting for it: look with `waitTasksOf` before undoing anything.
  */
 export async function runTask(
   vsphere: Vsphere,
@@ -40,11 +46,37 @@ export async function runTask(
   args: VimFields = {},
   options: TaskOptions = {},
 ): Promise<VimNode | undefined> {
-  const [answer] = await vsphere.call(method, self, args, options)
+  throwIfAborted(options)
+  const [answer] = await answered(vsphere, options, (signal) => vsphere.call(method, self, args, { ...options, signal }))
   const task = answer?.asRef()
   if (task === undefined) throw new AgentError('INTEGRITY', `${vsphere.host} started no task for ${method}.`, { subject: options.subject })
   await options.onStarted?.(task)
-  return finish(vsphere, task, method, options)
+  try {
+    return await finish(vsphere, task, method, options)
+  } catch (error) {
+    if (options.signal?.aborted === true && options.leave !== true) await cancel(vsphere, task)
+    throw error
+  }
+}
+
+/** A call that starts something is not cut off by the abort at once, so that what it started gets known and can be canceled. */
+async function answered<T>(vsphere: Vsphere, { signal }: Abortable, call: (signal: AbortSignal | undefined) => Promise<T>): Promise<T> {
+  if (signal === undefined) return call(undefined)
+  const late = new AbortController()
+  const ended = new AbortController()
+  const onAbort = (): void => {
+    vsphere.clock.sleep(ANSWER_MS, { signal: ended.signal }).then(
+      () => late.abort(signal.reason),
+      () => undefined,
+    )
+  }
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await call(late.signal)
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    ended.abort()
+  }
 }
 
 /**
@@ -63,19 +95,17 @@ async function finish(vsphere: Vsphere, task: MoRef, method: string, options: Ta
 
 type Ended = { readonly fault?: VimFault | undefined; readonly result?: VimNode | undefined }
 
-async function untilEnd(vsphere: Vsphere, task: MoRef, options: TaskOptions): Promise<Ended> {
+/** `until`: monotonic moment after which nothing more is awaited; the result is then empty. */
+async function untilEnd(vsphere: Vsphere, task: MoRef, options: TaskOptions, until = Number.POSITIVE_INFINITY): Promise<Ended> {
   let lastHeard = vsphere.clock.monotonicMs()
   const heard = (): void => {
     lastHeard = vsphere.clock.monotonicMs()
   }
   for (;;) {
     try {
-      return await watch(vsphere, task, options, heard)
+      return await watch(vsphere, task, options, heard, until)
     } catch (error) {
-      if (isAgentError(error, 'CANCELED')) {
-        await cancel(vsphere, task)
-        throw error
-      }
+      if (options.signal?.aborted === true || isAgentError(error, 'CANCELED')) throw error
       if (!isLost(error) || vsphere.clock.monotonicMs() - lastHeard > LOST_AFTER_MS) throw error
       vsphere.log.debug('waiting for a task again', { host: vsphere.host, task: task.value, error: message(error) })
       await vsphere.clock.sleep(1000, options)
@@ -91,14 +121,14 @@ function isLost(error: unknown): boolean {
   return isAgentError(error, 'INTEGRITY') || (isAgentError(error, 'UNAVAILABLE') && error.retry === 'now')
 }
 
-async function watch(vsphere: Vsphere, task: MoRef, options: TaskOptions, heard: () => void): Promise<Ended> {
+async function watch(vsphere: Vsphere, task: MoRef, options: TaskOptions, heard: () => void, until: number): Promise<Ended> {
   const [made] = await vsphere.call('CreatePropertyCollector', vsphere.service('propertyCollector'), {}, options)
   const collector = made?.asRef()
   if (collector === undefined) throw new AgentError('INTEGRITY', `${vsphere.host} made no property collector.`)
   try {
     const spec = filterSpec('Task', PATHS, [data({ obj: task, skip: false })])
     await vsphere.call('CreateFilter', collector, { spec, partialUpdates: false }, options)
-    return await follow(vsphere, collector, task, options, heard)
+    return await follow(vsphere, collector, task, options, heard, until)
   } finally {
     await vsphere
       .call('DestroyPropertyCollector', collector)
@@ -106,14 +136,23 @@ async function watch(vsphere: Vsphere, task: MoRef, options: TaskOptions, heard:
   }
 }
 
-async function follow(vsphere: Vsphere, collector: MoRef, task: MoRef, options: TaskOptions, heard: () => void): Promise<Ended> {
+async function follow(
+  vsphere: Vsphere,
+  collector: MoRef,
+  task: MoRef,
+  options: TaskOptions,
+  heard: () => void,
+  until: number,
+): Promise<Ended> {
   const seen = new Map<string, VimNode>()
   let version: string | undefined
   for (;;) {
+    const seconds = Math.ceil((until - vsphere.clock.monotonicMs()) / 1000)
+    if (seconds <= 0) return {}
     const [update] = await vsphere.call(
       'WaitForUpdatesEx',
       collector,
-      { version: version ?? '', options: data({ maxWaitSeconds: WAIT_SECONDS }) },
+      { version: version ?? '', options: data({ maxWaitSeconds: Math.min(WAIT_SECONDS, seconds) }) },
       { ...options, timeoutMs: (WAIT_SECONDS + 60) * 1000 },
     )
     heard()
@@ -167,7 +206,7 @@ async function cancel(vsphere: Vsphere, task: MoRef): Promise<void> {
 }
 
 /** Recent tasks of a VM, running and finished; empty when the VM is gone. */
-export async function tasksOf(vsphere: Vsphere, vm: MoRef, options?: Abortable): Promise<readonly TaskState[]> {
+export async function tasksOf(vsphere: Vsphere, vm: MoRef, options?: CallOptions): Promise<readonly TaskState[]> {
   const [found] = await retrieveMany(vsphere, [vm], ['recentTask'], options)
   const tasks = (found?.props.get('recentTask')?.items() ?? []).map((item) => item.asRef()).filter((ref) => ref !== undefined)
   const states = await retrieveMany(vsphere, tasks, ['info.state', 'info.progress', 'info.descriptionId'], options)
@@ -184,19 +223,38 @@ function parseState(text: string | undefined): TaskState['state'] {
   throw new AgentError('INTEGRITY', `The server gave the task state ${JSON.stringify(text ?? null)}, which is not known.`)
 }
 
-/** Waits until no task runs on the VM any more, whatever became of them. */
-export async function waitTasksOf(vsphere: Vsphere, vm: MoRef, options?: Abortable): Promise<void> {
+/**
+ * Waits until no task runs on the VM any more, whatever became of them; cancels none. CONFLICT (`later`) naming the task when one still runs
+ * after `forMs`, 5 minutes when absent.
+ */
+export async function waitTasksOf(
+  vsphere: Vsphere,
+  vm: MoRef,
+  options?: CallOptions & { readonly forMs?: number | undefined },
+): Promise<void> {
+  const forMs = options?.forMs ?? TASKS_MS
+  const until = vsphere.clock.monotonicMs() + forMs
   for (;;) {
     const running = (await tasksOf(vsphere, vm, options)).find(({ state }) => state === 'queued' || state === 'running')
     if (running === undefined) return
-    vsphere.log.info('waiting for a task on the VM', { vm: vm.value, task: running.descriptionId })
+    const left = until - vsphere.clock.monotonicMs()
+    if (left <= 0) throw stillRunning(vsphere, vm, running, options)
+    vsphere.log.info('waiting for a task on the VM', { vm: options?.subject ?? vm.value, task: running.descriptionId })
     try {
-      await untilEnd(vsphere, running.task, { ...options })
+      await untilEnd(vsphere, running.task, { signal: options?.signal }, until)
     } catch (error) {
+      // A task that the server forgets while it is watched is no longer running as far as can be told; the VM itself is asked next.
       if (!isAgentError(error, 'UNAVAILABLE') || error.retry !== 'later') throw error
     }
   }
 }
+
+const stillRunning = (vsphere: Vsphere, vm: MoRef, { descriptionId, state }: TaskState, options?: CallOptions): AgentError =>
+  new AgentError('CONFLICT', `A task (${descriptionId}) on ${options?.subject ?? vm.value} is still ${state} at ${vsphere.host}.`, {
+    subject: options?.subject ?? vm.value,
+    next: 'Wait until it has ended, or cancel it in vCenter; then run "vcb recover".',
+    retry: 'later',
+  })
 
 /** The reference a task gave as its result. INTEGRITY when it gave none. */
 export function resultRef(result: VimNode | undefined, what: string): MoRef {

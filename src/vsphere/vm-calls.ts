@@ -31,9 +31,9 @@ export async function unregisterVm(vsphere: Vsphere, vm: MoRef, options?: CallOp
   await vsphere.call('UnregisterVM', vm, {}, options)
 }
 
-/** Unregisters and deletes the VM's files. The VM must be off. NOT_FOUND, CONFLICT. */
+/** Unregisters and deletes the VM's files; an abort leaves it to run. The VM must be off. NOT_FOUND, CONFLICT. */
 export async function destroyVm(vsphere: Vsphere, vm: MoRef, options?: TaskOptions): Promise<void> {
-  await runTask(vsphere, 'Destroy_Task', vm, {}, options)
+  await runTask(vsphere, 'Destroy_Task', vm, {}, { ...options, leave: true })
 }
 
 /** Powered on already = success. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { ClaimId, DiskRef, VmConfig, VmRef } from '../../src/core/index.ts'
 import { createSnapshots, ensureChangeTracking } from '../../src/snapshot/index.ts'
-import { fetchThumbprint, type Vsphere } from '../../src/vsphere/index.ts'
+import { fetchThumbprint, passesByItself, patiently, type Vsphere } from '../../src/vsphere/index.ts'
 import { hurriedClock, type Reaction, type SoapCall, SoapStub } from './soap-stub.ts'
 
 const VM = { moref: 'vm-1', name: 'web', instanceUuid: '', biosUuid: '', vcenterUuid: '', path: '/DC/vm/web' } satisfies VmRef
@@ -10,7 +10,14 @@ const CLAIM = 'abc123' as ClaimId
 /** One VM with snapshots, as far as the calls of a snapshot's life look at it. */
 class Machine {
   snapshots: string[] = []
+  /** When the server made them. */
+  createTime = '2026-11-22T18:00:00Z'
   consolidationNeeded = false
+  connection = 'connected'
+  /** The user may not read the list of snapshots. */
+  unseen = false
+  /** Tasks report success and do nothing. */
+  lies = false
   /** What reading the devices gives. */
   devices = ''
   /** Outcomes of successive tasks; `ok` when none is left. */
@@ -26,6 +33,7 @@ class Machine {
     this.#task = this.outcomes.shift() ?? 'ok'
     if (this.#task.startsWith('!')) return { fault: this.#task.slice(1) }
     if (method.startsWith('CreateSnapshot') && this.#task === 'ok') this.snapshots.push(`vcb-proxy ${CLAIM}`)
+    if (this.lies) return '<returnval type="Task">task-1</returnval>'
     if (method.startsWith('RemoveSnapshot') && this.#task !== 'TaskInProgress') this.snapshots = []
     if (method.startsWith('Consolidate') && this.#task === 'ok') this.consolidationNeeded = false
     return '<returnval type="Task">task-1</returnval>'
@@ -35,15 +43,20 @@ class Machine {
     const value = (name: string, val: string): string => `<propSet><name>${name}</name>${val}</propSet>`
     const nodes = this.snapshots.map(
       (name, n) =>
-        `<rootSnapshotList><snapshot type="VirtualMachineSnapshot">snapshot-${n}</snapshot><name>${name}</name><createTime>2026-11-22T18:00:00Z</createTime><quiesced>false</quiesced></rootSnapshotList>`,
+        `<rootSnapshotList><snapshot type="VirtualMachineSnapshot">snapshot-${n}</snapshot><name>${name}</name><createTime>${this.createTime}</createTime><quiesced>false</quiesced></rootSnapshotList>`,
     )
-    const props = body.includes('consolidationNeeded')
-      ? value('runtime.consolidationNeeded', `<val>${this.consolidationNeeded}</val>`)
-      : body.includes('config.hardware.device')
-        ? this.devices
-        : body.includes('<pathSet>snapshot<') && nodes.length > 0
-          ? value('snapshot', `<val xsi:type="VirtualMachineSnapshotInfo">${nodes.join('')}</val>`)
-          : ''
+    if (this.unseen && body.includes('<pathSet>snapshot<')) {
+      return '<returnval><objects><obj type="VirtualMachine">vm-1</obj><missingSet><path>snapshot</path><fault><fault xsi:type="NoPermission"/><localizedMessage/></fault></missingSet></objects></returnval>'
+    }
+    const props = body.includes('runtime.connectionState')
+      ? value('runtime.connectionState', `<val>${this.connection}</val>`)
+      : body.includes('consolidationNeeded')
+        ? value('runtime.consolidationNeeded', `<val>${this.consolidationNeeded}</val>`)
+        : body.includes('config.hardware.device')
+          ? this.devices
+          : body.includes('<pathSet>snapshot<') && nodes.length > 0
+            ? value('snapshot', `<val xsi:type="VirtualMachineSnapshotInfo">${nodes.join('')}</val>`)
+            : ''
     return `<returnval><objects><obj type="VirtualMachine">vm-1</obj>${props}</objects></returnval>`
   }
 
@@ -104,7 +117,12 @@ describe('snapshots on a busy VM', () => {
       const made = await snapshots.create(VM, { claim: CLAIM })
       machine.outcomes.push('TaskInProgress', 'ok', 'FileLocked', '!TaskInProgress', 'ok')
       machine.consolidationNeeded = true
-      expect(await snapshots.remove(made)).toEqual({ removed: true, consolidated: true })
+      // Each try is one look and one call; the tries together are the releaser's.
+      const remove = () =>
+        patiently({ clock: hurriedClock, log: vsphere.log, subject: VM.name, forMs: 60_000, passes: passesByItself }, () =>
+          snapshots.remove(made),
+        )
+      expect(await remove()).toEqual({ removed: false, consolidated: true })
       expect(machine.calls.slice(1)).toEqual([
         ...Array<string>(2).fill('RemoveSnapshot_Task'),
         ...Array<string>(3).fill('ConsolidateVMDisks_Task'),
@@ -129,9 +147,70 @@ describe('snapshots on a busy VM', () => {
       const snapshots = createSnapshots(vsphere)
       const made = await snapshots.create(VM, { claim: CLAIM })
       machine.snapshots = ["somebody else's"]
+      machine.createTime = '2026-11-23T06:00:00Z'
       expect(await snapshots.remove(made)).toEqual({ removed: false, consolidated: false })
       expect(await snapshots.find(VM, CLAIM)).toBeUndefined()
       expect(machine.snapshots).toEqual(["somebody else's"])
+    })
+  })
+})
+
+describe('a snapshot of ours that', () => {
+  it('a user renamed is still found by its reference and moment, and removed', async () => {
+    await withMachine(async (machine, vsphere) => {
+      const snapshots = createSnapshots(vsphere)
+      const made = await snapshots.create(VM, { claim: CLAIM })
+      machine.snapshots = ['do not touch']
+      expect(await snapshots.remove(made)).toEqual({ removed: true, consolidated: false })
+      expect(machine.snapshots).toEqual([])
+    })
+  })
+
+  it('may not be seen, because a privilege was taken away, is not believed to be gone', async () => {
+    await withMachine(async (machine, vsphere) => {
+      const snapshots = createSnapshots(vsphere)
+      const made = await snapshots.create(VM, { claim: CLAIM })
+      machine.unseen = true
+      await expect(snapshots.remove(made)).rejects.toMatchObject({ code: 'AUTH', message: expect.stringContaining('cannot be read') })
+      await expect(snapshots.find(VM, CLAIM)).rejects.toMatchObject({ code: 'AUTH' })
+    })
+  })
+
+  it.each(['disconnected', 'inaccessible', 'orphaned'])('is on a VM that is %s is not believed to be gone', async (connection) => {
+    await withMachine(async (machine, vsphere) => {
+      const snapshots = createSnapshots(vsphere)
+      const made = await snapshots.create(VM, { claim: CLAIM })
+      machine.connection = connection
+      machine.snapshots = []
+      await expect(snapshots.remove(made)).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        retry: 'later',
+        message: expect.stringContaining(`the VM is ${connection}`),
+      })
+      await expect(snapshots.find(VM, CLAIM)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    })
+  })
+
+  it('a removal reports as removed but leaves in the list is not reported as released', async () => {
+    await withMachine(async (machine, vsphere) => {
+      const snapshots = createSnapshots(vsphere)
+      const made = await snapshots.create(VM, { claim: CLAIM })
+      machine.lies = true
+      await expect(snapshots.remove(made)).rejects.toMatchObject({ retry: 'later', message: expect.stringContaining('it is still there') })
+    })
+  })
+
+  it('leaves redo logs that a consolidation does not take away is not reported as released', async () => {
+    await withMachine(async (machine, vsphere) => {
+      const snapshots = createSnapshots(vsphere)
+      const made = await snapshots.create(VM, { claim: CLAIM })
+      machine.consolidationNeeded = true
+      machine.lies = true
+      machine.snapshots = []
+      await expect(snapshots.remove(made)).rejects.toMatchObject({
+        code: 'CONFLICT',
+        message: expect.stringContaining('still needs consolidation'),
+      })
     })
   })
 })
