@@ -3,7 +3,7 @@ import { hostname, userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import { type Catalog, openSqliteCatalog } from '../catalog/index.ts'
-import { AgentError, type Clock, createIds, createMarks, type Ids, type Log, type Marks, toAgentError } from '../core/index.ts'
+import { AgentError, type Clock, createIds, createMarks, type Ids, type Log, type Marks, type RunId, toAgentError } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
 import {
@@ -156,7 +156,11 @@ export class Agent implements AsyncDisposable {
 
   /** The repository, opened on first use; `init` makes one where there is none. USAGE when none is configured. */
   provider(
-    options: { readonly init?: boolean | undefined; readonly exportFormat?: ExportFormat | undefined } = {},
+    options: {
+      readonly init?: boolean | undefined
+      readonly exportFormat?: ExportFormat | undefined
+      readonly run?: RunId | undefined
+    } = {},
   ): Promise<BackupProvider> {
     this.#provider ??= this.#openProvider(options)
     return this.#provider
@@ -165,6 +169,7 @@ export class Agent implements AsyncDisposable {
   async #openProvider(options: {
     readonly init?: boolean | undefined
     readonly exportFormat?: ExportFormat | undefined
+    readonly run?: RunId | undefined
   }): Promise<BackupProvider> {
     const { url, password } = this.config.repository
     if (url === undefined)
@@ -179,6 +184,7 @@ export class Agent implements AsyncDisposable {
       pid: process.pid,
       password: secret,
       init: options.init,
+      run: options.run,
       exportFormat: options.exportFormat,
       stdout: this.#stdout,
       signal: this.signal,

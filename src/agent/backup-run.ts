@@ -1,3 +1,4 @@
+import { tmpdir } from 'node:os'
 import PQueue from 'p-queue'
 import { type AgentError, type BackupMode, type QuiescePolicy, type RunId, unlessAborted, toAgentError, type VmRef } from '../core/index.ts'
 import { backupVm, type BackupProgress, type BackupResult } from '../flow/index.ts'
@@ -43,8 +44,8 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   const vsphere = await agent.vsphere()
   await agent.recoverFirst()
   const vms = await selectVms(vsphere, request.expressions, { bulk: request.bulk, signal: agent.signal })
-  const provider = await agent.provider({ init: request.init })
   const run = agent.ids.run()
+  const provider = await agent.provider({ init: request.init, run })
   const transports = createTransports(config, vsphere)
   const queue = new PQueue({ concurrency: config.parallel })
   // Held until no writer of the run is left: what a killed run half wrote is found by the run's id.
@@ -52,7 +53,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
     'run',
     { run, repository: provider.url },
     async (claims, signal) => {
-      const destination = { url: provider.url, run }
+      const destination = { url: provider.url, run, temporary: tmpdir() }
       await claims.take('repositoryWrite', destination, [], async () => destination)
       return Promise.all(
         vms.map(async (vm): Promise<VmOutcome> => {

@@ -4,9 +4,13 @@
  */
 export { Agent, type AgentDeps } from './agent.ts'
 export { type BackupRun, type BackupRunRequest, runBackup, type VmOutcome } from './backup-run.ts'
+export { type CanceledJob, cancelJobs } from './cancel-jobs.ts'
+export { runCheck } from './check-run.ts'
 export { type AgentConfig, type ConfigFlags, DEFAULT_TRANSPORTS, loadConfig, readSecret } from './config.ts'
 export { diagnose, type Finding } from './doctor.ts'
+export { type ForgetRunRequest, runForget } from './forget-run.ts'
 export { createLog, type LogSettings } from './log.ts'
 export { parseDuration } from './quantity.ts'
 export { keptOf } from '../flow/index.ts'
 export { type RestoreRunOptions, runDirectoryRestore, runVmRestore } from './restore-run.ts'
+export { type HeldStatus, type JobStatus, readStatus, type StatusReport } from './status.ts'

@@ -1,6 +1,5 @@
 import type { Command } from 'commander'
 import { AgentError } from '../core/index.ts'
-import type { Problem } from '../provider/index.ts'
 import { findPoint } from './find-point.ts'
 import { type CliIo, printable } from './io.ts'
 import { type CommandFlags, examples, withCommon, withRepository } from './options.ts'
@@ -18,7 +17,7 @@ export function registerCheck(program: Command, io: CliIo, status: ExitStatus): 
     .option('--structure-only', 'do not read the data itself')
     .addHelpText('after', examples(['vcb check --repo /backup/vms', 'vcb check web1@latest --json']))
     .action(async (text: string | undefined, flags: CommandFlags & { readonly structureOnly?: boolean }) => {
-      const { withAgent } = await import('./session.ts')
+      const [{ withAgent }, { runCheck }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
       await withAgent(io, flags, async ({ agent, output }) => {
         const store = await agent.points()
         let id: import('../core/index.ts').PointId | undefined
@@ -26,8 +25,7 @@ export function registerCheck(program: Command, io: CliIo, status: ExitStatus): 
           await using reader = await store.open(await findPoint(store, text, io.signal), { signal: io.signal })
           id = reader.id
         }
-        const problems: Problem[] = []
-        for await (const problem of store.check(id, { readData: flags.structureOnly !== true, signal: io.signal })) problems.push(problem)
+        const problems = await runCheck(agent, { point: id, readData: flags.structureOnly !== true })
         if (problems.length > 0) status.exit = new AgentError('INTEGRITY', '').exit
         output.result({ point: id, problems }, () =>
           problems.length === 0

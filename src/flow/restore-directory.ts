@@ -3,6 +3,7 @@ import { dirname, join, resolve } from 'node:path'
 import {
   type Abortable,
   AgentError,
+  anySignal,
   type ClaimId,
   ensureDirectory,
   fromErrno,
@@ -21,6 +22,7 @@ import { exportDisk, type ExportFormat } from '../disk/index.ts'
 import type { Claims } from '../journal/index.ts'
 import type { BackupReader, PointStore } from '../provider/index.ts'
 import { restoredVmx, Vmx } from '../vmx/index.ts'
+import { recordLocks } from './record-locks.ts'
 import { chooseDisks, diskFileNames } from './restored-disks.ts'
 
 export type DirectoryRestoreRequest = {
@@ -54,10 +56,12 @@ export async function restoreToDirectory(
   points: PointStore,
   claims: Claims,
   request: DirectoryRestoreRequest,
-  options: RestoreOptions & { readonly log: Log },
+  asked: RestoreOptions & { readonly log: Log },
 ): Promise<DirectoryRestoreResult> {
   const target = resolve(request.directory)
   await refuseTarget(target)
+  await using hold = await points.hold({ signal: asked.signal, recordLocks: recordLocks(claims) })
+  const options = { ...asked, signal: anySignal(asked.signal, hold.signal) }
   await using reader = await points.open(request.point, options)
   const { manifest } = reader
   const disks = chooseDisks(manifest, request.disks)

@@ -1,4 +1,14 @@
-import { AgentError, type Log, type Manifest, type Marks, type MoRef, type NotProtected, parseMark, toAgentError } from '../core/index.ts'
+import {
+  AgentError,
+  anySignal,
+  type Log,
+  type Manifest,
+  type Marks,
+  type MoRef,
+  type NotProtected,
+  parseMark,
+  toAgentError,
+} from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
 import type { PointStore } from '../provider/index.ts'
 import { isHostBoundDevice } from '../vmx/index.ts'
@@ -18,6 +28,7 @@ import {
 } from '../vsphere/index.ts'
 import { importByFiles } from './import-by-files.ts'
 import { importByLease } from './import-by-lease.ts'
+import { recordLocks } from './record-locks.ts'
 import type { RestoreOptions } from './restore-directory.ts'
 import { chooseDisks } from './restored-disks.ts'
 import type { VmImport } from './vm-import.ts'
@@ -62,8 +73,10 @@ export async function restoreVm(
   points: PointStore,
   claims: Claims,
   request: VmRestoreRequest,
-  options: RestoreOptions & { readonly log: Log; readonly marks: Marks },
+  asked: RestoreOptions & { readonly log: Log; readonly marks: Marks },
 ): Promise<VmRestoreResult> {
+  await using hold = await points.hold({ signal: asked.signal, recordLocks: recordLocks(claims) })
+  const options = { ...asked, signal: anySignal(asked.signal, hold.signal) }
   await using reader = await points.open(request.point, options)
   const { manifest } = reader
   const disks = chooseDisks(manifest, request.disks)

@@ -1,4 +1,5 @@
-import type { Abortable, BackupMode, ConsistencyLevel, DiskFacts, NotProtected, PointId, SnapshotRef, VmConfig } from '../core/index.ts'
+import type { BackupMode, ConsistencyLevel, DiskFacts, NotProtected, PointId, SnapshotRef, VmConfig } from '../core/index.ts'
+import type { Locking } from '../provider/index.ts'
 import { openPlanned } from '../transport/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest } from './backup-types.ts'
 import { readConfigurationFiles } from './configuration-files.ts'
@@ -24,7 +25,7 @@ export async function writePoint(
   transfers: readonly DiskTransfer[],
   parent: ParentPoint | undefined,
   warnings: string[],
-  options: Abortable & { readonly onProgress?: ((progress: BackupProgress) => void) | undefined },
+  options: Locking & { readonly onProgress?: ((progress: BackupProgress) => void) | undefined },
 ): Promise<Written> {
   const { config, snapshot } = frozen
   const mode: BackupMode = transfers.some((transfer) => transfer.mode === 'incremental') ? 'incremental' : 'full'

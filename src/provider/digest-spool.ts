@@ -1,15 +1,30 @@
 import { createHash, type Hash } from 'node:crypto'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { AgentError, fromErrno, KIB, makeTemporaryDirectory, MIB, openOutput, type OutputFile, removeTree } from '../core/index.ts'
+import {
+  AgentError,
+  fromErrno,
+  KIB,
+  makeTemporaryDirectory,
+  MIB,
+  openOutput,
+  type OutputFile,
+  removeTree,
+  type RunId,
+} from '../core/index.ts'
 
 /** Bytes one digest stands for. */
 export const DIGEST_STEP = MIB
 export const DIGEST_BYTES = 32
 
+const spoolPrefix = (run: RunId): string => `vcb-digests-${run}-`
+
+/** Whether a name among temporary files is a spool of this run. */
+export const isSpoolOf = (name: string, run: RunId): boolean => name.startsWith(spoolPrefix(run))
+
 /**
  * SHA-256 of every MiB of a stream, kept in a nameless temporary file because their number grows with the disk: 32 MB for each TB of data.
- * The file has no name from the start, so that a killed process leaves nothing.
+ * The file loses its name at once; what a process killed before that leaves has the run's id in its name.
  */
 export class DigestSpool implements AsyncDisposable {
   readonly #file: OutputFile
@@ -24,8 +39,8 @@ export class DigestSpool implements AsyncDisposable {
     this.#path = path
   }
 
-  static async open(): Promise<DigestSpool> {
-    const directory = await makeTemporaryDirectory(join(tmpdir(), 'vcb-digests-'))
+  static async open(run: RunId): Promise<DigestSpool> {
+    const directory = await makeTemporaryDirectory(join(tmpdir(), spoolPrefix(run)))
     try {
       return new DigestSpool(await openOutput(join(directory, 'digests'), 'wx+'), directory)
     } catch (error) {

@@ -10,7 +10,6 @@ import {
   type Log,
   type PointId,
   type PointSummary,
-  removeTree,
   renameFile,
   syncDirectory,
 } from '../core/index.ts'
@@ -19,8 +18,10 @@ import { verifiedByDigests } from './block-digests.ts'
 import { imageOf, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parseManifest, type StoredManifest, summarise } from './manifest.ts'
 import { pickPoint } from './pick-point.ts'
 import { isSafeName, MANIFEST_FILE } from './point-names.ts'
-import type { BackupReader, PointStore, Problem } from './provider.ts'
+import { type BackupReader, noHold, type PointDeletion, type PointsHold, type PointStore, type Problem } from './provider.ts'
 import { readThrough } from './read-through.ts'
+import { deletedPath, removeDeleted } from './remove-deleted.ts'
+import { unlockedDeletion } from './unlocked-deletion.ts'
 
 export const SUMS_FILE = 'SHA256SUMS'
 const MAX_SUMS_BYTES = 16 * 1024 * 1024
@@ -54,6 +55,10 @@ export class DirPoints implements PointStore {
     return DirReader.open(found, join(this.#directory, found))
   }
 
+  async hold(): Promise<PointsHold> {
+    return noHold
+  }
+
   async *check(id: PointId | undefined, options: Abortable & { readonly readData?: boolean | undefined } = {}): AsyncGenerator<Problem> {
     const points = id === undefined ? await this.#ids() : [pickPoint(await this.#ids(), id, this.#url)]
     for (const point of points) {
@@ -74,14 +79,18 @@ export class DirPoints implements PointStore {
   async delete(id: PointId): Promise<void> {
     const found = pickPoint(await this.#ids(), id, this.#url)
     // Gone from the list at one moment, however long the removal takes.
-    const doomed = join(this.#directory, `.${found}.deleted`)
+    const doomed = deletedPath(this.#directory, found)
     try {
       await renameFile(join(this.#directory, found), doomed)
       await syncDirectory(this.#directory)
-      await removeTree(doomed)
+      await removeDeleted(this.#url, found)
     } catch (error) {
       throw fromErrno(error, doomed) ?? error
     }
+  }
+
+  async beginDelete(): Promise<PointDeletion> {
+    return unlockedDeletion(this)
   }
 
   async #ids(): Promise<readonly PointId[]> {

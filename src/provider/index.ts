@@ -9,7 +9,9 @@
  */
 export { type ExportFormat, openProvider, type OpenProviderOptions } from './open-provider.ts'
 export { parseProviderUrl } from './provider-url.ts'
-export { removePartials } from './remove-partials.ts'
+export { removeLocks } from './remove-locks.ts'
+export { removeDeleted } from './remove-deleted.ts'
+export { removePartials, type RunPlaces } from './remove-partials.ts'
 export type {
   BackupProvider,
   BackupReader,
@@ -17,8 +19,12 @@ export type {
   DiskPlan,
   DiskProgress,
   DiskWritten,
+  Locking,
+  PointDeletion,
   PointFacts,
   PointRequest,
+  PointsHold,
   PointStore,
   Problem,
+  RepositoryLocks,
 } from './provider.ts'

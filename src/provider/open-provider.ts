@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream'
-import { type Abortable, AgentError, type Clock, type Log, type Secret } from '../core/index.ts'
+import { type Abortable, AgentError, type Clock, type Log, type RunId, type Secret } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import type { BackupProvider } from './provider.ts'
 import { openDirProvider } from './dir-provider.ts'
@@ -18,6 +18,8 @@ export type OpenProviderOptions = Abortable & {
   readonly pid: number
   /** Of a restic repository; the other kinds have none. */
   readonly password?: Secret | undefined
+  /** Marks what this process half writes, so that the claim `repositoryWrite` finds it when the process is gone. */
+  readonly run?: RunId | undefined
   /** Make the repository or directory when there is none. Without it a missing one is NOT_FOUND. */
   readonly init?: boolean | undefined
   /** `dir:` only; default `flat`. */

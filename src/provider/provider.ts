@@ -15,6 +15,15 @@ import type {
   VmConfig,
 } from '../core/index.ts'
 
+/** Lock files in a repository: what removes them when their process is gone, without the repository's password. */
+export type RepositoryLocks = { readonly url: string; readonly names: readonly string[] }
+
+/**
+ * For calls that lock the repository. `recordLocks` is told all lock files of the call, before another one is made and after one was removed (no
+ * names: none is left), and keeps them durably; without it a lock that outlives its process stays until it is stale.
+ */
+export type Locking = Abortable & { readonly recordLocks?: ((locks: RepositoryLocks) => Promise<void>) | undefined }
+
 /**
  * Where restore points go. One provider object serves one repository, archive or directory.
  * Adapters: the restic repository (default), tar, directory export.
@@ -32,7 +41,7 @@ export interface BackupProvider extends AsyncDisposable {
    * Starts a restore point of one VM. Takes what locks the repository needs for the life of the writer.
    * Errors: CONFLICT (locked), CAPACITY, AUTH, UNAVAILABLE.
    */
-  begin(request: PointRequest, options?: Abortable): Promise<BackupWriter>
+  begin(request: PointRequest, options?: Locking): Promise<BackupWriter>
   /** Points that can be listed and read back; undefined for a destination that only takes a stream (a tape, standard output). */
   readonly points: PointStore | undefined
 }
@@ -52,11 +61,33 @@ export interface PointStore {
   list(options?: Abortable): AsyncIterable<PointSummary>
   /** A point by its id or an unambiguous beginning of at least 6 characters; `latest` is not known here. NOT_FOUND, USAGE (ambiguous). */
   open(id: string, options?: Abortable): Promise<BackupReader>
+  /**
+   * Keeps everybody from removing points and their data until it is disposed; asked for around `open` where a reader may live long. `signal` aborts
+   * with CONFLICT when the lock is lost. A repository that cannot be written to is read without. CONFLICT.
+   */
+  hold(options?: Locking): Promise<PointsHold>
   /** Problems of one point, or of the whole repository; none yielded = everything was read and is sound. */
-  check(id: PointId | undefined, options?: Abortable & { readonly readData?: boolean | undefined }): AsyncIterable<Problem>
+  check(id: PointId | undefined, options?: Locking & { readonly readData?: boolean | undefined }): AsyncIterable<Problem>
   /** Removes a point from the list; its data goes at the next prune. */
+  delete(id: PointId, options?: Locking): Promise<void>
+  /** Takes what removing several points needs, held until disposed: a restic repository's exclusive lock. CONFLICT while anybody uses it. */
+  beginDelete(options?: Locking): Promise<PointDeletion>
+}
+
+/** Points being removed, one by one. A crash at any moment leaves each either listed or gone. */
+export interface PointDeletion extends AsyncDisposable {
+  /** Aborts with CONFLICT when the lock is lost; undefined where there is none. */
+  readonly signal: AbortSignal | undefined
+  /** As `PointStore.delete`, without taking the lock again. NOT_FOUND, CONFLICT, CONFIG (the destination refuses removals). */
   delete(id: PointId, options?: Abortable): Promise<void>
 }
+
+export interface PointsHold extends AsyncDisposable {
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Of destinations whose points nobody removes behind their readers: each holds its files open. */
+export const noHold: PointsHold = Object.freeze({ [Symbol.asyncDispose]: async () => undefined })
 
 export type Problem = { readonly point?: PointId | undefined; readonly what: string }
 

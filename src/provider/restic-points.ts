@@ -1,13 +1,15 @@
 import { type Abortable, AgentError, type BlockSource, isAgentError, type Log, type PointId, type PointSummary } from '../core/index.ts'
-import type { BlobReader, Repository, StoredSnapshot, TreeNode } from '../restic/index.ts'
+import type { BlobReader, Locking as ResticLocking, Repository, StoredSnapshot, TreeNode } from '../restic/index.ts'
 import { ExtentsSource } from './extents-source.ts'
 import { EXTENT_FILE, extentDirectory, type ImageLayout, layoutOf } from './image-layout.ts'
 import { imageOf, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parseManifest, type StoredManifest, summarise } from './manifest.ts'
 import { isSafeName, MANIFEST_FILE } from './point-names.ts'
-import type { BackupReader, PointStore, Problem } from './provider.ts'
+import { type BackupReader, type Locking, noHold, type PointDeletion, type PointsHold, type PointStore, type Problem } from './provider.ts'
 
 /** Tag of every snapshot that is a restore point of ours; all others are ignored and never touched. */
 export const OUR_TAG = 'vcb-proxy'
+/** Every tag a writer gives. */
+const OUR_TAGS = /^(?:vcb-proxy$|(?:vm|vcenter|run|mode):)/u
 
 /** Restore points among the snapshots of a restic repository. */
 export class ResticPoints implements PointStore {
@@ -33,7 +35,7 @@ export class ResticPoints implements PointStore {
         this.#log.warn('a restore point cannot be read and is not listed', { point: snapshot.id, reason: error.message })
         continue
       }
-      yield summarise(snapshot.id as PointId, this.#url, manifest)
+      yield { ...summarise(snapshot.id as PointId, this.#url, manifest), tags: snapshot.tags?.filter((tag) => !OUR_TAGS.test(tag)) }
     }
   }
 
@@ -41,9 +43,21 @@ export class ResticPoints implements PointStore {
     return openPoint(this.#repository.blobs, await this.#ours(id, options), options)
   }
 
-  async *check(id: PointId | undefined, options: Abortable & { readonly readData?: boolean | undefined } = {}): AsyncGenerator<Problem> {
+  async hold(options?: Locking): Promise<PointsHold> {
+    try {
+      return await this.#repository.beginRead(resticLocking(this.#url, options))
+    } catch (error) {
+      // No access to make the lock file: what is on a read-only medium nobody removes either.
+      if (!isAgentError(error, 'CONFIG')) throw error
+      this.#log.info('reading without a lock', { repository: this.#url, reason: error.message })
+      return noHold
+    }
+  }
+
+  async *check(id: PointId | undefined, options: Locking & { readonly readData?: boolean | undefined } = {}): AsyncGenerator<Problem> {
     const snapshot = id === undefined ? undefined : await this.#ours(id, options)
-    for await (const problem of this.#repository.check({ ...options, snapshot: snapshot?.id })) {
+    const locking = resticLocking(this.#url, options)
+    for await (const problem of this.#repository.check({ ...locking, readData: options.readData, snapshot: snapshot?.id })) {
       yield { what: problem.what, point: problem.snapshot as PointId | undefined }
     }
     if (snapshot !== undefined) yield* this.#checkPoint(snapshot, options)
@@ -52,9 +66,19 @@ export class ResticPoints implements PointStore {
     }
   }
 
-  async delete(id: PointId, options?: Abortable): Promise<void> {
+  async delete(id: PointId, options?: Locking): Promise<void> {
     const snapshot = await this.#ours(id, options)
-    await this.#repository.snapshots.forget([snapshot.id], options)
+    await this.#repository.snapshots.forget([snapshot.id], resticLocking(this.#url, options))
+  }
+
+  async beginDelete(options?: Locking): Promise<PointDeletion> {
+    const removal = await this.#repository.snapshots.beginForget(resticLocking(this.#url, options))
+    return {
+      signal: removal.signal,
+      // Looked at again: only what carries our tag is ever removed.
+      delete: async (id, inner) => removal.remove((await this.#ours(id, inner)).id, inner),
+      [Symbol.asyncDispose]: () => removal[Symbol.asyncDispose](),
+    }
   }
 
   /** What restic's own structure cannot tell: that the manifest is there and everything it names is, in the right size. */
@@ -74,6 +98,12 @@ export class ResticPoints implements PointStore {
     if (isOurs(snapshot)) return snapshot
     throw new AgentError('NOT_FOUND', `The snapshot ${id} in ${this.#url} is not a restore point of vcb.`, { subject: id })
   }
+}
+
+/** A caller's wishes about locks in the terms of the repository, which knows itself by its path. */
+export const resticLocking = (url: string, options?: Locking): ResticLocking => {
+  const { recordLocks } = options ?? {}
+  return { signal: options?.signal, recordLocks: recordLocks && ((names) => recordLocks({ url, names })) }
 }
 
 const isOurs = (snapshot: StoredSnapshot): boolean => snapshot.tags?.includes(OUR_TAG) === true

@@ -1,4 +1,4 @@
-import { type Abortable, AgentError, type Log, type Secret, type Verdict } from '../core/index.ts'
+import { type Abortable, AgentError, type Log, type RunId, type Secret, type Verdict } from '../core/index.ts'
 import {
   type Backend,
   directoryBackend,
@@ -10,14 +10,16 @@ import {
   type RepositoryOptions,
 } from '../restic/index.ts'
 import { BLOCK_SIZE, DEFAULT_SIZES, type LayoutSizes } from './image-layout.ts'
-import type { BackupProvider, BackupWriter, PointRequest, PointStore } from './provider.ts'
-import { ResticPoints, type ResticReader } from './restic-points.ts'
+import type { BackupProvider, BackupWriter, Locking, PointRequest, PointStore } from './provider.ts'
+import { resticLocking, ResticPoints, type ResticReader } from './restic-points.ts'
 import { ResticWriter } from './restic-writer.ts'
 
 export type ResticProviderOptions = RepositoryDeps &
   Pick<RepositoryOptions, 'workers' | 'compressionLevel' | 'signal'> & {
     readonly password: Secret
     readonly init?: boolean | undefined
+    /** Marks what this process half writes. */
+    readonly run?: RunId | undefined
     /** For tests: where disks begin to be cut, and the cost of a new repository's key. */
     readonly sizes?: LayoutSizes | undefined
     readonly kdf?: KdfParameters | undefined
@@ -25,7 +27,7 @@ export type ResticProviderOptions = RepositoryDeps &
 
 /** Opens (or, with `init`, makes) a restic repository in a directory or in a given backend, which the provider then owns. */
 export async function openResticProvider(place: string | Backend, options: ResticProviderOptions): Promise<BackupProvider> {
-  const backend = typeof place === 'string' ? directoryBackend(place) : place
+  const backend = typeof place === 'string' ? directoryBackend(place, { run: options.run }) : place
   const settings: RepositoryOptions = {
     blockSize: BLOCK_SIZE,
     workers: options.workers,
@@ -74,8 +76,8 @@ class ResticProvider implements BackupProvider {
     if (this.#sizes.extentBytes % BLOCK_SIZE !== 0) throw new AgentError('INTERNAL', 'Extents must be whole blocks.')
   }
 
-  async begin(request: PointRequest, options?: Abortable): Promise<BackupWriter> {
-    const writer = await this.#repository.beginWrite(options)
+  async begin(request: PointRequest, options?: Locking): Promise<BackupWriter> {
+    const writer = await this.#repository.beginWrite(resticLocking(this.url, options))
     try {
       // Under the lock, so that nobody prunes what the parent names.
       const parent = await this.#parent(request, options)

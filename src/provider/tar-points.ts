@@ -16,10 +16,11 @@ import {
 import { overlay } from '../disk/index.ts'
 import { imageOf, type StoredManifest, summarise } from './manifest.ts'
 import { pickPoint } from './pick-point.ts'
-import type { BackupReader, PointStore, Problem } from './provider.ts'
+import { type BackupReader, noHold, type PointDeletion, type PointsHold, type PointStore, type Problem } from './provider.ts'
 import { readThrough } from './read-through.ts'
 import { openSparseEntry } from './sparse-entry-source.ts'
 import { TarArchive } from './tar-archive.ts'
+import { unlockedDeletion } from './unlocked-deletion.ts'
 
 const ENDING = '.tar'
 /** A chain longer than this is a circle or a mistake. */
@@ -48,7 +49,8 @@ export class TarPoints implements PointStore {
     for (const id of await this.#ids()) {
       try {
         await using archive = await TarArchive.open(this.pathOf(id), options)
-        yield summarise(id, this.#url, archive.manifest)
+        const { mode, parent } = archive.manifest
+        yield { ...summarise(id, this.#url, archive.manifest), needs: mode === 'incremental' ? parent : undefined }
       } catch (error) {
         // A truncated archive is no point and must not hide the good ones; `check` reports it.
         if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error
@@ -60,6 +62,10 @@ export class TarPoints implements PointStore {
   async open(id: string, options?: Abortable): Promise<TarReader> {
     const found = pickPoint(await this.#ids(), id, this.#url)
     return new TarReader(found, await TarArchive.open(this.pathOf(found), options), this)
+  }
+
+  async hold(): Promise<PointsHold> {
+    return noHold
   }
 
   async *check(id: PointId | undefined, options: Abortable & { readonly readData?: boolean | undefined } = {}): AsyncGenerator<Problem> {
@@ -97,6 +103,10 @@ export class TarPoints implements PointStore {
     } catch (error) {
       if (!isMissing(error)) throw fromErrno(error, this.pathOf(found)) ?? error
     }
+  }
+
+  async beginDelete(): Promise<PointDeletion> {
+    return unlockedDeletion(this)
   }
 
   async #ids(): Promise<readonly PointId[]> {

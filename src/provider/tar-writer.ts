@@ -130,7 +130,7 @@ export class TarWriter implements BackupWriter {
         const lines = Buffer.from(segments.map(({ offset, length }) => `${offset} ${length}\n`).join(''), 'latin1')
         await entry({ name: this.#path(`${stem}.map`), size: lines.length }, (write) => write(lines))
       }
-      await using spool = await DigestSpool.open()
+      await using spool = await DigestSpool.open(this.#request.run)
       const name = full ? `${stem}-flat.vmdk` : `${stem}.changes`
       const pax = {
         'GNU.sparse.major': '1',

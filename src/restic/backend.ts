@@ -33,6 +33,6 @@ export interface Backend extends AsyncDisposable {
   list(kind: FileKind, options?: Abortable): AsyncIterable<{ readonly name: string; readonly size: number }>
   /** Size in bytes; undefined when there is no such file. */
   stat(file: FileRef, options?: Abortable): Promise<{ readonly size: number } | undefined>
-  /** Removes a file, durably; a missing one is success. */
+  /** Removes a file, durably, and of a lock also what a save that was cut short left; a missing one is success. */
   remove(file: FileRef, options?: Abortable): Promise<void>
 }

@@ -8,7 +8,9 @@ import {
   isMissing,
   openOutput,
   removeFile,
+  removeTree,
   renameFile,
+  type RunId,
   syncDirectory,
   throwIfAborted,
 } from '../core/index.ts'
@@ -23,22 +25,33 @@ const FOLDERS: Readonly<Record<Exclude<FileKind, 'config'>, string>> = Object.fr
   snapshot: 'snapshots',
 })
 
+export type DirectoryBackendOptions = {
+  /**
+   * Names what is being saved, so that what a killed process leaves is found: half-written files are in `.RUN.partial` of the repository, which is
+   * made at the first save and goes with `[Symbol.asyncDispose]`. Without it they are beside their places.
+   */
+  readonly run?: RunId | undefined
+}
+
 /**
  * A repository in a local (or mounted) directory, in restic's local layout: packs in `data/<first two hex digits>/`, files 0400,
  * directories 0700. Directories are made when something is saved in them.
  */
-export function directoryBackend(path: string): Backend {
-  return new DirectoryBackend(resolve(path))
+export function directoryBackend(path: string, options: DirectoryBackendOptions = {}): Backend {
+  return new DirectoryBackend(resolve(path), options.run)
 }
 
 class DirectoryBackend implements Backend {
   readonly url: string
   readonly #root: string
+  /** Where files are written before they are renamed into their places. */
+  readonly #partial: string | undefined
   readonly #made = new Set<string>()
   #temporary = 0
 
-  constructor(root: string) {
+  constructor(root: string, run: RunId | undefined) {
     this.#root = root
+    this.#partial = run === undefined ? undefined : join(root, `.${run}.partial`)
     this.url = root
   }
 
@@ -70,10 +83,11 @@ class DirectoryBackend implements Backend {
     throwIfAborted(options)
     const path = this.#path(file)
     const folder = join(path, '..')
-    const temporary = join(folder, `${file.name}-tmp-${process.pid}-${++this.#temporary}`)
+    const temporary = this.#temporaryOf(file, path)
     try {
       await this.#ensure(folder)
       if (file.kind === 'config') await this.#layOut()
+      await this.#ensure(join(temporary, '..'))
       await using output = await openOutput(temporary, 'wx', 0o400)
       await output.write(data)
       await output.sync()
@@ -118,6 +132,7 @@ class DirectoryBackend implements Backend {
     const path = this.#path(file)
     try {
       await removeFile(path)
+      if (file.kind === 'lock') await removeFile(this.#temporaryOf(file, path))
       await syncDirectory(join(path, '..'))
     } catch (error) {
       if (!isMissing(error)) throw fromErrno(error, path) ?? error
@@ -125,7 +140,8 @@ class DirectoryBackend implements Backend {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // Nothing is held between calls.
+    if (this.#partial === undefined || !this.#made.delete(this.#partial)) return
+    await removeTree(this.#partial)
   }
 
   async *#listFolder(folder: string, options?: Abortable): AsyncGenerator<{ readonly name: string; readonly size: number }> {
@@ -154,6 +170,13 @@ class DirectoryBackend implements Backend {
     await ensureDirectory(folder)
     for (let above = join(folder, '..'); above.startsWith(this.#root); above = join(above, '..')) await syncDirectory(above)
     this.#made.add(folder)
+  }
+
+  /** Of a lock it follows from its name, which is recorded before it is saved. */
+  #temporaryOf(file: FileRef, path: string): string {
+    if (file.kind === 'lock') return `${path}-tmp`
+    if (this.#partial === undefined || file.kind === 'config') return `${path}-tmp-${process.pid}-${++this.#temporary}`
+    return join(this.#partial, file.name)
   }
 
   #path(file: FileRef): string {

@@ -7,7 +7,7 @@
  */
 export { type Backend, CONFIG_FILE, type FileKind, type FileRef } from './backend.ts'
 export type { BlockPipeline, BlockSlot, StoredBlock } from './block-pipeline.ts'
-export { directoryBackend } from './directory-backend.ts'
+export { directoryBackend, type DirectoryBackendOptions } from './directory-backend.ts'
 export { BlobIds, ID_BYTES, idBytes, idHex, isHexId } from './ids.ts'
 export { initRepository, openRepository } from './open-repository.ts'
 export type {
@@ -20,9 +20,11 @@ export type {
   RepositoryOptions,
   RepositoryProblem,
   RepositoryWriter,
+  SnapshotRemoval,
   SnapshotStore,
   WriterStats,
 } from './repository.ts'
+export type { Locking, RecordLockNames } from './repository-lock.ts'
 export type { Snapshot, StoredSnapshot } from './snapshot.ts'
 export type { NodeType, TreeNode } from './tree.ts'
 export { zeroBlockId } from './zero-block.ts'

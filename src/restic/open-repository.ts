@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { type Abortable, AgentError, type Secret, throwIfAborted, toAgentError } from '../core/index.ts'
+import { AgentError, type Secret, throwIfAborted, toAgentError } from '../core/index.ts'
 import { type Backend, CONFIG_FILE } from './backend.ts'
 import { type BlobOpener, BlobStore } from './blob-store.ts'
 import { checkRepository } from './check-repository.ts'
@@ -20,7 +20,7 @@ import type {
   RepositoryWriter,
   SnapshotStore,
 } from './repository.ts'
-import { RepositoryLock } from './repository-lock.ts'
+import { type Locking, RepositoryLock } from './repository-lock.ts'
 import { SnapshotWriter } from './repository-writer.ts'
 import { SealedFiles } from './sealed-files.ts'
 import type { SealKey } from './sealing.ts'
@@ -146,7 +146,7 @@ class ResticRepository implements Repository {
     return this.#blobs
   }
 
-  async beginWrite(options: Abortable & { readonly waitMs?: number | undefined } = {}): Promise<RepositoryWriter> {
+  async beginWrite(options: Locking = {}): Promise<RepositoryWriter> {
     const lock = await this.#lock(options)
     let counted = false
     try {
@@ -174,7 +174,7 @@ class ResticRepository implements Repository {
     }
   }
 
-  async beginRead(options: Abortable & { readonly waitMs?: number | undefined } = {}): Promise<RepositoryLease> {
+  async beginRead(options: Locking = {}): Promise<RepositoryLease> {
     return await this.#lock(options)
   }
 
@@ -190,9 +190,14 @@ class ResticRepository implements Repository {
     for (const writer of this.#writers) await writer[Symbol.asyncDispose]()
   }
 
-  #lock(options: Abortable & { readonly waitMs?: number | undefined }): Promise<RepositoryLock> {
+  #lock(options: Locking): Promise<RepositoryLock> {
     if (this.#disposed) throw new AgentError('INTERNAL', `The repository ${this.url} is used after it was closed.`)
-    return RepositoryLock.take(this.#files, this.#deps, { exclusive: false, signal: options.signal, waitMs: options.waitMs })
+    return RepositoryLock.take(this.#files, this.#deps, {
+      exclusive: false,
+      signal: options.signal,
+      waitMs: options.waitMs,
+      recordLocks: options.recordLocks,
+    })
   }
 
   #startEngine(index: Awaited<ReturnType<IndexStore['current']>>): WriteEngine {

@@ -22,7 +22,16 @@ export type LockInfo = {
   readonly pid: number
 }
 
-export type LockRequest = Abortable & { readonly exclusive: boolean; readonly waitMs?: number | undefined }
+/**
+ * Told the names of all lock files of one operation: before another one is made, and after one was removed; none = it holds no lock (any
+ * more). Durable when it resolves, so that what a killed process leaves can be removed by name, without the repository's password.
+ */
+export type RecordLockNames = (names: readonly string[]) => Promise<void>
+
+/** How an operation locks the repository. `waitMs`: keep trying so long while it is locked against us, default 0. */
+export type Locking = Abortable & { readonly waitMs?: number | undefined; readonly recordLocks?: RecordLockNames | undefined }
+
+export type LockRequest = Locking & { readonly exclusive: boolean }
 
 /**
  * A lock of ours in the repository, refreshed every five minutes until disposed. `signal` aborts with CONFLICT when it is lost: its file
@@ -32,17 +41,22 @@ export class RepositoryLock implements AsyncDisposable {
   readonly #files: SealedFiles
   readonly #deps: RepositoryDeps
   readonly #exclusive: boolean
+  readonly #record: RecordLockNames
   readonly #lost = new AbortController()
   #name: string
+  /** Every name under which a file of ours may be there: also one whose save or removal failed. */
+  #names: readonly string[]
   #refreshedAt: number
   #timer: Disposable | undefined
   #refreshing: Promise<void> | undefined
 
-  private constructor(files: SealedFiles, deps: RepositoryDeps, exclusive: boolean, name: string) {
+  private constructor(files: SealedFiles, deps: RepositoryDeps, request: LockRequest, name: string) {
     this.#files = files
     this.#deps = deps
-    this.#exclusive = exclusive
+    this.#exclusive = request.exclusive
+    this.#record = recorder(request)
     this.#name = name
+    this.#names = [name]
     this.#refreshedAt = deps.clock.monotonicMs()
   }
 
@@ -65,14 +79,16 @@ export class RepositoryLock implements AsyncDisposable {
 
   static async #takeOnce(files: SealedFiles, deps: RepositoryDeps, request: LockRequest): Promise<RepositoryLock> {
     await refuseConflicts(files, deps, request)
-    const name = await files.save('lock', encodeLock(deps, request.exclusive), request)
-    const lock = new RepositoryLock(files, deps, request.exclusive, name)
+    const { name, bytes } = files.prepare(encodeLock(deps, request.exclusive))
+    const lock = new RepositoryLock(files, deps, request, name)
+    await recorder(request)([name])
     try {
+      await files.backend.save({ kind: 'lock', name }, bytes, request)
       await deps.clock.sleep(LOOK_AGAIN_AFTER, request)
       await refuseConflicts(files, deps, request, name)
       if ((await files.backend.stat({ kind: 'lock', name }, request)) === undefined) throw lostError(files)
     } catch (error) {
-      await files.backend.remove({ kind: 'lock', name })
+      await lock.#removeAllBut(undefined)
       throw error
     }
     lock.#timer = deps.clock.every(
@@ -110,18 +126,27 @@ export class RepositoryLock implements AsyncDisposable {
     this.#timer?.[Symbol.dispose]()
     this.#timer = undefined
     await this.#refreshing?.catch((error: unknown) => this.#deps.log.debug('A last lock refresh failed.', { reason: String(error) }))
-    await this.#files.backend.remove({ kind: 'lock', name: this.#name })
+    await this.#removeAllBut(undefined)
   }
 
   async #refresh(): Promise<void> {
-    const old = this.#name
-    if ((await this.#files.backend.stat({ kind: 'lock', name: old })) === undefined) {
+    if ((await this.#files.backend.stat({ kind: 'lock', name: this.#name })) === undefined) {
       this.#lose()
       return
     }
-    this.#name = await this.#files.save('lock', encodeLock(this.#deps, this.#exclusive))
+    const { name, bytes } = this.#files.prepare(encodeLock(this.#deps, this.#exclusive))
+    this.#names = [...this.#names, name]
+    await this.#record(this.#names)
+    await this.#files.backend.save({ kind: 'lock', name }, bytes)
+    this.#name = name
     this.#refreshedAt = this.#deps.clock.monotonicMs()
-    await this.#files.backend.remove({ kind: 'lock', name: old })
+    await this.#removeAllBut(name)
+  }
+
+  async #removeAllBut(kept: string | undefined): Promise<void> {
+    for (const name of this.#names) if (name !== kept) await this.#files.backend.remove({ kind: 'lock', name })
+    this.#names = kept === undefined ? [] : [kept]
+    await this.#record(this.#names)
   }
 
   #refreshFailed(error: unknown): void {
@@ -138,11 +163,14 @@ export class RepositoryLock implements AsyncDisposable {
 }
 
 const lostError = (files: SealedFiles, cause?: unknown): AgentError =>
-  new AgentError('CONFLICT', `The lock on the repository ${files.backend.url} was lost while writing.`, {
+  new AgentError('CONFLICT', `The lock on the repository ${files.backend.url} was lost.`, {
     subject: files.backend.url,
-    next: 'Find out who removed it ("restic unlock" while a backup runs does), then run the backup again.',
+    next: 'Find out who removed it ("restic unlock" while a backup runs does), then run the command again.',
     cause,
   })
+
+/** Where nobody keeps the names, a lock that outlives its process goes stale, as restic's own. */
+const recorder = (request: LockRequest): RecordLockNames => request.recordLocks ?? (async () => undefined)
 
 function encodeLock(deps: RepositoryDeps, exclusive: boolean): Buffer {
   const time = goTime(deps.clock.now().toISOString())

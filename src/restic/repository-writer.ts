@@ -1,4 +1,4 @@
-import { type Abortable, AgentError, formatBytes, type Log, throwIfAborted } from '../core/index.ts'
+import { type Abortable, AgentError, formatBytes, type Log, throwIfAborted, toAgentError } from '../core/index.ts'
 import { DATA, TREE } from './blob-records.ts'
 import type { BlockPipeline, BlockSlot, StoredBlock } from './block-pipeline.ts'
 import { idHex } from './ids.ts'
@@ -114,7 +114,15 @@ export class SnapshotWriter implements RepositoryWriter, BlockPipeline {
     await this.#parts.lock.verify(options)
     this.#check()
     const id = await this.#parts.files.save('snapshot', json)
-    await this.#end(true)
+    try {
+      await this.#end(true)
+    } catch (error) {
+      // The snapshot is there for good; a lock whose removal failed stays recorded and is removed later.
+      this.#parts.log.warn('A snapshot was saved, but its lock could not be removed.', {
+        snapshot: id,
+        reason: toAgentError(error).message,
+      })
+    }
     return id
   }
 

@@ -1,5 +1,6 @@
 import type { Abortable, BlockSource, Clock, Log } from '../core/index.ts'
 import type { BlockPipeline } from './block-pipeline.ts'
+import type { Locking } from './repository-lock.ts'
 import type { Snapshot, StoredSnapshot } from './snapshot.ts'
 import type { TreeNode } from './tree.ts'
 
@@ -42,14 +43,14 @@ export interface Repository extends AsyncDisposable {
   readonly blobs: BlobReader
   /**
    * Takes a non-exclusive lock, brings the index up to date and starts the workers. Several writers may be open at once and share both.
-   * CONFLICT when another process holds the repository exclusively (`waitMs`: keep trying so long, default 0).
+   * CONFLICT when another process holds the repository exclusively.
    */
-  beginWrite(options?: Abortable & { readonly waitMs?: number | undefined }): Promise<RepositoryWriter>
+  beginWrite(options?: Locking): Promise<RepositoryWriter>
   /**
    * Takes a non-exclusive lock, so that no prune removes what is being read; held until disposed. For restores, exports and mounts.
    * Reading works without it where the repository may not be written to. CONFLICT.
    */
-  beginRead(options?: Abortable & { readonly waitMs?: number | undefined }): Promise<RepositoryLease>
+  beginRead(options?: Locking): Promise<RepositoryLease>
   /** Problems as sentences; none yielded = sound. Holds a non-exclusive lock meanwhile. `readData` also reads and verifies every pack; `snapshot` limits it to one snapshot. */
   check(options?: CheckOptions): AsyncIterable<RepositoryProblem>
 }
@@ -59,7 +60,7 @@ export interface RepositoryLease extends AsyncDisposable {
   readonly signal: AbortSignal
 }
 
-export type CheckOptions = Abortable & { readonly readData?: boolean | undefined; readonly snapshot?: string | undefined }
+export type CheckOptions = Locking & { readonly readData?: boolean | undefined; readonly snapshot?: string | undefined }
 export type RepositoryProblem = { readonly what: string; readonly snapshot?: string | undefined; readonly pack?: string | undefined }
 
 /** The snapshots of a repository; always as the backend lists them now. */
@@ -69,7 +70,17 @@ export interface SnapshotStore {
   /** By id or an unambiguous beginning of at least 6 characters. NOT_FOUND, USAGE. */
   get(id: string, options?: Abortable): Promise<StoredSnapshot>
   /** Removes snapshot files (full ids) under the exclusive lock; missing ones are success. The data goes at the next prune. CONFLICT. */
-  forget(ids: readonly string[], options?: Abortable): Promise<void>
+  forget(ids: readonly string[], options?: Locking): Promise<void>
+  /** The same for one after another, with other work between: takes the exclusive lock, held until disposed. CONFLICT. */
+  beginForget(options?: Locking): Promise<SnapshotRemoval>
+}
+
+/** The repository, held for removing snapshots. */
+export interface SnapshotRemoval extends AsyncDisposable {
+  /** Aborts with CONFLICT when the lock is lost. */
+  readonly signal: AbortSignal
+  /** Removes one snapshot file (full id), after a look at the lock; a missing one is success. Atomic. */
+  remove(id: string, options?: Abortable): Promise<void>
 }
 
 /** Reads verified blobs: MAC, decompression, SHA-256. Loads the index at first use and again when an id is unknown. */

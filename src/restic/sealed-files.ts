@@ -23,11 +23,16 @@ export class SealedFiles {
 
   /** Stores JSON, compressed; returns the file's name. */
   async save(kind: FileKind, json: Uint8Array, options?: Abortable): Promise<string> {
-    const plain = Buffer.concat([Buffer.from([ZSTD_JSON]), zstdCompressSync(json)])
-    const bytes = seal(this.#key, this.#random(IV_BYTES), plain)
-    const name = hash('sha256', bytes)
+    const { name, bytes } = this.prepare(json)
     await this.backend.save({ kind, name }, bytes, options)
     return name
+  }
+
+  /** What `save` would store, and under which name: for those who must know it before it is there. Each call gives another name. */
+  prepare(json: Uint8Array): { readonly name: string; readonly bytes: Uint8Array } {
+    const plain = Buffer.concat([Buffer.from([ZSTD_JSON]), zstdCompressSync(json)])
+    const bytes = seal(this.#key, this.#random(IV_BYTES), plain)
+    return { name: hash('sha256', bytes), bytes }
   }
 
   /** Stores the configuration, which restic never compresses. */

@@ -1,6 +1,6 @@
 import { type Abortable, AgentError, isAgentError } from '../core/index.ts'
-import type { SnapshotStore, RepositoryDeps } from './repository.ts'
-import { RepositoryLock } from './repository-lock.ts'
+import type { RepositoryDeps, SnapshotRemoval, SnapshotStore } from './repository.ts'
+import { type Locking, RepositoryLock } from './repository-lock.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { isHexId } from './ids.ts'
 import { parseSnapshot, type StoredSnapshot } from './snapshot.ts'
@@ -46,17 +46,31 @@ export class SnapshotFiles implements SnapshotStore {
     return await this.#load(name, options)
   }
 
-  async forget(ids: readonly string[], options?: Abortable): Promise<void> {
-    for (const id of ids) if (!isHexId(id)) throw new AgentError('USAGE', `${JSON.stringify(id)} is not a full snapshot id.`)
+  async forget(ids: readonly string[], options?: Locking): Promise<void> {
+    for (const id of ids) refusePrefix(id)
     if (ids.length === 0) return
-    await using lock = await RepositoryLock.take(this.#files, this.#deps, { exclusive: true, signal: options?.signal })
-    for (const name of ids) {
-      await lock.verify(options)
-      await this.#files.backend.remove({ kind: 'snapshot', name }, options)
+    await using removal = await this.beginForget(options)
+    for (const id of ids) await removal.remove(id, options)
+  }
+
+  async beginForget(options?: Locking): Promise<SnapshotRemoval> {
+    const lock = await RepositoryLock.take(this.#files, this.#deps, { ...options, exclusive: true })
+    return {
+      signal: lock.signal,
+      remove: async (id, inner) => {
+        refusePrefix(id)
+        await lock.verify(inner)
+        await this.#files.backend.remove({ kind: 'snapshot', name: id }, inner)
+      },
+      [Symbol.asyncDispose]: () => lock[Symbol.asyncDispose](),
     }
   }
 
   async #load(name: string, options?: Abortable): Promise<StoredSnapshot> {
     return parseSnapshot(await this.#files.loadJson({ kind: 'snapshot', name }, options), name)
   }
+}
+
+function refusePrefix(id: string): void {
+  if (!isHexId(id)) throw new AgentError('USAGE', `${JSON.stringify(id)} is not a full snapshot id.`)
 }

@@ -119,8 +119,9 @@ describe('removePartials', () => {
     await using _living = await begin('live000000')
     const { id } = await writePoint(provider, [disk()])
     expect(await readdir(directory)).toHaveLength(3)
-    expect(await removePartials(url, 'dead000000' as RunId)).toHaveLength(1)
-    expect(await removePartials(url, 'dead000000' as RunId)).toEqual([])
+    const places = { url, run: 'dead000000' as RunId, temporary: directory }
+    expect(await removePartials(places)).toHaveLength(1)
+    expect(await removePartials(places)).toEqual([])
     const left = await readdir(directory)
     expect(left.some((name) => name.startsWith(id))).toBe(true)
     expect(left.filter((name) => name.includes('live000000'))).toHaveLength(1)
