@@ -1,0 +1,97 @@
+import { spawn } from 'node:child_process'
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { once } from 'node:events'
+import { readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { main } from '../../src/cli/main.ts'
+import { type Effect, EFFECT_BEFORE } from '../../src/core/effect.ts'
+
+const COMMAND = join(import.meta.dirname, '..', '..', 'scripts', 'vcb.cjs')
+const RECORDER = join(import.meta.dirname, 'effect-recorder.mjs')
+
+/** A place to cut: just before effect `n` (from 1) starts, or when it is done and the command has not acted on it. */
+export type Cut = { readonly phase: 'before' | 'after'; readonly n: number }
+export const cutText = (cut: Cut): string => `${cut.phase}:${cut.n}`
+
+/** One effect as it is named in the table: `call CreateSnapshot_Task`. */
+export const effectName = (effect: Pick<Effect, 'kind' | 'what'>): string => `${effect.kind} ${effect.what}`
+
+export type Ended = {
+  /** False: the command ended by itself, because this time it had fewer effects. */
+  readonly killed: boolean
+  readonly exit: number | null
+  readonly out: string
+  readonly err: string
+}
+
+/** The real command as a process of its own, ended at a cut when one is given. */
+export async function runChild(
+  argv: readonly string[],
+  environment: Readonly<Record<string, string>>,
+  options: { readonly kill?: Cut | undefined; readonly record?: string | undefined } = {},
+): Promise<Ended> {
+  const child = spawn(process.execPath, [COMMAND, ...argv], {
+    env: {
+      PATH: process.env['PATH'],
+      HOME: process.env['HOME'],
+      ...environment,
+      NODE_OPTIONS: `--import=${RECORDER}`,
+      ...(options.kill === undefined ? {} : { VCB_EFFECTS_KILL: cutText(options.kill) }),
+      ...(options.record === undefined ? {} : { VCB_EFFECTS_RECORD: options.record }),
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let out = ''
+  let err = ''
+  child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()))
+  child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()))
+  const [exit, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
+  return { killed: signal === 'SIGKILL', exit, out, err }
+}
+
+/** Runs a command to its end; the names of its effects in the order they started. */
+export async function recordEffects(
+  argv: readonly string[],
+  environment: Readonly<Record<string, string>>,
+  file: string,
+): Promise<{ readonly effects: readonly string[]; readonly ended: Ended }> {
+  await rm(file, { force: true })
+  const ended = await runChild(argv, environment, { record: file })
+  const lines = (await readFile(file, 'utf8').catch(() => '')).split('\n').filter((line) => line !== '')
+  const effects: string[] = []
+  for (const line of lines) {
+    const told = JSON.parse(line) as Effect & { readonly phase: string; readonly thread?: number }
+    if (told.thread !== undefined) throw new Error(`a thread of the command had an effect of its own: ${line}`)
+    if (told.phase === 'before') effects.push(effectName(told))
+  }
+  return { effects, ended }
+}
+
+const recording = new AsyncLocalStorage<string[]>()
+
+/** The same command inside this process, which is faster; its effects too, without those of the lab that runs here as well. */
+export async function runInside(
+  argv: readonly string[],
+  environment: Readonly<Record<string, string>>,
+): Promise<{ readonly exit: number; readonly out: string; readonly err: string; readonly effects: readonly string[] }> {
+  let out = ''
+  let err = ''
+  const effects: string[] = []
+  const listen = (told: unknown): void => void recording.getStore()?.push(effectName(told as Effect))
+  subscribe(EFFECT_BEFORE, listen)
+  try {
+    const exit = await recording.run(effects, () =>
+      main(argv, {
+        environment,
+        out: (text) => (out += text),
+        err: (text) => (err += text),
+        interactive: false,
+        signal: new AbortController().signal,
+      }),
+    )
+    return { exit, out, err, effects }
+  } finally {
+    unsubscribe(EFFECT_BEFORE, listen)
+  }
+}

@@ -1,0 +1,88 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { flows } from './flows.ts'
+import type { CutResult } from './live-cut.ts'
+import { type Tally, tallyOf } from './tally.ts'
+
+export const DOCUMENT = join(import.meta.dirname, '..', '..', 'docs', 'crash-matrix.md')
+/** What is above the line is written by hand. */
+const GENERATED = '<!-- Everything below is written by `npm run test:crash`. -->'
+
+/** Writes the table and the lists of effects below the text. */
+export async function writeDocument(
+  recorded: ReadonlyMap<string, readonly string[]>,
+  results: readonly CutResult[],
+  facts: { readonly minutes: number; readonly traces: number; readonly restic: number; readonly next: number },
+): Promise<void> {
+  const text = (await readFile(DOCUMENT, 'utf8')).split(GENERATED)[0] ?? ''
+  const row = (name: string, effects: number | string, tally: Tally): string =>
+    `| ${name} | ${effects} | ${tally.single} | ${tally.double} | ${tally.leftovers} | ${tally.wrongDigests} |`
+  const lines = [
+    text.trimEnd(),
+    '',
+    GENERATED,
+    '',
+    '## The table',
+    '',
+    '| Flow | Effects | Single kills | Double kills | Leftovers | Wrong digests |',
+    '|---|--:|--:|--:|--:|--:|',
+    ...[...recorded].map(([flow, effects]) =>
+      row(`\`${flow}\``, effects.length, tallyOf(results.filter(({ task }) => task.flow === flow))),
+    ),
+    row(
+      'all',
+      [...recorded.values()].reduce((sum, effects) => sum + effects.length, 0),
+      tallyOf(results),
+    ),
+    '',
+    `Recovery had ${facts.traces} distinct lists of effects after the single kills; each was cut at every effect, before and after. Stock \`restic check --read-data\``,
+    `judged the repository after ${facts.restic} of the cuts, our own check after all; the next backup was run after ${facts.next}. The whole took ${facts.minutes} minutes.`,
+    '',
+    '## Effects of each flow',
+    '',
+    'In the order they start, as `kind what`; several of one name in a row are one entry with their number.',
+    '',
+    ...[...recorded].flatMap(([flow, effects]) => [
+      `### ${flow}`,
+      '',
+      `${flows.find((each) => each.name === flow)?.about ?? ''}:`,
+      '',
+      ...wrap(collapse(effects)),
+      '',
+    ]),
+  ]
+  await writeFile(DOCUMENT, `${lines.join('\n').trimEnd()}\n`)
+}
+
+/** `file write` twelve times in a row = `` `file write` ×12 ``. */
+function collapse(effects: readonly string[]): string[] {
+  const runs: { name: string; count: number }[] = []
+  for (const name of effects) {
+    const last = runs.at(-1)
+    if (last?.name === name) last.count++
+    else runs.push({ name, count: 1 })
+  }
+  return runs.map(({ name, count }) => (count === 1 ? `\`${name}\`` : `\`${name}\` ×${count}`))
+}
+
+function wrap(parts: readonly string[]): string[] {
+  const lines: string[] = ['']
+  for (const [index, part] of parts.entries()) {
+    const text = index === parts.length - 1 ? `${part}.` : `${part}, `
+    const last = lines.at(-1) ?? ''
+    if (last.length + text.trimEnd().length > 140) lines.push(text)
+    else lines[lines.length - 1] = last + text
+  }
+  return lines.map((line) => line.trimEnd())
+}
+
+/** Flow → names of its effects, as the document has them. */
+export async function readDocument(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+  const text = (await readFile(DOCUMENT, 'utf8')).split('## Effects of each flow')[1] ?? ''
+  const found = new Map<string, ReadonlySet<string>>()
+  for (const section of text.split(/^### /m).slice(1)) {
+    const [name = '', ...body] = section.split('\n')
+    found.set(name.trim(), new Set([...body.join('\n').matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '')))
+  }
+  return found
+}

@@ -1,0 +1,180 @@
+import { join } from 'node:path'
+import type { Place } from './place.ts'
+import type { TemplateName } from './templates.ts'
+
+/** One command line whose every effect is cut. Adding a flow is one entry below. */
+export type Flow = {
+  readonly name: string
+  readonly about: string
+  /** The world it starts from. */
+  readonly template: TemplateName
+  readonly argv: (place: Place) => readonly string[]
+  /** It talks to vSphere: the cut needs a lab. */
+  readonly lab: boolean
+  /** The repository, where it is not the restic one: `tar:` or `dir:` in front of the path. */
+  readonly scheme?: 'tar' | 'dir'
+  /** Names its destination itself, instead of VCB_REPO. */
+  readonly restoresVm?: {
+    /** Name the VM has at the end. */
+    readonly name: string
+    /** A VM of this name is there before and is to be replaced. */
+    readonly replaces: boolean
+    /** The VM whose last point it is made from. */
+    readonly of: string
+  }
+  /** It writes this directory below `restored`. */
+  readonly restoresDirectory?: { readonly name: string; readonly of: string }
+  /** Backed up after the recovery of sampled cuts, to see that nothing stands in the way. */
+  readonly next: string
+}
+
+const toDirectory =
+  (format: string) =>
+  (place: Place): readonly string[] => ['restore', 'gamma@latest', '--to-dir', join(place.restored, 'gamma'), '--format', format]
+const directoryFlow = (format: string): Flow => ({
+  name: `restore-directory-${format}`,
+  about: `restore of three disks to a directory, format ${format}`,
+  template: 'points',
+  argv: toDirectory(format),
+  lab: false,
+  restoresDirectory: { name: 'gamma', of: 'gamma' },
+  next: 'gamma',
+})
+
+export const flows: readonly Flow[] = [
+  {
+    name: 'full',
+    about: 'full backup of a running VM that has snapshots of a user and of another product',
+    template: 'empty',
+    argv: () => ['backup', 'alpha', '--mode', 'full', '--quiesce', 'none'],
+    lab: true,
+    next: 'alpha',
+  },
+  {
+    name: 'full-quiesced',
+    about: 'the same of a VM whose guest has to be quiesced',
+    template: 'empty',
+    argv: () => ['backup', 'beta', '--mode', 'full', '--quiesce', 'require'],
+    lab: true,
+    next: 'beta',
+  },
+  {
+    name: 'full-https',
+    about: 'the same over the network',
+    template: 'empty',
+    argv: () => ['backup', 'beta', '--mode', 'full', '--quiesce', 'none', '--transport', 'https'],
+    lab: true,
+    next: 'beta',
+  },
+  {
+    name: 'incremental',
+    about: 'incremental backup on the point before',
+    template: 'points',
+    argv: () => ['backup', 'beta', '--mode', 'incremental'],
+    lab: true,
+    next: 'beta',
+  },
+  {
+    name: 'several-disks',
+    about: 'backup of a VM with three disks',
+    template: 'points',
+    argv: () => ['backup', 'gamma'],
+    lab: true,
+    next: 'gamma',
+  },
+  {
+    name: 'several-vms',
+    about: 'three VMs at once',
+    template: 'empty',
+    argv: () => ['backup', 'alpha', 'beta', 'gamma', '--parallel', '3'],
+    lab: true,
+    next: 'alpha',
+  },
+  {
+    name: 'change-tracking',
+    about: 'change tracking is switched on, with its snapshot cycle',
+    template: 'empty',
+    argv: () => ['backup', 'delta'],
+    lab: true,
+    next: 'delta',
+  },
+  {
+    name: 'backup-tar',
+    about: 'backup to an archive',
+    template: 'bare',
+    argv: () => ['backup', 'beta', '--init'],
+    lab: true,
+    scheme: 'tar',
+    next: 'beta',
+  },
+  {
+    name: 'backup-dir',
+    about: 'backup to a directory of VMDK files',
+    template: 'bare',
+    argv: () => ['backup', 'beta', '--init'],
+    lab: true,
+    scheme: 'dir',
+    next: 'beta',
+  },
+  {
+    name: 'restore-lease',
+    about: 'restore as a new VM through an import lease',
+    template: 'points',
+    argv: () => ['restore', 'beta@latest', '--to-vcenter', '--name', 'copy'],
+    lab: true,
+    restoresVm: { name: 'copy', replaces: false, of: 'beta' },
+    next: 'beta',
+  },
+  {
+    name: 'restore-folder',
+    about: 'restore as a new VM through datastore files',
+    template: 'points',
+    argv: () => ['restore', 'beta@latest', '--to-vcenter', '--name', 'copy', '--via', 'folder', '--to-datastore', 'restore1'],
+    lab: true,
+    restoresVm: { name: 'copy', replaces: false, of: 'beta' },
+    next: 'beta',
+  },
+  {
+    name: 'restore-overwrite-lease',
+    about: 'restore over a VM that is off, then power on',
+    template: 'points',
+    argv: () => ['restore', 'omega@latest', '--to-vcenter', '--overwrite', '--power-on', '--keep-identity'],
+    lab: true,
+    restoresVm: { name: 'omega', replaces: true, of: 'omega' },
+    next: 'beta',
+  },
+  {
+    name: 'restore-overwrite-folder',
+    about: 'the same through datastore files',
+    template: 'points',
+    argv: () => ['restore', 'omega@latest', '--to-vcenter', '--overwrite', '--power-on', '--via', 'folder'],
+    lab: true,
+    restoresVm: { name: 'omega', replaces: true, of: 'omega' },
+    next: 'beta',
+  },
+  directoryFlow('flat'),
+  directoryFlow('split-sparse'),
+  directoryFlow('streamOptimized'),
+  {
+    name: 'init',
+    about: 'a new repository',
+    template: 'bare',
+    argv: () => ['init'],
+    lab: false,
+    next: 'beta',
+  },
+  {
+    name: 'check',
+    about: 'the whole repository is read and verified',
+    template: 'points',
+    argv: () => ['check'],
+    lab: false,
+    next: 'beta',
+  },
+]
+
+export function flowNamed(name: string): Flow {
+  const found = flows.find((flow) => flow.name === name)
+  if (found === undefined) throw new Error(`There is no flow ${name}; there are ${flows.map((flow) => flow.name).join(', ')}.`)
+  return found
+}

@@ -1,0 +1,133 @@
+import { execFile } from 'node:child_process'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { type Cut, cutText, type Ended, recordEffects, runChild, runInside } from './commands.ts'
+import type { Lab } from '../../src/lab/index.ts'
+import type { Flow } from './flows.ts'
+import { judgeLab } from './lab-end.ts'
+import { letGuestsWrite, type Observation, observe } from './observation.ts'
+import { environmentOf, loadWorld, openLab, type Place } from './place.ts'
+import { leftover, type Problem } from './problems.ts'
+import { judgeProxy } from './proxy-end.ts'
+import { judgeDirectory, judgeRepository, repositoryUrl } from './repository-end.ts'
+import { makeTemplate } from './templates.ts'
+
+const run = promisify(execFile)
+
+/** One life: the flow killed at `cut`, and for a double kill the recovery killed at `second` as well. */
+export type CutTask = {
+  readonly flow: string
+  readonly cut: Cut
+  readonly second?: Cut | undefined
+  /** Also run the next backup, and stock `restic check`. */
+  readonly next: boolean
+  readonly restic: boolean
+}
+
+export type CutResult = {
+  readonly task: CutTask
+  /** Whether the kill came; a run with several VMs may have fewer effects than the recorded one. */
+  readonly reached: boolean
+  readonly secondReached: boolean
+  readonly problems: readonly Problem[]
+  /** Effects of the recovery that ran to its end. */
+  readonly recovery: readonly string[]
+  readonly seconds: number
+}
+
+export const taskText = (task: CutTask): string =>
+  `${task.flow} ${cutText(task.cut)}${task.second === undefined ? '' : ` recovery ${cutText(task.second)}`}`
+
+/** Runs a flow to its end and gives the list of its effects. */
+export async function recordFlow(place: Place, flow: Flow): Promise<readonly string[]> {
+  await makeTemplate(place, flow.template)
+  await loadWorld(place, flow.template)
+  await using lab = flow.lab ? await openLab(place) : undefined
+  const before = lab === undefined ? undefined : await observe(lab)
+  const environment = environmentOf(place, lab, repositoryUrl(place, flow))
+  const { effects, ended } = await recordEffects(flow.argv(place), environment, join(place.root, 'effects.jsonl'))
+  if (ended.exit !== 0) throw new Error(`The flow ${flow.name} ended with ${ended.exit}: ${textOf(ended)}`)
+  const problems = await judge(place, flow, lab, before)
+  if (problems.length > 0)
+    throw new Error(`The flow ${flow.name} leaves something without any kill: ${problems.map((each) => each.what).join('; ')}`)
+  return effects
+}
+
+/** Kill, recover, judge; in a fresh copy of the flow's template. */
+export async function liveCut(place: Place, flow: Flow, task: CutTask): Promise<CutResult> {
+  const started = performance.now()
+  await makeTemplate(place, flow.template)
+  await loadWorld(place, flow.template)
+  const pointsBefore = await pointIds(place)
+  await using lab = flow.lab ? await openLab(place) : undefined
+  const untouched = lab === undefined ? undefined : await observe(lab)
+  const environment = environmentOf(place, lab, repositoryUrl(place, flow))
+  const problems: Problem[] = []
+  const mustSucceed = (what: string, ended: Pick<Ended, 'exit' | 'out' | 'err'>): void => {
+    if (ended.exit !== 0) problems.push(leftover(`${what} ended with ${ended.exit}: ${textOf(ended)}`))
+  }
+
+  const first = await runChild(flow.argv(place), environment, { kill: task.cut })
+  if (!first.killed) mustSucceed('the command', first)
+  // Whatever became of the agent, its guests go on writing.
+  const before = lab === undefined || untouched === undefined ? undefined : await letGuestsWrite(lab, untouched)
+  const second = task.second === undefined ? undefined : await runChild(['recover'], environment, { kill: task.second })
+  if (second !== undefined && !second.killed) mustSucceed('the recovery that was to be killed', second)
+  const recovered = await runInside(['recover', '--json'], environment)
+  mustSucceed('recovery', recovered)
+
+  problems.push(...(await judge(place, flow, lab, before)))
+  for (const id of pointsBefore.difference(await pointIds(place))) problems.push(leftover(`the point ${id} is gone`))
+  if (task.restic && flow.scheme === undefined) problems.push(...(await resticCheck(place)))
+  if (task.next && lab !== undefined) {
+    mustSucceed('the next backup', await runInside(['backup', flow.next, '--init', '--quiesce', 'none'], environment))
+    if (problems.length === 0) problems.push(...(await judgeProxy(place)))
+  }
+  return {
+    task,
+    reached: first.killed,
+    secondReached: second?.killed === true,
+    problems,
+    recovery: recovered.effects,
+    seconds: (performance.now() - started) / 1000,
+  }
+}
+
+async function judge(place: Place, flow: Flow, lab: Lab | undefined, before: Observation | undefined): Promise<Problem[]> {
+  const after = lab === undefined ? undefined : await observe(lab)
+  const seen = before === undefined || after === undefined ? undefined : [...before.vms, ...after.vms]
+  const repository = await judgeRepository(place, flow, seen)
+  return [
+    ...repository.problems,
+    ...(await judgeDirectory(place, flow, repository.last)),
+    ...(lab === undefined || before === undefined || after === undefined ? [] : await judgeLab(lab, flow, before, after, repository.last)),
+    ...(await judgeProxy(place)),
+  ]
+}
+
+/** Restore points as files, so that none is lost unseen: a restic snapshot's file is named by its id. */
+const pointIds = async (place: Place): Promise<ReadonlySet<string>> =>
+  new Set(await readdir(join(place.repository, 'snapshots')).catch(() => []))
+
+/** The judge that is not ours. */
+async function resticCheck(place: Place): Promise<Problem[]> {
+  if (!(await readdir(place.repository)).includes('config')) return []
+  try {
+    await run('restic', [
+      '-r',
+      place.repository,
+      '--password-file',
+      join(place.world, 'repo-password'),
+      '--no-cache',
+      'check',
+      '--read-data',
+    ])
+    return []
+  } catch (error) {
+    return [leftover(`restic check: ${error instanceof Error && 'stderr' in error ? String(error.stderr) : String(error)}`)]
+  }
+}
+
+const textOf = (ended: Pick<Ended, 'out' | 'err'>): string =>
+  `${ended.out.slice(0, 3000)} ${ended.err.slice(0, 3000)}`.replace(/\s+/g, ' ').trim()

@@ -1,0 +1,105 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { access, mkdtemp, rm, statfs } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { CutResult, CutTask } from './live-cut.ts'
+
+export type WorkerRequest = { readonly flow: string; readonly task?: CutTask | undefined }
+export type WorkerAnswer = { readonly effects: readonly string[] } | { readonly result: CutResult } | { readonly error: string }
+
+const SHARED_MEMORY = '/dev/shm'
+const WANTED_BYTES = 512 * 1024 * 1024
+
+/** Worker processes, each with a place of its own; what they made is removed with the pool, unless it is to be kept. */
+export class Pool implements AsyncDisposable {
+  readonly root: string
+  readonly #keep: boolean
+  readonly #workers: ChildProcess[] = []
+
+  private constructor(root: string, keep: boolean) {
+    this.root = root
+    this.#keep = keep
+  }
+
+  static async open(size: number, options: { readonly keep?: boolean | undefined } = {}): Promise<Pool> {
+    const pool = new Pool(await mkdtemp(join(await fastDirectory(), 'vcb-crash-')), options.keep === true)
+    for (let index = 0; index < size; index++) {
+      const worker = fork(join(import.meta.dirname, 'worker.ts'), [join(pool.root, `worker${index}`)], { execArgv: [] })
+      pool.#workers.push(worker)
+    }
+    return pool
+  }
+
+  /** The effects of each flow, in order. */
+  async record(flows: readonly string[]): Promise<ReadonlyMap<string, readonly string[]>> {
+    const effects = new Map<string, readonly string[]>()
+    await this.#each(flows, async (worker, flow) => {
+      const answer = await ask(worker, { flow })
+      if (!('effects' in answer)) throw new Error('error' in answer ? answer.error : 'no list of effects')
+      effects.set(flow, answer.effects)
+    })
+    return effects
+  }
+
+  /** Lives every task; `onResult` sees each as it ends. A cut that could not even be judged is a leftover. */
+  async cut(tasks: readonly CutTask[], onResult: (result: CutResult) => void): Promise<void> {
+    await this.#each(tasks, async (worker, task) => {
+      const answer = await ask(worker, { flow: task.flow, task })
+      if ('result' in answer) onResult(answer.result)
+      else {
+        const what = 'error' in answer ? answer.error : 'no result'
+        onResult({ task, reached: false, secondReached: false, problems: [{ kind: 'leftover', what }], recovery: [], seconds: 0 })
+      }
+    })
+  }
+
+  async #each<T>(items: readonly T[], work: (worker: ChildProcess, item: T) => Promise<void>): Promise<void> {
+    const queue = items.values()
+    await Promise.all(
+      this.#workers.map(async (worker) => {
+        for (const item of queue) await work(worker, item)
+      }),
+    )
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(
+      this.#workers.map(async (worker) => {
+        if (worker.exitCode !== null || worker.signalCode !== null) return
+        worker.disconnect()
+        await once(worker, 'exit')
+      }),
+    )
+    if (!this.#keep) await rm(this.root, { recursive: true, force: true })
+  }
+}
+
+async function ask(worker: ChildProcess, request: WorkerRequest): Promise<WorkerAnswer> {
+  const gone = new AbortController()
+  try {
+    const ended = once(worker, 'exit', { signal: gone.signal }).then((): never => {
+      throw new Error(`a worker process ended at ${request.flow}`)
+    })
+    // Which of the two loses is no error: the listener is taken off below.
+    ended.catch(() => undefined)
+    const answered = once(worker, 'message', { signal: gone.signal }) as Promise<[WorkerAnswer]>
+    worker.send(request)
+    const [answer] = await Promise.race([answered, ended])
+    return answer
+  } finally {
+    gone.abort()
+  }
+}
+
+/** Memory where there is enough of it: a cut copies a world of a few MiB. */
+async function fastDirectory(): Promise<string> {
+  try {
+    await access(SHARED_MEMORY)
+    const { bavail, bsize } = await statfs(SHARED_MEMORY)
+    if (bavail * bsize >= WANTED_BYTES) return SHARED_MEMORY
+  } catch {
+    // Not a Linux with shared memory: the ordinary place will do.
+  }
+  return tmpdir()
+}

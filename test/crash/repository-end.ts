@@ -1,0 +1,111 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { readdir } from 'node:fs/promises'
+import { hostname, userInfo } from 'node:os'
+import { join } from 'node:path'
+import { type BlockSource, Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { localDiskFiles, openDisk } from '../../src/disk/index.ts'
+import { type BackupProvider, openProvider } from '../../src/provider/index.ts'
+import type { Flow } from './flows.ts'
+import type { SeenVm } from './observation.ts'
+import type { Place } from './place.ts'
+import { leftover, type Problem, wrongDigest } from './problems.ts'
+
+/** Device key → SHA-256 of the whole disk. */
+export type DiskDigests = ReadonlyMap<number, string>
+
+export type RepositoryEnd = {
+  readonly problems: readonly Problem[]
+  readonly points: readonly string[]
+  /** What the last point of each VM, by name, has on its disks. */
+  readonly last: ReadonlyMap<string, DiskDigests>
+}
+
+export const repositoryUrl = (place: Place, flow: Flow): string =>
+  flow.scheme === undefined ? place.repository : `${flow.scheme}:${place.repository}`
+
+/**
+ * Reads the whole destination as somebody who comes later would: every listed point against what the lab had on the disks when its snapshot
+ * was made (`seen`: its VMs, before and after), the structure by our own check, and the directory for files that belong to nobody.
+ */
+export async function judgeRepository(place: Place, flow: Flow, seen: readonly SeenVm[] | undefined): Promise<RepositoryEnd> {
+  const problems: Problem[] = []
+  for (const name of await namesBelow(place.repository)) {
+    if (/^locks\/./.test(name)) problems.push(leftover(`the repository's lock ${name}`))
+    if (/\.partial\b|\.tmp\b|-tmp-/.test(name)) problems.push(leftover(`the temporary file ${name} in the repository`))
+  }
+  const points: string[] = []
+  const last = new Map<string, DiskDigests>()
+  await using provider = await open(place, flow)
+  if (provider?.points === undefined) return { problems, points, last }
+  const { points: store } = provider
+  for await (const problem of store.check(undefined, { readData: false })) problems.push(leftover(`check: ${problem.what}`))
+  const found = await Array.fromAsync(store.list())
+  for (const point of found.toSorted((a, b) => Date.parse(a.time) - Date.parse(b.time))) {
+    points.push(point.id)
+    await using reader = await store.open(point.id)
+    const digests = new Map<number, string>()
+    for (const disk of reader.manifest.disks) {
+      await using source = await reader.disk(disk.key)
+      digests.set(disk.key, await digestOf(source))
+    }
+    last.set(point.vmName, digests)
+    if (seen === undefined) continue
+    const taken = seen
+      .filter((vm) => vm.name === point.vmName)
+      .flatMap((vm) => vm.frozenDigests)
+      .find((snapshot) => Date.parse(snapshot.createdAt) === Date.parse(point.time))
+    if (taken === undefined) problems.push(wrongDigest(`the lab knows no snapshot of ${point.vmName} at ${point.time}`))
+    for (const disk of taken?.disks ?? [])
+      if (digests.get(disk.key) !== disk.sha256) problems.push(wrongDigest(`disk ${disk.label} of ${point.vmName} in point ${point.id}`))
+  }
+  return { problems, points, last }
+}
+
+/** A directory that a restore wrote: not there at all, or complete with the right content. */
+export async function judgeDirectory(place: Place, flow: Flow, last: ReadonlyMap<string, DiskDigests>): Promise<Problem[]> {
+  const there = await readdir(place.restored)
+  const { restoresDirectory } = flow
+  if (restoresDirectory === undefined) return there.map((name) => leftover(`restored/${name}`))
+  const problems = there.filter((name) => name !== restoresDirectory.name).map((name) => leftover(`restored/${name}`))
+  if (!there.includes(restoresDirectory.name)) return problems
+  const directory = join(place.restored, restoresDirectory.name)
+  const wanted = [...(last.get(restoresDirectory.of)?.values() ?? [])].sort()
+  const found: string[] = []
+  const names = await readdir(directory)
+  if (!names.some((name) => name.endsWith('.vmx'))) problems.push(leftover(`${restoresDirectory.name} has no VMX`))
+  for (const name of names.filter((file) => /^[^-]*\.vmdk$/.test(file))) {
+    await using disk = await openDisk(join(directory, name), localDiskFiles())
+    found.push(await digestOf(disk))
+  }
+  if (wanted.length === 0 || wanted.join() !== found.sort().join())
+    problems.push(wrongDigest(`${restoresDirectory.name} is not what the point has`))
+  return problems
+}
+
+async function open(place: Place, flow: Flow): Promise<BackupProvider | undefined> {
+  const names = await readdir(place.repository).catch((): string[] => [])
+  // A repository that was being made is none before it has its config, and can be made again.
+  if (flow.scheme === undefined ? !names.includes('config') : names.length === 0) return undefined
+  return openProvider(repositoryUrl(place, flow), {
+    clock: systemClock,
+    log: silentLog,
+    random: randomBytes,
+    hostname: hostname(),
+    username: userInfo().username,
+    pid: process.pid,
+    password: new Secret('correct horse battery staple'),
+  })
+}
+
+async function digestOf(source: BlockSource): Promise<string> {
+  const hash = createHash('sha256')
+  const buffer = Buffer.alloc(1 << 20)
+  for (let at = 0; at < source.size; at += buffer.length) {
+    const part = buffer.subarray(0, Math.min(buffer.length, source.size - at))
+    await source.read(at, part)
+    hash.update(part)
+  }
+  return hash.digest('hex')
+}
+
+const namesBelow = (directory: string): Promise<string[]> => readdir(directory, { recursive: true }).catch(() => [])
