@@ -1,0 +1,155 @@
+import type { Duplex } from 'node:stream'
+import { AgentError } from '../core/index.ts'
+
+/** Bytes waiting to be taken before the peer is asked to stop sending. */
+const HIGH_WATER = 8 * 1024 * 1024
+
+type Waiter = { readonly ready: () => boolean; readonly resolve: () => void; readonly reject: (error: unknown) => void }
+
+/** One connection's bytes in exact pieces. One reader at a time; writes in the order of their calls. Ends with one error for everybody. */
+export class ByteChannel {
+  readonly stream: Duplex
+  readonly #host: string
+  #chunks: Buffer[] = []
+  #length = 0
+  #waiter: Waiter | undefined
+  #failure: AgentError | undefined
+  #paused = false
+
+  constructor(stream: Duplex, host: string) {
+    this.stream = stream
+    this.#host = host
+    stream.on('data', this.#onData)
+    stream.on('end', this.#onEnd)
+    stream.on('close', this.#onEnd)
+    stream.on('error', this.#onError)
+  }
+
+  /** Exactly `length` bytes. UNAVAILABLE when the connection ends before. */
+  async take(length: number): Promise<Buffer> {
+    await this.#until(() => this.#length >= length)
+    return this.#cut(length)
+  }
+
+  /** A line without its CR LF. INTEGRITY when none ends within `limit` bytes. */
+  async takeLine(limit: number): Promise<string> {
+    let end = -1
+    await this.#until(() => (end = this.#indexOf(0x0a, limit)) >= 0 || this.#length > limit)
+    if (end < 0) throw new AgentError('INTEGRITY', `${this.#host} sent a line of more than ${limit} bytes.`, { subject: this.#host })
+    return this.#cut(end + 1)
+      .toString('latin1')
+      .replace(/\r?\n$/, '')
+  }
+
+  /** Resolves when the bytes are handed to the system. */
+  write(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#failure !== undefined) {
+        reject(this.#failure)
+        return
+      }
+      this.stream.write(bytes, (error) => (error == null ? resolve() : reject(this.#failure ?? this.#broken(error))))
+    })
+  }
+
+  /** Ends every wait with `error` and the connection at once. */
+  fail(error: AgentError): void {
+    if (this.#failure !== undefined) return
+    this.#failure = error
+    this.stream.destroy()
+    this.#waiter?.reject(error)
+    this.#waiter = undefined
+  }
+
+  /** Leaves the stream to somebody else: no listener stays but one that keeps a late error from being unhandled. INTEGRITY when bytes wait. */
+  release(): void {
+    if (this.#length > 0)
+      throw new AgentError('INTEGRITY', `${this.#host} sent ${this.#length} bytes where it must be silent.`, { subject: this.#host })
+    this.stream.off('data', this.#onData)
+    this.stream.off('end', this.#onEnd)
+    this.stream.off('close', this.#onEnd)
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    this.#chunks.push(chunk)
+    this.#length += chunk.length
+    if (this.#waiter?.ready() === true) {
+      const { resolve } = this.#waiter
+      this.#waiter = undefined
+      resolve()
+    } else if (this.#waiter === undefined && this.#length > HIGH_WATER) {
+      this.#paused = true
+      this.stream.pause()
+    }
+  }
+
+  readonly #onEnd = (): void => {
+    this.fail(new AgentError('UNAVAILABLE', `${this.#host} closed the NFC connection.`, { subject: this.#host }))
+  }
+
+  readonly #onError = (error: Error): void => {
+    this.fail(this.#broken(error))
+  }
+
+  #broken(error: Error): AgentError {
+    return new AgentError('UNAVAILABLE', `The NFC connection to ${this.#host} broke: ${error.message}.`, {
+      subject: this.#host,
+      cause: error,
+    })
+  }
+
+  #until(ready: () => boolean): Promise<void> {
+    if (ready()) return Promise.resolve()
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (this.#waiter !== undefined) return Promise.reject(new AgentError('INTERNAL', 'Two readers share one NFC connection.'))
+    return new Promise((resolve, reject) => {
+      this.#waiter = { ready, resolve, reject }
+      this.#resume()
+    })
+  }
+
+  #indexOf(byte: number, limit: number): number {
+    let before = 0
+    for (const chunk of this.#chunks) {
+      const at = chunk.indexOf(byte)
+      if (at >= 0) return before + at < limit ? before + at : -1
+      before += chunk.length
+    }
+    return -1
+  }
+
+  #cut(length: number): Buffer {
+    const first = this.#chunks[0]
+    let cut: Buffer
+    if (first !== undefined && first.length >= length) {
+      cut = first.subarray(0, length)
+      if (first.length === length) this.#chunks.shift()
+      else this.#chunks[0] = first.subarray(length)
+    } else {
+      cut = Buffer.allocUnsafe(length)
+      let filled = 0
+      let used = 0
+      for (const chunk of this.#chunks) {
+        const part = Math.min(chunk.length, length - filled)
+        chunk.copy(cut, filled, 0, part)
+        filled += part
+        if (part < chunk.length) {
+          this.#chunks[used] = chunk.subarray(part)
+          break
+        }
+        used++
+        if (filled === length) break
+      }
+      this.#chunks.splice(0, used)
+    }
+    this.#length -= length
+    if (this.#length < HIGH_WATER / 2) this.#resume()
+    return cut
+  }
+
+  #resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.stream.resume()
+  }
+}

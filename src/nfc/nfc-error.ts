@@ -1,0 +1,36 @@
+import { AgentError } from '../core/index.ts'
+
+/** Longest text of an error record that is read. Bytes. */
+export const ERROR_TEXT_BYTES = 64 * 1024
+
+/** What an error record means. Its text decides first because codes are few and uncertain; both stay in the message. */
+export function nfcError(host: string, what: string, code: bigint, text: string): AgentError {
+  const said = `${host}: ${text.trim().replaceAll(/\s+/g, ' ').slice(0, 300) || 'no reason given'}, NFC error ${code}`
+  if (/multiwriter mode/i.test(text)) {
+    return new AgentError('CONFLICT', `${what} is in use by its running VM (${said}).`, {
+      subject: what,
+      next: 'Only the frozen files below a snapshot can be read; name the file of the snapshot.',
+      retry: 'never',
+    })
+  }
+  if (/failed to lock|\b16392\b/i.test(text)) {
+    return new AgentError('CONFLICT', `${what} is locked by another reader or VM (${said}).`, {
+      subject: what,
+      next: 'Wait until what holds the file has ended; a browser download of it counts.',
+    })
+  }
+  if (/failed to allocate/i.test(text) || code === 5n) {
+    return new AgentError('UNAVAILABLE', `The NFC memory of the host is used up (${said}).`, {
+      subject: host,
+      retry: 'later',
+      next: 'Back up fewer disks of this host at the same time.',
+    })
+  }
+  if (/permission check failed/i.test(text) || code === 11n) {
+    return new AgentError('AUTH', `${what} is not covered by the NFC ticket (${said}).`, {
+      subject: what,
+      next: 'Check that the file belongs to the VM, and that the user may read (or write) its disks.',
+    })
+  }
+  return new AgentError('UNAVAILABLE', `The host could not carry out the NFC request on ${what} (${said}).`, { subject: what })
+}

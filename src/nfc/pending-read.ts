@@ -1,0 +1,73 @@
+import { AgentError } from '../core/index.ts'
+import { decodeChunk } from './chunk-codec.ts'
+
+/** Payload of a read's reply, after the record's header. */
+export type ReadReply = {
+  readonly status: bigint
+  readonly compression: number
+  /** Offset of the request, bytes. */
+  readonly offset: bigint
+  readonly total: number
+  readonly position: number
+  readonly length: number
+  readonly tail: number
+}
+
+export const decodeReadReply = (payload: Buffer): ReadReply => ({
+  status: payload.readBigUInt64LE(0),
+  compression: payload.readUInt32LE(12),
+  offset: payload.readBigUInt64LE(16),
+  total: payload.readUInt32LE(24),
+  position: payload.readUInt32LE(28),
+  length: payload.readUInt32LE(32),
+  tail: payload.readUInt32LE(36),
+})
+
+/** One read on its way: collects chunks, in any order, until they cover it. */
+export class PendingRead {
+  readonly offset: number
+  readonly #into: Uint8Array
+  /** Ends of chunks taken, by their starts: chunks of one read are few. */
+  readonly #taken = new Map<number, number>()
+  #left: number
+  #abandoned = false
+
+  constructor(offset: number, into: Uint8Array) {
+    this.offset = offset
+    this.#into = into
+    this.#left = into.length
+  }
+
+  /** The caller is gone: what still comes is dropped. */
+  abandon(): void {
+    this.#abandoned = true
+  }
+
+  get complete(): boolean {
+    return this.#left === 0
+  }
+
+  /** Refuses a chunk that is not a new part of this read. `limit` is the session's buffer size. INTEGRITY. */
+  check(reply: ReadReply, limit: number): void {
+    const { position, length } = reply
+    const end = position + length
+    if (reply.offset !== BigInt(this.offset) || reply.total !== this.#into.length || length === 0 || end > reply.total || length > limit) {
+      throw new AgentError(
+        'INTEGRITY',
+        `A chunk of ${length} bytes at ${position} does not belong to the read of ${this.#into.length} bytes at ${this.offset}.`,
+      )
+    }
+    for (const [start, stop] of this.#taken) {
+      if (position < stop && start < end) throw new AgentError('INTEGRITY', `The bytes at ${this.offset + position} came twice.`)
+    }
+  }
+
+  /** Takes a checked chunk; synchronous, so that nothing is written into the caller's buffer after it has gone. */
+  take(reply: ReadReply, tail: Buffer): void {
+    const { position, length } = reply
+    const target = this.#abandoned ? Buffer.allocUnsafe(length) : this.#into.subarray(position, position + length)
+    decodeChunk(reply.compression, tail, target)
+    this.#taken.set(position, position + length)
+    this.#left -= length
+  }
+}
