@@ -11,8 +11,19 @@ export interface ClaimKinds {
   snapshot: { args: { readonly vm: VmRef; readonly quiesce: boolean; readonly before?: VmBefore | undefined }; ref: SnapshotRef }
   /** The short snapshot taken and removed once so that newly enabled change tracking becomes active. Found like any snapshot of ours. */
   changeTrackingSnapshot: { args: { readonly vm: VmRef; readonly before?: VmBefore | undefined }; ref: SnapshotRef }
-  /** A destination that a run's writers write to; what they leave in it when their process dies has the run's id in its name. */
-  repositoryWrite: { args: { readonly url: string; readonly run: RunId }; ref: { readonly url: string; readonly run: RunId } }
+  /**
+   * A destination that a run's writers write to; what they leave in it, or among temporary files, when their process dies has the run's id in
+   * its name.
+   */
+  repositoryWrite: {
+    args: { readonly url: string; readonly run: RunId; readonly temporary?: string }
+    ref: { readonly url: string; readonly run: RunId; readonly temporary?: string }
+  }
+  /** Lock files of ours in a repository, by name. A lock is written again under a new name every few minutes, and the claim follows it. */
+  repositoryLock: {
+    args: { readonly url: string; readonly names: readonly string[] }
+    ref: { readonly url: string; readonly names: readonly string[] }
+  }
   /** A restore point being removed. What is left of it when the process dies is in no list, and goes by its name. */
   pointRemoval: { args: { readonly url: string; readonly point: PointId }; ref: { readonly url: string; readonly point: PointId } }
   /** A local file or directory that is only worth keeping when the job succeeds. Path contains the claim id. */
