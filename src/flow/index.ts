@@ -4,9 +4,19 @@
  *
  * - `backup.ts`: lock → quiesce, snapshot → plan disks → read, store → commit → release.
  * - `restore-directory.ts`, `restore-vm.ts`: the same reversed.
+ * - `plan-forget.ts`, `forget-points.ts`: which points go and why → lock → read what must stay → remove.
  * - `recover.ts`: what dead processes left.
  */
 export { backupVm, type BackupDeps, type BackupProgress, type BackupRequest, type BackupResult } from './backup.ts'
+export { type ForgetDeps, forgetPoints, type ForgetResult, type VmForgetResult } from './forget-points.ts'
+export {
+  type ForgetPlan,
+  type ForgetRequest,
+  planForget,
+  type PlanForgetDeps,
+  type PlannedPoint,
+  type VmForgetPlan,
+} from './plan-forget.ts'
 export { recordLocks } from './record-locks.ts'
 export { keptOf, recover, type RecoverDeps, type RecoverRequest } from './recover.ts'
 export { createReleasePatience, type ReleasePatience } from './release-patience.ts'

@@ -6,6 +6,8 @@
  * (literal), `power:on|off|suspended`; comma and blank between terms mean union, a leading `!` excludes, `\` makes the next character literal.
  */
 export { describeVm } from './description.ts'
+export { parseExpressions, parseUuid, type Term } from './expression.ts'
+export { globMatcher } from './pattern.ts'
 export { type Protection, protectionOf } from './protection.ts'
 export { selectVms } from './selection.ts'
 export { listVms, type VmRow } from './vm-rows.ts'
