@@ -1,8 +1,8 @@
 import { type Command, Option } from 'commander'
 import type { VmOutcome } from '../agent/index.ts'
 import { AgentError, type BackupMode, type DiskFacts, formatBytes, systemClock } from '../core/index.ts'
-import { type CliIo, errorJson, printable } from './io.ts'
-import { type CommandFlags, examples, repeatable, withCommon, withConnection, withRepository, withTransports } from './options.ts'
+import { type CliIo, errorJson, heldJson, printable } from './io.ts'
+import { type CommandFlags, examples, repeatable, withCommon, withConnection, withJobs, withRepository, withTransports } from './options.ts'
 import { createProgress } from './progress.ts'
 import type { ExitStatus } from './program.ts'
 
@@ -18,7 +18,7 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
     .command('backup')
     .description('take a restore point of each VM an expression names')
     .argument('<expression...>', 'VMs; see "vcb vms --help"')
-  withCommon(withTransports(withRepository(withConnection(command))))
+  withCommon(withJobs(withTransports(withRepository(withConnection(command)))))
     .addOption(
       new Option('--mode <mode>', 'auto builds on the last point where that is safe')
         .choices(['auto', 'full', 'incremental'])
@@ -64,25 +64,34 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
               if (outcome.ok) for (const disk of outcome.disks) progress.finish(`${outcome.vm.name} ${disk.label}`)
             },
           })
-          status.exit = exitOf(run.vms)
-          output.result(
-            { ...run, vms: run.vms.map((outcome) => (outcome.ok ? outcome : { ...outcome, error: errorJson(outcome.error) })) },
-            () => run.vms.map(describe).join('\n'),
-          )
+          status.exit = exitOf(run.vms, io.signal.aborted)
+          output.result({ ...run, vms: run.vms.map(outcomeJson) }, () => run.vms.map(describe).join('\n'))
         },
         streaming ? process.stdout : undefined,
       )
     })
 }
 
-/** 0; the error's own code when every VM failed the same way; 12 when some failed or a disk that nobody excluded is not protected. */
-export function exitOf(outcomes: readonly VmOutcome[]): number {
+const outcomeJson = (outcome: VmOutcome): object => {
+  if (!outcome.ok) return { ...outcome, error: errorJson(outcome.error) }
+  const { stillHeld, ...result } = outcome
+  return stillHeld === undefined ? result : { ...result, held: heldJson(stillHeld) }
+}
+
+/**
+ * 0; 11 when the command itself was canceled and could not do everything; the error's own code when every VM failed the same way; 12 when some
+ * failed, when a disk that nobody excluded is not protected, or when something is still held although the point exists.
+ */
+export function exitOf(outcomes: readonly VmOutcome[], canceled = false): number {
+  const stillHeld = outcomes.some((outcome) => outcome.ok && outcome.stillHeld !== undefined)
+  if (canceled && (stillHeld || outcomes.some((outcome) => !outcome.ok && outcome.error.code === 'CANCELED')))
+    return new AgentError('CANCELED', '').exit
   const failed = outcomes.filter((outcome) => !outcome.ok)
   const codes = new Set(failed.map((outcome) => outcome.error.exit))
   const [only] = codes
   if (failed.length > 0 && failed.length === outcomes.length && codes.size === 1 && only !== undefined) return only
   const leftOut = outcomes.some((outcome) => outcome.ok && outcome.notProtected.some((disk) => disk.excluded !== true))
-  return failed.length > 0 || leftOut ? new AgentError('PARTIAL', '').exit : 0
+  return failed.length > 0 || leftOut || stillHeld ? new AgentError('PARTIAL', '').exit : 0
 }
 
 function describe(outcome: VmOutcome): string {
@@ -98,5 +107,8 @@ function describe(outcome: VmOutcome): string {
     lines.push(`    ${disk.label}  ${disk.mode} (${printable(disk.modeReason)})  by ${disk.transport} (${printable(disk.transportReason)})`)
   for (const disk of outcome.notProtected) lines.push(`    ${disk.disk}  NOT PROTECTED  ${printable(disk.reason)}`)
   for (const warning of outcome.warnings) lines.push(`    warning: ${printable(warning)}`)
+  const { stillHeld } = outcome
+  if (stillHeld !== undefined)
+    lines.push(`    warning: the point is complete, but not everything is released. ${printable(`${stillHeld.message} ${stillHeld.next}`)}`)
   return lines.join('\n')
 }

@@ -30,6 +30,11 @@ export function withCommon(command: Command): Command {
     .option('--json', 'print the result as JSON')
 }
 
+/** Flags of commands that run jobs. */
+export function withJobs(command: Command): Command {
+  return command.option('--cancel-deadline <time>', 'how long a cancel waits for its releases (VCB_CANCEL_DEADLINE); 10m when not set')
+}
+
 /** Flags of commands that read disks. */
 export function withTransports(command: Command): Command {
   return command

@@ -3,7 +3,7 @@ import { AgentError, systemClock } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { findPoint } from './find-point.ts'
 import { type CliIo, printable } from './io.ts'
-import { type CommandFlags, examples, repeatable, withCommon, withConnection, withRepository } from './options.ts'
+import { type CommandFlags, examples, repeatable, withCommon, withConnection, withJobs, withRepository } from './options.ts'
 import { createProgress } from './progress.ts'
 import type { ExitStatus } from './program.ts'
 
@@ -31,7 +31,7 @@ export function registerRestore(program: Command, io: CliIo, status: ExitStatus)
     .command('restore')
     .description('bring a restore point back, as a VM folder or as a VM in vSphere')
     .argument('<point>', 'id, beginning of one, or NAME@latest')
-  withCommon(withRepository(withConnection(command)))
+  withCommon(withJobs(withRepository(withConnection(command))))
     .option('--to-dir <dir>', 'write VMX and VMDK files into this new directory')
     .addOption(
       new Option('--format <format>', 'of the disks in --to-dir').choices(['flat', 'split-sparse', 'streamOptimized']).default('flat'),

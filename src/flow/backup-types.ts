@@ -57,7 +57,7 @@ export type BackupResult = {
   readonly consistencyReason: string
   /** How long the guest was frozen at most: the time the quiesced snapshot took, ms. Absent when the guest was not asked. */
   readonly frozenMs?: number | undefined
-  /** From the snapshot's creation to its removal, redo logs committed. */
+  /** From the snapshot's creation to its removal, redo logs committed; to the vain attempt when it is still there. */
   readonly snapshotLifetimeMs: number
   readonly disks: readonly DiskFacts[]
   readonly notProtected: readonly NotProtected[]

@@ -1,6 +1,6 @@
-import { type Abortable, AgentError, isAgentError, toAgentError } from '../core/index.ts'
+import { type Abortable, AgentError, type ClaimId, isAgentError, toAgentError } from '../core/index.ts'
 import { describeVm } from '../inventory/index.ts'
-import type { Claims } from '../journal/index.ts'
+import { type Claims, LeftError } from '../journal/index.ts'
 import { takeConsistent } from '../quiesce/index.ts'
 import { ensureChangeTracking, linksOf } from '../snapshot/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
@@ -86,10 +86,8 @@ export async function backupVm(
     written = await writePoint(deps, request, frozen, await plan(undefined, reason), undefined, warnings, storing)
   }
 
-  // The point exists: from here on a signal must not keep the snapshot from being removed.
-  await claims.release(snapshotClaim)
+  await releaseNow(claims, snapshotClaim)
   const snapshotLifetimeMs = Math.round(clock.monotonicMs() - sinceMs)
-  await claims.release(lock.id)
   return {
     vm,
     ...written,
@@ -100,5 +98,17 @@ export async function backupVm(
     snapshotLifetimeMs,
     notProtected,
     warnings,
+  }
+}
+
+/**
+ * The point exists: neither a signal nor a release that fails may take it back. What could not be released stays among the claims, which tell
+ * it when the job ends.
+ */
+async function releaseNow(claims: Claims, snapshot: ClaimId): Promise<void> {
+  try {
+    await claims.release(snapshot)
+  } catch (error) {
+    if (!(error instanceof LeftError)) throw error
   }
 }

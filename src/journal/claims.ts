@@ -199,18 +199,20 @@ class JobClaims implements Claims {
     this.#held = this.#held.map((held) => (held.id === claim.id ? claim : held))
   }
 
-  /** Everything but what was tried before, and what that stands on. */
+  /** Everything but what was tried before; what that stands on is kept with it. */
   async #releaseRest(): Promise<LeftError | undefined> {
     const stuck = new Set(this.#left.map((report) => report.claim))
-    for (const claim of this.#held.toReversed()) if (stuck.has(claim.id)) for (const below of claim.dependsOn) stuck.add(below)
-    const left = await this.#releaseThese(this.#held.filter((claim) => !stuck.has(claim.id)))
+    const left = await this.#releaseThese(
+      this.#held.filter((claim) => !stuck.has(claim.id)),
+      this.#held.filter((claim) => stuck.has(claim.id)),
+    )
     const kept = [...this.#left, ...(left?.kept ?? [])]
     return kept.length === 0 ? undefined : new LeftError(kept)
   }
 
   /** Releases and forgets; what could not be released stays and comes back as one error, the first cause first. */
-  async #releaseThese(claims: readonly JournaledClaim[]): Promise<LeftError | undefined> {
-    const reports = await releaseClaims(this.#journal, this.#releasers, claims, this.#limit)
+  async #releaseThese(claims: readonly JournaledClaim[], stuck: readonly JournaledClaim[] = []): Promise<LeftError | undefined> {
+    const reports = await releaseClaims(this.#journal, this.#releasers, claims, this.#limit, stuck)
     const kept = reports.filter((report) => report.result === 'kept')
     const gone = new Set(reports.filter((report) => report.result !== 'kept').map((report) => report.claim))
     this.#held = this.#held.filter((held) => !gone.has(held.id))

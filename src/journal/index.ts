@@ -10,7 +10,7 @@
  */
 export type { ClaimArgs, ClaimKind, ClaimKinds, ClaimRef } from './claim-kinds.ts'
 export { CancelWatch, type CancelWatchOptions, type JobSignals } from './cancel-watch.ts'
-export { claimInWords, jobSubject } from './claim-words.ts'
+export { claimInWords, jobSubject, optional } from './claim-words.ts'
 export { type Claims, createClaims, type Held, LeftError, resumeClaims } from './claims.ts'
 export type {
   CancelRequest,

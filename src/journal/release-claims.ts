@@ -35,9 +35,11 @@ export async function releaseClaims(
   releasers: Releasers,
   claims: readonly JournaledClaim[],
   limit: ReleaseLimit = {},
+  /** Others of the job, which are known to stay: what they stand on stays too. */
+  stuck: readonly JournaledClaim[] = [],
 ): Promise<readonly ClaimReport[]> {
   const reports: ClaimReport[] = []
-  const kept: JournaledClaim[] = []
+  const kept: JournaledClaim[] = [...stuck]
   for (const claim of claims.toReversed()) {
     const above = kept.find((other) => other.dependsOn.includes(claim.id))
     const report =

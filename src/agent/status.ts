@@ -1,0 +1,102 @@
+import type { Clock, JobId } from '../core/index.ts'
+import {
+  claimInWords,
+  type FinishedJob,
+  jobSubject,
+  type Journal,
+  type JournaledClaim,
+  type JournaledJob,
+  nextAttempt,
+  type ProcessIdentity,
+} from '../journal/index.ts'
+
+/** One thing held, as a list shows it. */
+export type HeldStatus = {
+  readonly claim: string
+  readonly kind: string
+  /** In words: `the snapshot "…" of VM web01`. */
+  readonly what: string
+  /** False: its effect was about to be tried, and may or may not exist. */
+  readonly certain: boolean
+  readonly since: string | undefined
+  /** Failed attempts to release it, why the last one failed, and when the next one is due by itself. */
+  readonly attempts: number
+  readonly reason: string | undefined
+  readonly triedAt: string | undefined
+  readonly nextTry: string | undefined
+}
+
+export type JobStatus = {
+  readonly job: JobId
+  readonly kind: string
+  /** What it is about: a VM's name, a run, a directory. */
+  readonly subject: string | undefined
+  readonly since: string
+  /** Milliseconds since it began; 0 when the wall clock stepped back behind that. */
+  readonly ageMs: number
+  readonly pid: number | undefined
+  readonly leaseUntil: string | undefined
+  /** Who asked for its end, and when. */
+  readonly cancel: { readonly by: string; readonly at: string } | undefined
+  readonly held: readonly HeldStatus[]
+  /** What the job itself came to; undefined while it runs, and when its process died. */
+  readonly outcome: FinishedJob['outcome'] | undefined
+  /** What releases it; only on what is left over. */
+  readonly release?: string | undefined
+}
+
+export type StatusReport = {
+  readonly running: readonly JobStatus[]
+  /** Held on purpose by no process until a moment that has not come yet. */
+  readonly leases: readonly JobStatus[]
+  /** Of processes that are dead, or that could not release it. */
+  readonly leftOver: readonly JobStatus[]
+  /** The last one first. */
+  readonly finished: readonly (Omit<FinishedJob, 'args' | 'id'> & { readonly job: JobId; readonly subject: string | undefined })[]
+}
+
+export type StatusDeps = {
+  readonly journal: Pick<Journal, 'unfinished' | 'finished'>
+  readonly isAlive: (owner: ProcessIdentity) => Promise<boolean>
+  readonly clock: Clock
+}
+
+/** What is going on and what is held, from the journal alone: no vCenter is asked. Changes nothing. `finished` limits the list of ended jobs. */
+export async function readStatus({ journal, isAlive, clock }: StatusDeps, finished: number): Promise<StatusReport> {
+  const now = clock.now()
+  const running: JobStatus[] = []
+  const leases: JobStatus[] = []
+  const leftOver: JobStatus[] = []
+  for (const job of await journal.unfinished()) {
+    if (job.owner !== undefined && (await isAlive(job.owner))) running.push(jobStatus(job, now))
+    else if (job.leaseUntil !== undefined && job.leaseUntil > now) leases.push(jobStatus(job, now))
+    else leftOver.push({ ...jobStatus(job, now), release: `vcb recover --job ${job.id}` })
+  }
+  const ended = (await journal.finished(finished)).map(({ id, args, ...job }) => ({ job: id, subject: jobSubject(args), ...job }))
+  return { running, leases, leftOver, finished: ended }
+}
+
+const jobStatus = (job: JournaledJob, now: Date): JobStatus => ({
+  job: job.id,
+  kind: job.kind,
+  subject: jobSubject(job.args),
+  since: job.begunAt.toISOString(),
+  ageMs: Math.max(0, now.getTime() - job.begunAt.getTime()),
+  pid: job.owner?.pid,
+  leaseUntil: job.leaseUntil?.toISOString(),
+  cancel: job.cancel === undefined ? undefined : { by: job.cancel.by, at: job.cancel.at.toISOString() },
+  held: job.claims.map((claim) => heldStatus(claim, now)),
+  outcome: job.outcome,
+})
+
+const heldStatus = (claim: JournaledClaim, now: Date): HeldStatus => ({
+  claim: claim.id,
+  kind: claim.kind,
+  what: claimInWords(claim),
+  certain: claim.state === 'confirmed',
+  since: claim.intendedAt?.toISOString(),
+  attempts: claim.attempts,
+  reason: claim.keptReason,
+  triedAt: claim.keptAt?.toISOString(),
+  nextTry: nextAttempt(claim, now)?.toISOString(),
+})

@@ -1,0 +1,85 @@
+import type { Command } from 'commander'
+import type { HeldStatus, JobStatus, StatusReport } from '../agent/index.ts'
+import { AgentError } from '../core/index.ts'
+import { type CliIo, printable } from './io.ts'
+import { type CommandFlags, examples, withCommon } from './options.ts'
+import type { ExitStatus } from './program.ts'
+
+/** Finished jobs shown, without and with --all. */
+const SOME = 10
+const MANY = 1000
+
+export function registerStatus(program: Command, io: CliIo, status: ExitStatus): void {
+  withCommon(program.command('status').description('what is going on, what is held and why, and how the last jobs ended'))
+    .option('--all', 'all finished jobs that are remembered, not only the last ten')
+    .addHelpText(
+      'after',
+      examples(['vcb status', 'vcb status --all --json']) +
+        `
+Reads the journal of this proxy alone and changes nothing; no vCenter is needed.
+
+Exit codes: 0 nothing is left over, 12 something of a process that has ended is still held.
+`,
+    )
+    .action(async (flags: CommandFlags & { readonly all?: boolean | undefined }) => {
+      const [{ withAgent }, { readStatus }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+      await withAgent(io, flags, async ({ agent, output }) => {
+        const { journal, clock, processes } = agent
+        const report = await readStatus({ journal, clock, isAlive: (owner) => processes.isAlive(owner) }, flags.all === true ? MANY : SOME)
+        if (report.leftOver.length > 0) status.exit = new AgentError('PARTIAL', '').exit
+        output.result(report, (shown) => textOf(shown, clock.now()))
+      })
+    })
+}
+
+function textOf(report: StatusReport, now: Date): string {
+  const lines: string[] = []
+  const section = (title: string, jobs: readonly JobStatus[], note: (job: JobStatus) => string): void => {
+    if (jobs.length === 0) return
+    lines.push(title)
+    for (const job of jobs) {
+      lines.push(`  ${job.kind}  ${job.job}${job.subject === undefined ? '' : `  ${printable(job.subject)}`}  ${note(job)}`)
+      for (const held of job.held) lines.push(...heldLines(held, now).map((line) => `      ${line}`))
+      if (job.release !== undefined) lines.push(`      release it with: ${job.release}`)
+    }
+  }
+  section('Running', report.running, (job) => {
+    const waiting = job.held.length === 0 ? ', waits for its turn' : ''
+    const canceled = job.cancel === undefined ? waiting : `, being canceled by ${printable(job.cancel.by)}`
+    return `process ${job.pid}, for ${duration(job.ageMs)}${canceled}`
+  })
+  section('Leases', report.leases, (job) => `until ${job.leaseUntil}`)
+  section('Left over', report.leftOver, (job) => {
+    if (job.outcome !== undefined) return `${job.outcome.result}, begun ${job.since}`
+    return job.leaseUntil === undefined ? `its process has ended, begun ${job.since}` : `its lease ran out at ${job.leaseUntil}`
+  })
+  if (lines.length === 0) lines.push('Nothing runs and nothing is held.')
+  if (report.finished.length > 0) lines.push('Finished, the last first')
+  for (const job of report.finished) {
+    const reason = job.outcome.reason === undefined ? '' : `: ${printable(job.outcome.reason)}`
+    lines.push(
+      `  ${job.finishedAt.toISOString()}  ${job.kind}  ${job.job}${job.subject === undefined ? '' : `  ${printable(job.subject)}`}  ${job.outcome.result}${reason}`,
+    )
+  }
+  return lines.join('\n')
+}
+
+function heldLines(held: HeldStatus, now: Date): readonly string[] {
+  const since = held.since === undefined ? '' : `, for ${duration(Math.max(0, now.getTime() - Date.parse(held.since)))}`
+  const lines = [`${held.certain ? 'holds' : 'may hold'} ${printable(held.what)}${since}`]
+  if (held.reason !== undefined) {
+    const tries = `${held.attempts} ${held.attempts === 1 ? 'attempt' : 'attempts'}`
+    lines.push(`  kept after ${tries}: ${printable(held.reason)}${held.nextTry === undefined ? '' : `; next try from ${held.nextTry}`}`)
+  }
+  return lines
+}
+
+/** `42 s`, `3 min`, `2 h 5 min`, `4 d`. */
+function duration(ms: number): string {
+  const seconds = Math.round(ms / 1000)
+  if (seconds < 120) return `${seconds} s`
+  const minutes = Math.round(seconds / 60)
+  if (minutes < 120) return `${minutes} min`
+  const hours = Math.floor(minutes / 60)
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d`
+}
