@@ -6,7 +6,6 @@ import {
   type Journal,
   type JournaledClaim,
   type JournaledJob,
-  nextAttempt,
   type ProcessIdentity,
 } from '../journal/index.ts'
 
@@ -19,11 +18,10 @@ export type HeldStatus = {
   /** False: its effect was about to be tried, and may or may not exist. */
   readonly certain: boolean
   readonly since: string | undefined
-  /** Failed attempts to release it, why the last one failed, and when the next one is due by itself. */
+  /** Failed attempts to release it, why the last one failed, and when. */
   readonly attempts: number
   readonly reason: string | undefined
   readonly triedAt: string | undefined
-  readonly nextTry: string | undefined
 }
 
 export type JobStatus = {
@@ -41,7 +39,7 @@ export type JobStatus = {
   readonly held: readonly HeldStatus[]
   /** What the job itself came to; undefined while it runs, and when its process died. */
   readonly outcome: FinishedJob['outcome'] | undefined
-  /** What releases it; only on what is left over. */
+  /** The command that releases it now; only on what is left over. The next backup or restore tries it, too. */
   readonly release?: string | undefined
 }
 
@@ -85,11 +83,11 @@ const jobStatus = (job: JournaledJob, now: Date): JobStatus => ({
   pid: job.owner?.pid,
   leaseUntil: job.leaseUntil?.toISOString(),
   cancel: job.cancel === undefined ? undefined : { by: job.cancel.by, at: job.cancel.at.toISOString() },
-  held: job.claims.map((claim) => heldStatus(claim, now)),
+  held: job.claims.map(heldStatus),
   outcome: job.outcome,
 })
 
-const heldStatus = (claim: JournaledClaim, now: Date): HeldStatus => ({
+const heldStatus = (claim: JournaledClaim): HeldStatus => ({
   claim: claim.id,
   kind: claim.kind,
   what: claimInWords(claim),
@@ -98,5 +96,4 @@ const heldStatus = (claim: JournaledClaim, now: Date): HeldStatus => ({
   attempts: claim.attempts,
   reason: claim.keptReason,
   triedAt: claim.keptAt?.toISOString(),
-  nextTry: nextAttempt(claim, now)?.toISOString(),
 })

@@ -1,7 +1,9 @@
 import { Command } from 'commander'
 import { registerBackup } from './backup.ts'
+import { registerCancel } from './cancel.ts'
 import { registerCheck } from './check.ts'
 import { registerDoctor } from './doctor.ts'
+import { registerForget } from './forget.ts'
 import { registerInit } from './init.ts'
 import type { CliIo } from './io.ts'
 import { registerLab } from './lab.ts'
@@ -9,6 +11,7 @@ import { registerPoints } from './points.ts'
 import { registerRecover } from './recover.ts'
 import { registerRestore } from './restore.ts'
 import { registerShow } from './show.ts'
+import { registerStatus } from './status.ts'
 import { registerVms } from './vms.ts'
 
 /** The status a command that ends without an error leaves with: 12 when some of a set failed. */
@@ -49,6 +52,9 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerShow(program, io)
   registerCheck(program, io, status)
   registerRestore(program, io, status)
+  registerStatus(program, io, status)
+  registerCancel(program, io, status)
+  registerForget(program, io, status)
   registerRecover(program, io, status)
   registerDoctor(program, io, status)
   registerInit(program, io)

@@ -40,7 +40,7 @@ function textOf(report: StatusReport, now: Date): string {
     for (const job of jobs) {
       lines.push(`  ${job.kind}  ${job.job}${job.subject === undefined ? '' : `  ${printable(job.subject)}`}  ${note(job)}`)
       for (const held of job.held) lines.push(...heldLines(held, now).map((line) => `      ${line}`))
-      if (job.release !== undefined) lines.push(`      release it with: ${job.release}`)
+      if (job.release !== undefined) lines.push(`      tried again by the next backup or restore, or now with: ${job.release}`)
     }
   }
   section('Running', report.running, (job) => {
@@ -69,7 +69,7 @@ function heldLines(held: HeldStatus, now: Date): readonly string[] {
   const lines = [`${held.certain ? 'holds' : 'may hold'} ${printable(held.what)}${since}`]
   if (held.reason !== undefined) {
     const tries = `${held.attempts} ${held.attempts === 1 ? 'attempt' : 'attempts'}`
-    lines.push(`  kept after ${tries}: ${printable(held.reason)}${held.nextTry === undefined ? '' : `; next try from ${held.nextTry}`}`)
+    lines.push(`  kept after ${tries}, the last at ${held.triedAt}: ${printable(held.reason)}`)
   }
   return lines
 }

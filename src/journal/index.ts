@@ -26,7 +26,6 @@ export type {
   JournaledJob,
 } from './journal.ts'
 export { MemoryJournal, MemoryJournalRows } from './memory-journal.ts'
-export { nextAttempt } from './next-attempt.ts'
 export { type ProcessIdentity, type Processes, sameProcess, systemProcesses } from './process.ts'
 export { recoverJobs, type RecoveredJob, type RecoverOptions, type RecoveryReport } from './recover-jobs.ts'
 export { claimReport, type ClaimReport, type ReleaseLimit } from './release-claims.ts'
