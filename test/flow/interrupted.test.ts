@@ -1,12 +1,16 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/core/index.ts'
+import { requirePeer } from '../peer.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 
 /* The command ended by somebody else: what it held is released, by itself or by whoever comes next. */
 const COMMAND = join(import.meta.dirname, '..', '..', 'scripts', 'vcb.cjs')
+const RECORDER = join(import.meta.dirname, '..', 'crash', 'effect-recorder.mjs')
 let session: LabSession
 
 beforeAll(async () => {
@@ -22,6 +26,15 @@ afterEach(async () => {
 
 const snapshotsOfOurs = async (): Promise<number> =>
   (await session.lab.control.state()).vms.flatMap((vm) => vm.snapshots).filter((snapshot) => snapshot.name.includes('vcb-proxy')).length
+
+const locks = (): Promise<string[]> => readdir(join(session.repository, 'locks'))
+
+async function resticSeesNoLock(): Promise<void> {
+  const { stdout } = await promisify(execFile)(requirePeer('restic'), ['-r', session.repository, '--no-lock', 'list', 'locks'], {
+    env: { ...process.env, RESTIC_PASSWORD: session.repositoryPassword, RESTIC_CACHE_DIR: join(session.directory, 'restic-cache') },
+  })
+  expect(stdout).toBe('')
+}
 
 const points = async (): Promise<number> => (await session.json(['points'])).points.length
 
@@ -62,13 +75,19 @@ describe('a backup that is', () => {
     const { child } = await backupUntil('SIGKILL')
     expect(child.signalCode).toBe('SIGKILL')
     expect(await snapshotsOfOurs()).toBe(1)
-    const report = await session.json(['recover'])
-    const claims = report.recovered.flatMap((job: Json) => job.claims)
-    expect(claims.map((claim: Json) => claim.kind).sort()).toEqual(['repositoryWrite', 'snapshot', 'vmLock'])
+    expect(await locks()).toHaveLength(1)
+    // Without the repository's password: what recovery is given may be less than what the backup had.
+    const recovery = await session.vcbWith({ VCB_REPO_PASSWORD_FILE: undefined }, 'recover', '--json')
+    expect(recovery).toMatchObject({ exit: 0, err: '' })
+    const claims = recovery.json().recovered.flatMap((job: Json) => job.claims)
+    expect(claims.map((claim: Json) => claim.kind).sort()).toEqual(['repositoryLock', 'repositoryWrite', 'snapshot', 'vmLock'])
     expect(claims.every((claim: Json) => claim.result !== 'kept')).toBe(true)
     expect(await snapshotsOfOurs()).toBe(0)
     expect(await points()).toBe(before)
     expect((await session.json(['recover'])).recovered).toEqual([])
+    expect(await locks()).toEqual([])
+    await session.expectClean()
+    await resticSeesNoLock()
   })
 
   test('killed is recovered by the next backup before it starts', async () => {
@@ -77,6 +96,69 @@ describe('a backup that is', () => {
     const run = await session.json(['backup', 'web01'])
     expect(run.vms[0].ok).toBe(true)
     expect((await session.json(['check'])).problems).toEqual([])
+    await session.expectClean()
+  })
+})
+
+type Recorded = {
+  readonly n: number
+  readonly phase: 'before' | 'after'
+  readonly kind: string
+  readonly what: string
+  readonly on: string
+}
+
+/** A restore to `target` as a process of its own, its effects recorded; with `kill`, ended at one of them. */
+async function restore(target: string, kill?: string): Promise<{ readonly child: ChildProcess; readonly effects: readonly Recorded[] }> {
+  const record = join(session.directory, `${target}.effects`)
+  const [point] = (await session.json(['points'])).points
+  const child = spawn(process.execPath, [COMMAND, 'restore', point.id, '--to-dir', join(session.directory, target)], {
+    env: {
+      ...process.env,
+      ...session.environment,
+      NODE_OPTIONS: `--import=${RECORDER}`,
+      VCB_EFFECTS_RECORD: record,
+      ...(kill === undefined ? {} : { VCB_EFFECTS_KILL: kill }),
+    },
+    stdio: 'ignore',
+  })
+  await once(child, 'exit')
+  const lines = (await readFile(record, 'utf8')).trim().split('\n')
+  return { child, effects: lines.map((line) => JSON.parse(line)) }
+}
+
+describe('a restore to a directory that is', () => {
+  test('killed leaves no lock in the repository after "vcb recover" without its password', async () => {
+    const whole = await restore('whole')
+    expect(whole.child.exitCode).toBe(0)
+    await session.expectClean()
+    const disk = whole.effects.filter((effect) => effect.what === 'write' && effect.on.includes('.partial/') && effect.phase === 'after')
+    const middle = disk[Math.floor(disk.length / 2)]
+    const { child } = await restore('killed', `after:${middle?.n}`)
+    expect(child.signalCode).toBe('SIGKILL')
+    expect(await locks()).toHaveLength(1)
+    expect(await readdir(session.directory)).toContainEqual(expect.stringMatching(/^killed\.vcb-.*\.partial$/))
+    const recovery = await session.vcbWith({ VCB_REPO_PASSWORD_FILE: undefined }, 'recover', '--json')
+    expect(recovery).toMatchObject({ exit: 0, err: '' })
+    const claims = recovery.json().recovered.flatMap((job: Json) => job.claims)
+    expect(claims.map((claim: Json) => claim.kind).sort()).toEqual(['partialFile', 'repositoryLock'])
+    expect(await locks()).toEqual([])
+    await session.expectClean()
+    await resticSeesNoLock()
+  })
+
+  test('killed while its lock is being saved leaves no part of it either', async () => {
+    const { effects } = await restore('again')
+    const saving = effects.filter((effect) => effect.on.includes('/locks/') && effect.phase === 'after')
+    // The temporary file made, the lock written into it, renamed.
+    expect(saving.slice(0, 3).map((effect) => effect.what)).toEqual(['create', 'write', 'rename'])
+    for (const { n, what } of saving.slice(0, 3)) {
+      const { child } = await restore(`killed-at-${what}`, `after:${n}`)
+      expect(child.signalCode, what).toBe('SIGKILL')
+      expect(await locks(), what).toHaveLength(1)
+      await session.vcbWith({ VCB_REPO_PASSWORD_FILE: undefined }, 'recover')
+      expect(await locks(), what).toEqual([])
+    }
     await session.expectClean()
   })
 })
