@@ -24,13 +24,18 @@ export function verifyDisk(chain: DiskChain, disk: DiskRef, nameOf: (location: s
     })
   }
   if (chain.size !== disk.capacityBytes) fail(`they hold ${chain.size} bytes, vSphere says ${disk.capacityBytes}`)
-  const uuid = normalizeUuid(chain.links[0]?.descriptor.ddb.get('ddb.uuid') ?? chain.links.at(-1)?.descriptor.ddb.get('ddb.uuid'))
-  const wanted = normalizeUuid(disk.uuid)
-  if (uuid !== undefined && wanted !== undefined && uuid !== wanted) fail(`their uuid is ${uuid}, vSphere says ${wanted}`)
+  const uuid = chain.links[0]?.descriptor.ddb.get('ddb.uuid') ?? chain.links.at(-1)?.descriptor.ddb.get('ddb.uuid')
+  if (!sameUuid(uuid, disk.uuid)) fail(`their uuid is ${uuid}, vSphere says ${disk.uuid}`)
   const links = chain.links.map((link) => nameOf(link.location) ?? link.location)
   if (disk.chain.length > 0 && (links.length !== disk.chain.length || links.some((name, index) => name !== disk.chain[index]))) {
     fail(`their chain is ${links.join(' ← ')}, vSphere says ${disk.chain.join(' ← ')}`)
   }
+}
+
+/** False only when both name a uuid and they differ. */
+export function sameUuid(a: string | undefined, b: string | undefined): boolean {
+  const [one, other] = [normalizeUuid(a), normalizeUuid(b)]
+  return one === undefined || other === undefined || one === other
 }
 
 /** Hex digits only: the API writes `6000C29a-…`, descriptors `60 00 C2 9a …-…`. */

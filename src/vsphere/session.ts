@@ -21,11 +21,12 @@ const KEEP_ALIVE_MS = 5 * 60_000
 const READ_ATTEMPTS = 4
 
 /**
- * Calls that change nothing but this session's own views and a lease's sign of life, so that sending one twice does no harm. All others are
+ * Calls that change nothing but this session's own views, a lease's sign of life and how fresh a figure is, so that sending one twice does no harm. All others are
  * effects.
  */
 const READS = new Set([
   'RetrieveServiceContent',
+  'RetrieveInternalContent',
   'CurrentTime',
   'RetrieveProperties',
   'RetrievePropertiesEx',
@@ -43,12 +44,17 @@ const READS = new Set([
   'SessionIsActive',
   'HttpNfcLeaseGetManifest',
   'HttpNfcLeaseProgress',
+  // A ticket nobody uses does nothing and runs out by itself.
+  'NfcGetVmFiles',
+  'NfcRandomAccessOpenDisk',
   'CreateContainerView',
   'CreatePropertyCollector',
   'CreateFilter',
   'DestroyView',
   'DestroyPropertyCollector',
   'WaitForUpdatesEx',
+  'RefreshDatastore',
+  'RefreshStorageInfo',
 ])
 
 /** Connects, verifies the certificate, logs in. Disposal logs out. Errors: AUTH, UNAVAILABLE, CONFIG (bad url, unreadable CA file). */
