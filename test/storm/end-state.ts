@@ -136,11 +136,11 @@ async function leftOnDatastores(state: LabState): Promise<string[]> {
 
 const REPOSITORY =
   /^(?:config|keys|data|index|snapshots|locks|(?:keys|index|snapshots)\/[0-9a-f]{64}|data\/[0-9a-f]{2}(?:\/[0-9a-f]{64})?)$/
-const STATE = /^state\.sqlite(?:-wal|-shm)?$/
+const STATE = /^(?:state\.sqlite(?:-wal|-shm)?|agent-id)$/
 
 /** Files and processes on the proxy. A finished restore is the user's; anything else that is not named here is a leftover. */
 async function checkProxy(place: Place, findings: Findings): Promise<void> {
-  const list = async (directory: string): Promise<readonly string[]> => readdir(directory, { recursive: true })
+  const list = (directory: string): Promise<readonly string[]> => readdir(directory, { recursive: true })
   findings.check((await list(place.repository)).filter((name) => !REPOSITORY.test(name)).map((name) => `the repository holds ${name}`))
   findings.check((await list(place.state)).filter((name) => !STATE.test(name)).map((name) => `the state directory holds ${name}`))
   findings.check((await list(place.temporary)).map((name) => `the temporary directory holds ${name}`))

@@ -30,6 +30,7 @@ export async function openPlace(): Promise<Place> {
   const scenario = inside('scenario.yaml')
   await copyFile(join(import.meta.dirname, 'scenario.yaml'), scenario)
   await mkdir(inside('restores'))
+  await mkdir(inside('state'), { mode: 0o700 })
   await mkdir(inside('tmp'))
   await writeFile(inside('repo-password'), `${PASSWORD}\n`, { mode: 0o600 })
   // A key that costs a millisecond instead of half a second: hundreds of commands open this repository.

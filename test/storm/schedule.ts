@@ -36,17 +36,17 @@ export type Step = {
 
 /** About how many effects an undisturbed command of each kind has; moments are drawn from 1 to this. */
 const EFFECTS: Readonly<Record<CommandKind, number>> = {
-  backup: 120,
-  full: 60,
-  https: 60,
-  'to-directory': 24,
-  lease: 30,
-  folder: 36,
-  replace: 40,
+  backup: 90,
+  full: 48,
+  https: 50,
+  'to-directory': 90,
+  lease: 50,
+  folder: 60,
+  replace: 60,
   forget: 16,
   recover: 12,
-  points: 2,
-  check: 4,
+  points: 3,
+  check: 5,
 }
 
 /** The two lanes run beside each other, each mostly on its own VMs and now and then on all of them. */

@@ -45,6 +45,9 @@ const BOUND = 180_000
 /** Share of commands that are to be killed, while kills are left. */
 const KILLED = 0.8
 
+/** So many failures without one success end the storm. */
+const HOPELESS = 10
+
 type Known = { readonly id: string; readonly vm: string; readonly time: string }
 
 /** Six VMs are backed up and restored without a pause while agent and lab are killed at random; then both run, and nothing may be left. */
@@ -73,6 +76,8 @@ class Storm {
   readonly #restored = new Map<string, Known[]>()
   readonly #count = { kills: 0, labKills: 0, run: 0, succeeded: 0, refused: 0, failed: 0 }
   #forgets = false
+  /** Commands under way that are to be killed. */
+  #armed = 0
   /** Of the lab: counts its deaths and returns, so that a command can tell whether it had one. */
   #labTurns = 0
 
@@ -84,7 +89,7 @@ class Storm {
   async run(began: number): Promise<StormResult> {
     const { seed, kills, labKills, restic, say } = this.#options
     const before = await remember(this.#place)
-    this.#forgets = (await this.#plain(['forget', '--help'])).exit === 0
+    this.#forgets = (await this.#plain(['forget', '--help'])).out.includes('vcb forget')
     const rates = { kills: KILLED, labKills: Math.min(0.9, (labKills / Math.max(1, kills)) * KILLED) }
     await Promise.all(LANES.map((_vms, lane) => this.#lane(schedule(seed, lane, rates))))
     await this.#place.lab.settled()
@@ -127,6 +132,8 @@ class Storm {
   async #lane(steps: Iterator<Step, never>): Promise<void> {
     const { kills, labKills } = this.#options
     while (this.#count.kills < kills || this.#count.labKills < labKills) {
+      // The command does not work at all: hundreds more would say the same.
+      if (this.#count.failed > HOPELESS && this.#count.succeeded === 0) return
       const step = steps.next().value
       if (step.kind === 'forget' && !this.#forgets) continue
       await this.#step(step)
@@ -139,7 +146,9 @@ class Storm {
     const { kills, labKills, say } = this.#options
     const { lab } = this.#place
     const strikes: Strike[] = []
-    if (step.kill !== undefined && this.#count.kills < kills) strikes.push({ ...step.kill, what: 'self' })
+    const armed = step.kill !== undefined && this.#count.kills + this.#armed < kills
+    if (armed) this.#armed++
+    if (armed && step.kill !== undefined) strikes.push({ ...step.kill, what: 'self' })
     if (step.labKill !== undefined && this.#count.labKills < labKills) strikes.push({ ...step.labKill, what: 'lab' })
     const target = join(this.#place.restores, `${step.lane}-${step.number}`)
     const point = this.#pointOf(step)
@@ -168,6 +177,7 @@ class Storm {
         : `exit ${ended.exit}`
     say(`${describeStep(step)} → ${outcome}${labAt} (${ended.ms} ms${ended.effects === undefined ? '' : `, ${ended.effects} effects`})`)
     this.#findings.expect(!ended.hung, () => `${describeStep(step)} did not end within ${BOUND / 1000} s`)
+    if (armed) this.#armed--
     if (ended.hung) return
     if (ended.killed !== undefined) this.#count.kills++
     else await this.#judge(step, ended, disturbed, point, target)
