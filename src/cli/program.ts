@@ -7,6 +7,7 @@ import { registerForget } from './forget.ts'
 import { registerInit } from './init.ts'
 import type { CliIo } from './io.ts'
 import { registerLab } from './lab.ts'
+import { registerOrphans } from './orphans.ts'
 import { registerPoints } from './points.ts'
 import { registerRecover } from './recover.ts'
 import { registerRestore } from './restore.ts'
@@ -56,6 +57,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerCancel(program, io, status)
   registerForget(program, io, status)
   registerRecover(program, io, status)
+  registerOrphans(program, io, status)
   registerDoctor(program, io, status)
   registerInit(program, io)
   registerLab(program, io, status)

@@ -6,6 +6,7 @@
  * - `restore-directory.ts`, `restore-vm.ts`: the same reversed.
  * - `plan-forget.ts`, `forget-points.ts`: which points go and why → lock → read what must stay → remove.
  * - `recover.ts`: what dead processes left.
+ * - `orphans.ts`: what carries our mark in vSphere but belongs to no job; what a lost journal knew.
  */
 export { backupVm, type BackupDeps, type BackupProgress, type BackupRequest, type BackupResult } from './backup.ts'
 export { type ForgetDeps, forgetPoints, type ForgetResult, type VmForgetResult } from './forget-points.ts'
@@ -28,4 +29,8 @@ export {
   type RestoreOptions,
   type RestoreProgress,
 } from './restore-directory.ts'
+export type { ForeignSnapshot, MarkedObject, NeedsConsolidation, Unseen } from './marked-things.ts'
+export type { Standing, Verdict } from './judge-mark.ts'
+export { adoptMarked, findOrphans, type Orphan, type OrphanDeps, type OrphanSearch, type Removed, removeOrphans } from './orphans.ts'
+export { findStrayFiles, type StrayFile, type StrayFileSearch } from './stray-files.ts'
 export { restoreVm, type VmRestoreRequest, type VmRestoreResult } from './restore-vm.ts'

@@ -18,7 +18,7 @@ export {
   parseDatastorePath,
 } from './datastore.ts'
 export { type DatastoreFiles, type DatastoreFileStat, openDatastoreFiles } from './datastore-files.ts'
-export { type DatastoreEntry, type DatastoreFolder, searchDatastore } from './datastore-search.ts'
+export { type DatastoreBrowser, datastoreBrowsers, type DatastoreEntry, type DatastoreFolder, searchDatastore } from './datastore-search.ts'
 export { parseDevices, parseDisks } from './device.ts'
 export {
   createVirtualDisk,

@@ -513,5 +513,7 @@ function cutting(journal: Journal, tick: (what: string) => void): Journal {
     toCancel: () => journal.toCancel(),
     finished: (limit) => journal.finished(limit),
     prune: (keep) => journal.prune(keep),
+    releasedAt: (claim) => journal.releasedAt(claim),
+    reachesBackTo: () => journal.reachesBackTo(),
   }
 }
