@@ -18,6 +18,13 @@ type Ban = {
 const SRC = /^src\//
 const CODE = /^(?:src|test|scripts|bench|integrations)\//
 const CLOCK = { in: SRC, except: /^src\/core\/clock\.ts$/, tests: false } as const
+/** The lab is the other side of the wire: what it changes is nobody's effect. */
+const AGENT = /^src\/(?!lab\/)/
+/** An import of a module for its types, or for nothing but these names. */
+const onlyImported = (names: string): string =>
+  `(?<!\\bimport\\s+(?:type\\s*\\{[^}]*|\\{\\s*(?:(?:type\\s+\\w+${names})(?:\\s+as\\s+\\w+)?\\s*,?\\s*)+)\\}\\s*from\\s*)`
+const module = (names: string): string => `(?<=\\b(?:from|import|require)\\s*\\(?\\s*)['"\`](?:node:)?(?:${names})['"\`]`
+const READING = '|access|constants|lstat|opendir|readdir|readFile|readlink|realpath|stat|statfs'
 /** The checks and their tests name what they refuse. */
 const THE_CHECKS = /^(?:scripts\/check-bans\.ts|test\/checks\/)/
 
@@ -80,6 +87,52 @@ export const BANS: readonly Ban[] = [
     except: THE_CHECKS,
     tests: true,
     also: 'everything',
+  },
+  {
+    what: 'changes files past core/files.ts, where each change is an effect; of node:fs only what reads may be imported, by name',
+    pattern: new RegExp(onlyImported(READING) + module('fs|fs/promises'), 'g'),
+    in: AGENT,
+    except: /^src\/core\/files\.ts$/,
+    tests: false,
+    also: 'strings',
+  },
+  {
+    what: 'starts or ends a process, which would be an effect of kind process; there is no place for it yet',
+    pattern: new RegExp(
+      `${onlyImported('')}${module('child_process|cluster')}|\\bprocess\\s*\\.\\s*kill\\b(?!\\s*\\([^()]*,\\s*0\\s*\\))`,
+      'g',
+    ),
+    in: AGENT,
+    tests: false,
+    also: 'strings',
+  },
+  {
+    what: 'speaks to the network past vsphere/http-client.ts and trust.ts, nfc/dial.ts and pinned-tls.ts, where calls and uploads are effects',
+    pattern: new RegExp(
+      `${onlyImported('|isIP')}${module('undici|net|tls|https?|http2|dgram|inspector')}|(?<![.#\\w])(?:fetch|WebSocket|EventSource)\\s*\\(`,
+      'g',
+    ),
+    in: AGENT,
+    // The last asks a running lab on this machine.
+    except: /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|cli\/lab)\.ts$/,
+    tests: false,
+    also: 'strings',
+  },
+  {
+    what: 'opens a database past state/, where every transaction is an effect',
+    pattern: new RegExp(onlyImported('') + module('sqlite'), 'g'),
+    in: AGENT,
+    except: /^src\/state\/state\.ts$/,
+    tests: false,
+    also: 'strings',
+  },
+  {
+    what: 'reaches system calls that no other check sees; only lseek and the block codecs may',
+    pattern: new RegExp(`\\bgetBuiltinModule\\b|\\bcreateRequire\\b|${onlyImported('')}${module('ffi|module')}`, 'g'),
+    in: AGENT,
+    except: /^src\/(?:disk\/file-holes|restic\/native-library)\.ts$/,
+    tests: false,
+    also: 'strings',
   },
   { what: 'leaves work for later', pattern: /\b(?:TODO|FIXME|XXX)\b/g, in: CODE, except: THE_CHECKS, tests: true, also: 'everything' },
   {

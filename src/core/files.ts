@@ -1,3 +1,4 @@
+import { constants } from 'node:fs'
 import { chmod, type FileHandle, link, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { effect } from './effect.ts'
@@ -7,6 +8,17 @@ import { fromErrno } from './errors.ts'
    own unless said otherwise: the rooms translate them where they know what the path means. Syncing is none: it changes when, not what. */
 
 const file = <T>(what: string, on: string, work: () => Promise<T>): Promise<T> => effect({ kind: 'file', what, on }, work)
+
+/** An open file that cannot be written to. */
+export type InputFile = Pick<FileHandle, 'fd' | 'read' | 'stat' | 'close' | typeof Symbol.asyncDispose>
+
+/**
+ * Opens a file for reading. `careful`: a symbolic link is refused with ELOOP, and nothing is waited for, as the open of a FIFO nobody writes to
+ * would for ever.
+ */
+export function openInput(path: string, options: { readonly careful?: boolean | undefined } = {}): Promise<InputFile> {
+  return open(path, constants.O_RDONLY | (options.careful === true ? constants.O_NONBLOCK | constants.O_NOFOLLOW : 0))
+}
 
 /** How a file is opened: new (fails when it exists), made or emptied, or an existing one to write into. */
 export type OutputMode = 'wx' | 'wx+' | 'w' | 'r+'

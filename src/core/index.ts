@@ -20,9 +20,11 @@ export {
 export { isSafeFileName, safeFileName } from './file-name.ts'
 export {
   ensureDirectory,
+  type InputFile,
   isMissing,
   makeDirectory,
   makeTemporaryDirectory,
+  openInput,
   openOutput,
   type OutputFile,
   type OutputMode,

@@ -1,6 +1,4 @@
-import { constants } from 'node:fs'
-import { open, type FileHandle } from 'node:fs/promises'
-import { type Abortable, AgentError, type Extent, fromErrno, type Range, throwIfAborted } from '../core/index.ts'
+import { type Abortable, AgentError, type Extent, fromErrno, type InputFile, openInput, type Range, throwIfAborted } from '../core/index.ts'
 import { type ByteSource, handOver } from './byte-source.ts'
 import { fileExtents } from './file-holes.ts'
 import { checkInside } from './inside.ts'
@@ -15,8 +13,7 @@ export type LocalFileOptions = {
  * Errors: NOT_FOUND, CONFIG (no permission, not a regular file).
  */
 export async function openLocalFile(path: string, options: LocalFileOptions = {}): Promise<ByteSource> {
-  // Without O_NONBLOCK the open of a FIFO nobody writes to would never return.
-  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW).catch((error: unknown) => {
+  const handle = await openInput(path, { careful: true }).catch((error: unknown) => {
     throw translate(error, path)
   })
   return handOver(handle, async () => {
@@ -28,7 +25,7 @@ export async function openLocalFile(path: string, options: LocalFileOptions = {}
 }
 
 /** stat says 0 for a block device; the largest readable offset is its size. */
-async function deviceSize(handle: FileHandle, path: string): Promise<number> {
+async function deviceSize(handle: InputFile, path: string): Promise<number> {
   const probe = Buffer.allocUnsafe(512)
   const readable = async (offset: number): Promise<boolean> => (await handle.read(probe, 0, 512, offset)).bytesRead === 512
   if (!(await readable(0))) throw new AgentError('UNAVAILABLE', `The device ${path} is empty or cannot be read.`, { subject: path })
@@ -49,9 +46,9 @@ async function deviceSize(handle: FileHandle, path: string): Promise<number> {
 class LocalFile implements ByteSource {
   readonly name: string
   readonly size: number
-  readonly #handle: FileHandle
+  readonly #handle: InputFile
 
-  constructor(name: string, size: number, handle: FileHandle) {
+  constructor(name: string, size: number, handle: InputFile) {
     this.name = name
     this.size = size
     this.#handle = handle

@@ -1,4 +1,4 @@
-import { open, readdir, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import {
   type Abortable,
@@ -6,6 +6,7 @@ import {
   ensureDirectory,
   fromErrno,
   isMissing,
+  openInput,
   openOutput,
   removeFile,
   removeTree,
@@ -62,7 +63,7 @@ class DirectoryBackend implements Backend {
     throwIfAborted(options)
     const path = this.#path(file)
     try {
-      await using handle = await open(path, 'r')
+      await using handle = await openInput(path)
       const { offset, length } = options?.range ?? { offset: 0, length: (await handle.stat()).size }
       const bytes = Buffer.allocUnsafeSlow(length)
       let filled = 0
