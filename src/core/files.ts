@@ -107,11 +107,11 @@ export async function writeFileAtomic(path: string, data: Uint8Array | string, m
     await using output = await openOutput(temporary, 'w', mode)
     await output.write(typeof data === 'string' ? Buffer.from(data) : data)
     await output.sync()
+    await renameFile(temporary, path)
   } catch (error) {
     await removeFile(temporary)
     throw fromErrno(error, path) ?? error
   }
-  await renameFile(temporary, path)
   await syncDirectory(dirname(path))
 }
 
@@ -178,9 +178,9 @@ export async function makeDirectory(path: string): Promise<void> {
   await file('make directory', path, () => mkdir(path, { mode: 0o700 }))
 }
 
-/** Makes a directory with a random ending, private to the user; its path. */
+/** Makes a directory with a random ending, private to the user; its path. (The effect knows its beginning alone.) */
 export function makeTemporaryDirectory(prefix: string): Promise<string> {
-  return file('make directory', prefix, () => mkdtemp(prefix))
+  return file('make temporary directory', prefix, () => mkdtemp(prefix))
 }
 
 /** Makes a directory and its parents where they are missing, private to the user. Errors: CAPACITY, CONFIG, NOT_FOUND. */
