@@ -221,6 +221,8 @@ const RULE_FLAGS: readonly (readonly [flag: string, text: string])[] = [
   ['fault <name>', 'answer with this vim25 fault'],
   ['task-error <name>', 'let the task end with this fault'],
   ['task-ms <n>', 'let the task take so long'],
+  ['queue-ms <n>', 'leave the task in the queue for so long'],
+  ['forget-task', 'forget the task while the work goes on'],
   ['message <text>', 'text of the fault'],
   ['status <n>', 'HTTP status for folder and nfc'],
   ['cut-after-bytes <n>', 'cut a download after n bytes'],
@@ -232,7 +234,7 @@ const RULE_FLAGS: readonly (readonly [flag: string, text: string])[] = [
   ['datastore-full <name>', 'no space on this datastore'],
   ['lock-held', 'another host holds the VM’s disks'],
 ]
-const NUMBERS = new Set(['nth', 'times', 'probability', 'delayMs', 'taskMs', 'status', 'cutAfterBytes', 'shortAfterBytes'])
+const NUMBERS = new Set(['nth', 'times', 'probability', 'delayMs', 'taskMs', 'queueMs', 'status', 'cutAfterBytes', 'shortAfterBytes'])
 
 function ruleOf(flags: FaultFlags): FaultRule {
   const rule: Record<string, string | number | boolean> = {}

@@ -124,6 +124,8 @@ export const faultRuleSchema = z.strictObject({
   fault: z.string().optional(),
   taskError: z.string().optional(),
   taskMs: z.number().min(0).max(3_600_000).optional(),
+  queueMs: z.number().min(0).max(3_600_000).optional(),
+  forgetTask: z.boolean().optional(),
   message: z.string().optional(),
   status: z.number().int().min(400).max(599).optional(),
   cutAfterBytes: z.number().int().min(0).optional(),

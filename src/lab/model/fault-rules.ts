@@ -30,6 +30,10 @@ export type FaultRule = {
   readonly taskError?: string | undefined
   /** Milliseconds the task takes. */
   readonly taskMs?: number | undefined
+  /** Milliseconds the task waits in the queue before it runs; the VM is busy with it all the while. */
+  readonly queueMs?: number | undefined
+  /** The server forgets the task as soon as it runs, as a vCenter restarted meanwhile; the host goes on working at it. */
+  readonly forgetTask?: boolean | undefined
   /** Text of the fault. */
   readonly message?: string | undefined
   /** HTTP status to answer with (folder and nfc). */

@@ -71,6 +71,10 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
     [full, path, path.split('/').at(-1) ?? path, store.name, ...ownerNames(endpoint, full)],
     view.kind,
   )
+  if (faults.expired) {
+    if (login !== undefined) sessions.logout(login.session)
+    return refuse(request, response, 401, 'Log in first.')
+  }
   if (faults.status !== undefined) return refuse(request, response, faults.status, 'A fault rule of the lab refused this request.')
   const owner = model.world.vmInDirectory(directoryOf(full))
   if (owner !== undefined) await model.ensure(owner)

@@ -5,6 +5,8 @@ import type { Model } from './model.ts'
 
 /** What fault rules do to one plain HTTP request. */
 export type HttpFaults = {
+  /** The caller's session is over: it is to be ended, and the answer is 401. */
+  readonly expired: boolean
   /** Answer with this status and nothing else. */
   readonly status: number | undefined
   /** Treat a Range request as if there were no ranges. */
@@ -18,6 +20,7 @@ export type HttpFaults = {
 const EFFECTS = [
   'delayMs',
   'cut',
+  'expireSession',
   'status',
   'cutAfterBytes',
   'shortAfterBytes',
@@ -34,6 +37,7 @@ export async function bodyFaults(model: Model, on: string, names: readonly strin
   const short = rules.find((rule) => rule.shortAfterBytes !== undefined)?.shortAfterBytes
   const locked = rules.some((rule) => rule.lockHeld === true) ? 500 : undefined
   return {
+    expired: rules.some((rule) => rule.on !== undefined && rule.expireSession === true),
     status: rules.find((rule) => rule.status !== undefined)?.status ?? locked,
     refuseRange: rules.some((rule) => rule.refuseRange === true),
     cutAt: short,

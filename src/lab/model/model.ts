@@ -9,6 +9,9 @@ import type { View } from './view.ts'
 import { makeVmFiles } from './make-vm.ts'
 import type { World } from './world.ts'
 
+/** A task that is to be forgotten is seen for so long, ms. */
+const FORGET_MS = 100
+
 export type ModelOptions = { readonly world: World; readonly clock: Clock; readonly log: Log }
 
 /** What the methods of both endpoints work on: the world, its files, the open machines and the fault rules. */
@@ -89,6 +92,8 @@ export class Model implements AsyncDisposable {
     const { tasks } = view
     if (tasks === undefined) throw new Error('the endpoint has no tasks yet')
     if (vm !== undefined) this.claim(vm, name)
+    const names = vm === undefined ? [entity.value] : [...this.names(vm), entity.value]
+    const rules = this.rules.strike({ on: name, names, endpoint: view.kind }, 'taskError', 'taskMs', 'queueMs', 'forgetTask')
     return tasks.run(
       name,
       entity,
@@ -96,8 +101,10 @@ export class Model implements AsyncDisposable {
       async (task) => {
         try {
           task.progress(0)
-          const names = vm === undefined ? [entity.value] : [...this.names(vm), entity.value]
-          const rules = this.rules.strike({ on: name, names, endpoint: view.kind }, 'taskError', 'taskMs')
+          if (rules.some((rule) => rule.forgetTask === true)) {
+            await this.clock.sleep(FORGET_MS)
+            tasks.forget(task.ref)
+          }
           await this.#pass(task, rules.find((rule) => rule.taskMs !== undefined)?.taskMs ?? this.world.lab.scenario.taskMs)
           const failing = rules.find((rule) => rule.taskError !== undefined)
           if (failing?.taskError !== undefined)
@@ -107,7 +114,7 @@ export class Model implements AsyncDisposable {
           if (vm !== undefined) this.release(vm)
         }
       },
-      options,
+      { ...options, queueMs: rules.find((rule) => rule.queueMs !== undefined)?.queueMs },
     )
   }
 

@@ -107,7 +107,8 @@ export class Dispatcher {
     for (const intervention of interventions) {
       switch (intervention.action) {
         case 'delay':
-          await this.#options.clock.sleep(intervention.ms, { signal: incoming.signal })
+          // A server carries out what it has received, whether or not the caller still listens; only the end of the session stops it.
+          await this.#options.clock.sleep(intervention.ms, { signal: incoming.session?.ended }).catch(() => undefined)
           break
         case 'fault':
           throw intervention.fault

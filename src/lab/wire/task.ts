@@ -18,6 +18,8 @@ export type TaskOptions = {
   readonly cancelable?: boolean
   /** Defaults to `<type of entity>.<method without _Task, first letter small>`, e.g. `VirtualMachine.createSnapshot`. */
   readonly descriptionId?: string
+  /** Milliseconds in the queue before the work starts. */
+  readonly queueMs?: number | undefined
 }
 export type TasksOptions = {
   readonly clock: Clock
@@ -82,6 +84,7 @@ export class Tasks {
   readonly #options: TasksOptions
   readonly #tasks = new Map<string, Task>()
   readonly #listeners = new Set<(task: LabRef) => void>()
+  readonly #forgotten = new Set<Promise<void>>()
   #next: number
 
   constructor(options: TasksOptions) {
@@ -91,7 +94,7 @@ export class Tasks {
   }
 
   /**
-   * Starts `work` and returns the Task's reference at once; the task is running before this returns. A thrown VimFault becomes info.error, the
+   * Starts `work` and returns the Task's reference at once; the task is running before this returns, unless it is queued first. A thrown VimFault becomes info.error, the
    * returned value info.result. `name` is the method's wire name.
    */
   run(
@@ -102,10 +105,15 @@ export class Tasks {
     options: TaskOptions = {},
   ): LabRef {
     const task = this.#create(name, entity, session.userName, options)
-    task.info.state = 'running'
-    task.info.startTime = this.#options.clock.now()
-    this.#tell(task.ref)
     const changed = (): void => this.#options.feed.changed(task.ref, 'info')
+    const start = (): void => {
+      task.info.state = 'running'
+      task.info.startTime = this.#options.clock.now()
+      changed()
+    }
+    const { queueMs = 0 } = options
+    if (queueMs === 0) start()
+    this.#tell(task.ref)
     const handle: TaskHandle = {
       ref: task.ref,
       progress: (percent) => {
@@ -126,7 +134,13 @@ export class Tasks {
       this.#listsChanged(entity)
       this.#tell(task.ref)
     }
-    const done = (async () => work(handle))().then(
+    const done = (async () => {
+      if (queueMs > 0) {
+        await this.#options.clock.sleep(queueMs)
+        start()
+      }
+      return work(handle)
+    })().then(
       (result) =>
         finish(() => {
           task.info.state = 'success'
@@ -150,6 +164,16 @@ export class Tasks {
   get(ref: LabRef): ManagedObject | undefined {
     this.#purge()
     return this.#tasks.get(ref.value)
+  }
+
+  /** Drops a task from every list while its work goes on. */
+  forget(ref: LabRef): void {
+    const task = this.#tasks.get(ref.value)
+    if (task === undefined) return
+    this.#tasks.delete(ref.value)
+    this.#forgotten.add(task.done)
+    task.done.finally(() => this.#forgotten.delete(task.done)).catch(() => undefined)
+    this.#listsChanged(task.info.entity)
   }
 
   /** Calls when a task has started and when it has ended, after its information changed. */
@@ -220,7 +244,7 @@ export class Tasks {
 
   /** Resolves when every task that is running now has ended; the lab's shutdown calls it once. */
   async settled(): Promise<void> {
-    await Promise.all([...this.#tasks.values()].map((task) => task.done))
+    await Promise.all([...[...this.#tasks.values()].map((task) => task.done), ...this.#forgotten])
   }
 
   #create(name: string, entity: LabRef, userName: string, options: TaskOptions): Task {
