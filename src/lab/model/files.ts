@@ -82,6 +82,19 @@ export class Files {
     return [...found.values()].sort((a, b) => (a.path < b.path ? -1 : 1))
   }
 
+  /**
+   * The files of a VM that its host knows of, as `layoutEx` lists them and Destroy_Task deletes them: of disks and snapshots only those that its
+   * configurations lead to. What a removal left behind, or somebody put there, is not among them.
+   */
+  knownOfVm(vm: VmRecord): VmFile[] {
+    const stem = basename(baseName(vm.path), '.vmx')
+    const configs = [vm.config, ...vm.snapshots.map((snapshot) => snapshot.config)]
+    const led = new Set(configs.flatMap((config) => disksOf(config).flatMap((disk) => disk.chain.flatMap((link) => this.ofLink(link)))))
+    for (const { number } of vm.snapshots)
+      for (const kind of ['vmsn', 'vmem']) led.add(within(directoryOf(vm.path), `${stem}-Snapshot${number}.${kind}`))
+    return this.ofVm(vm).filter(({ path, type }) => (LED_TO.has(type) ? led.has(path) : type !== 'other'))
+  }
+
   /** Names in a directory; none when it is not there. */
   list(directory: string): string[] {
     const local = this.local(directory)
@@ -117,6 +130,8 @@ const TYPES: readonly (readonly [RegExp, string])[] = [
   [/-ctk\.vmdk$/, 'changeTracking'],
   [/\.vmdk$/, 'diskDescriptor'],
 ]
+/** Types of files that a configuration leads to; the others belong to the VM by lying in its directory. */
+const LED_TO = new Set(['diskDescriptor', 'diskExtent', 'changeTracking', 'snapshotData', 'snapshotMemory'])
 const fileType = (path: string): string => TYPES.find(([pattern]) => pattern.test(path))?.[1] ?? 'other'
 
 /** Runs storage work and turns its failures into vim25 faults. `subject` names the file when storage does not. */

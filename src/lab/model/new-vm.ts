@@ -29,6 +29,7 @@ export function emptyVm(
     host: place.host,
     pool: place.pool,
     path: place.path,
+    createdAt: made,
     power: 'poweredOff',
     bootTime: undefined,
     tools: 'running',

@@ -12,6 +12,8 @@ export type VmRecord = {
   pool: string | undefined
   /** `[ds] dir/name.vmx`. */
   path: string
+  /** When the VM came to this inventory, ISO 8601. Absent for those of the scenario, whose configuration is as old as they are. */
+  readonly createdAt?: string | undefined
   power: 'poweredOn' | 'poweredOff' | 'suspended'
   bootTime: string | undefined
   tools: 'running' | 'notRunning' | 'notInstalled'

@@ -67,7 +67,7 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
   }
 
   const remove = async (vm: VmRecord, files: boolean): Promise<void> => {
-    const list = files ? model.files.ofVm(vm) : []
+    const list = files ? model.files.knownOfVm(vm) : []
     if (files)
       model.checkLocks(
         vm,

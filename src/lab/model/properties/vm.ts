@@ -117,7 +117,7 @@ export function configInfo(view: View, vm: VmRecord, config: ConfigRecord, snaps
     guestFullName: guestName(config.guestId),
     version: `vmx-${String(config.hardware).padStart(2, '0')}`,
     uuid: config.uuid,
-    createDate: new Date(config.modified),
+    createDate: new Date(vm.createdAt ?? config.modified),
     instanceUuid: config.instanceUuid,
     npivTemporaryDisabled: true,
     locationId: undefined,
@@ -465,9 +465,9 @@ function storage(view: View, files: Files, vm: VmRecord): LabObject {
   }
 }
 
-/** layoutEx: every file of the VM, and which of them make up each disk, now and in each snapshot. */
+/** layoutEx: every file that the VM knows of, and which of them make up each disk, now and in each snapshot. */
 function layout(view: View, files: Files, vm: VmRecord): LabObject {
-  const list = files.ofVm(vm)
+  const list = files.knownOfVm(vm)
   const keys = new Map(list.map((file, index) => [file.path, index]))
   const disks = (config: ConfigRecord): LabObject[] =>
     disksOf(config).map((disk) => ({
