@@ -358,14 +358,21 @@ describe('a removal that', () => {
       client.vm(proxy.moref),
       disk(
         'add',
-        `<key>-1</key><backing xsi:type="VirtualDiskFlatVer2BackingInfo"><fileName>${frozen}</fileName><diskMode>independent_nonpersistent</diskMode></backing><controllerKey>1000</controllerKey><unitNumber>5</unitNumber>`,
+        `<key>-1</key><backing xsi:type="VirtualDiskFlatVer2BackingInfo"><fileName>${frozen}</fileName><diskMode>independent_nonpersistent</diskMode></backing><controllerKey>1000</controllerKey><unitNumber>5</unitNumber><capacityInKB>0</capacityInKB>`,
       ),
     )
     const report = await session.json(['recover'], 12)
     expect(kept(report).reason).toMatch(/is locked .* The disk is attached to proxy\./)
     expect(kept(report).next).toMatch(/Detach .* from proxy/)
     const attached = (await vmOf('proxy')).disks.find((each) => each.fileName === frozen)
-    await client.task('ReconfigVM_Task', client.vm(proxy.moref), disk('remove', `<key>${attached?.key}</key>`))
+    await client.task(
+      'ReconfigVM_Task',
+      client.vm(proxy.moref),
+      disk(
+        'remove',
+        `<key>${attached?.key}</key><controllerKey>1000</controllerKey><unitNumber>5</unitNumber><capacityInKB>0</capacityInKB>`,
+      ),
+    )
     await session.json(['recover'])
     await session.expectClean()
     await intact('one')

@@ -10,6 +10,8 @@ import { faultingAsync } from '../files.ts'
 import { configFromVmx, emptyVm } from '../new-vm.ts'
 import { disksOf, type VmRecord } from '../record.ts'
 import { reconfigure } from '../reconfigure.ts'
+import { removeLeft } from '../remove-left.ts'
+import { readSnapshots, saveSnapshots } from '../snapshot-files.ts'
 import { writeVmx } from '../vm-files.ts'
 import { unescapeName } from './snapshot-methods.ts'
 
@@ -41,7 +43,14 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
       throw new VimFault('InvalidDatastore', { name: store.name }, `The host does not see the datastore '${store.name}'.`)
   }
 
-  const createVm = async (folder: LabRef, pool: LabRef | undefined, host: LabRef | undefined, spec: LabObject): Promise<LabRef> => {
+  /** With `unfinished` the VM goes again when the lab ends before somebody has taken that mark away: an import. */
+  const createVm = async (
+    folder: LabRef,
+    pool: LabRef | undefined,
+    host: LabRef | undefined,
+    spec: LabObject,
+    unfinished = false,
+  ): Promise<LabRef> => {
     const at = place(folder, pool, host)
     const name = unescapeName(needText(spec, 'name'))
     refuseTwin(at.folder, name)
@@ -51,10 +60,12 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
     const fresh = !model.files.exists(directory)
     if (model.files.exists(path)) throw fileAlreadyExists(path)
     const vm = emptyVm(model, { ...at, path, name })
+    if (fresh) vm.pending = { kind: 'import', links: [] }
+    await world.prepare(vm)
     mkdirSync(model.files.local(directory), { recursive: true })
     try {
-      world.adopt(vm)
       await reconfigure(model, vm, spec)
+      if (!unfinished) vm.pending = undefined
     } catch (error) {
       await model.close(vm)
       await world.abandon(vm)
@@ -74,12 +85,13 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
         disksOf(vm.config).flatMap((disk) => disk.chain.map((link) => link.path)),
       )
     await model.close(vm)
-    await world.remove(vm)
-    if (!files) return
-    for (const file of list) rmSync(model.files.local(file.path), { force: true })
     const home = directoryOf(vm.path)
-    if (parseDatastorePath(home).path !== '' && model.files.list(home).length === 0)
-      rmSync(model.files.local(home), { recursive: true, force: true })
+    const paths = list.map((file) => model.files.local(file.path))
+    if (files && parseDatastorePath(home).path !== '') paths.push(model.files.local(home))
+    await world.remove(vm, paths)
+    if (!files) return
+    removeLeft(paths)
+    await world.removed(vm.id)
   }
 
   const destroy = (call: MethodCall) => {
@@ -115,6 +127,7 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
           vm.config = configFromVmx(model, vm, name === undefined ? undefined : unescapeName(name))
           refuseTwin(vm.folder, vm.config.name)
           vm.template = flag(call.args, 'asTemplate') ?? false
+          readSnapshots(model, vm)
           await world.add(vm)
           await world.saveLab()
           writeVmx(model, vm)
@@ -172,6 +185,7 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
         const vm = selfVm(endpoint, call)
         if (vm.power !== 'poweredOff') throw invalidPowerState('poweredOff', vm.power)
         await model.ensure(vm)
+        saveSnapshots(model, vm)
         await remove(vm, false)
         return undefined
       },
@@ -278,7 +292,7 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
         return endpoint.leases.importVm(
           call.session,
           call.self.ref,
-          () => createVm(folder, pool, host, spec),
+          () => createVm(folder, pool, host, spec, true),
           (vm) => remove(vm, true),
         )
       },
