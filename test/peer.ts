@@ -26,6 +26,7 @@ export type PeerName =
   | 'sfdisk'
   | 'openssl'
   | 'curl'
+  | 'strace'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 const SEARCHED = [BUILT, ...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin']
