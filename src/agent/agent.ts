@@ -208,7 +208,7 @@ export class Agent implements AsyncDisposable {
     kind: string,
     args: unknown,
     work: JobWork<T>,
-    options: Pick<RunJobOptions, 'partOf' | 'ofParts' | 'onLeft'> = {},
+    options: Pick<RunJobOptions<T>, 'partOf' | 'ofParts' | 'onLeft' | 'outcomeOf'> = {},
   ): Promise<T> {
     await this.#prune()
     return runJob({ journal: this.journal, releasers: this.releasers, cancels: this.cancels, kind, args, ...options }, work)

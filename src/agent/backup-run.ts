@@ -1,10 +1,19 @@
 import { tmpdir } from 'node:os'
 import PQueue from 'p-queue'
-import { type AgentError, type BackupMode, type QuiescePolicy, type RunId, unlessAborted, toAgentError, type VmRef } from '../core/index.ts'
+import {
+  type AgentError,
+  anySignal,
+  type BackupMode,
+  type QuiescePolicy,
+  type RunId,
+  unlessAborted,
+  toAgentError,
+  type VmRef,
+} from '../core/index.ts'
 import { backupVm, type BackupProgress, type BackupResult } from '../flow/index.ts'
 import { selectVms } from '../inventory/index.ts'
-import type { LeftError } from '../journal/index.ts'
-import { createSnapshots } from '../snapshot/index.ts'
+import type { JobOutcome, LeftError } from '../journal/index.ts'
+import { createSnapshots, createSpaceGuard, noSpaceGuard, type SpaceWatch } from '../snapshot/index.ts'
 import type { Agent } from './agent.ts'
 import { createTransports } from './transports.ts'
 
@@ -47,6 +56,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   const run = agent.ids.run()
   const provider = await agent.provider({ init: request.init, run })
   const transports = createTransports(config, vsphere)
+  await using spaceGuard = config.space.guard ? createSpaceGuard({ vsphere, clock, log: agent.log, ...config.space }) : noSpaceGuard()
   const queue = new PQueue({ concurrency: config.parallel })
   // Held until no writer of the run is left: what a killed run half wrote is found by the run's id.
   const outcomes = await agent.job(
@@ -63,7 +73,11 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
         }),
       )
     },
-    { ofParts: true, onLeft: (left) => agent.log.warn('the run is done, but not everything is released', { error: left.message }) },
+    {
+      ofParts: true,
+      outcomeOf: runOutcome,
+      onLeft: (left) => agent.log.warn('the run is done, but not everything is released', { error: left.message }),
+    },
   )
   return { run, repository: provider.url, startedAt, endedAt: clock.now().toISOString(), vms: outcomes }
 
@@ -71,10 +85,14 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
     let stillHeld: LeftError | undefined
     // The place in the queue is kept until the job has ended, its releases included.
     const ended = Promise.withResolvers<void>()
+    // Until the job has ended: what its snapshot holds counts for the others until it is gone.
+    using space = spaceGuard.watch(vm)
+    const read = new Map<string, BackupProgress>()
     try {
       const deps = {
         vsphere,
         snapshots: createSnapshots(vsphere),
+        space,
         transports,
         reopen: config.resume,
         provider,
@@ -100,7 +118,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
               changeTracking: config.changeTracking,
               excludeDisks: request.excludeDisks,
             },
-            { signal, onProgress: request.onProgress },
+            { signal: anySignal(signal, space.signal), onProgress: (at) => progressed(space, read, at) },
           )
         },
         {
@@ -118,6 +136,16 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
     } finally {
       ended.resolve()
     }
+  }
+
+  function progressed(space: SpaceWatch, read: Map<string, BackupProgress>, at: BackupProgress): void {
+    read.set(at.disk, at)
+    const sum = (of: (disk: BackupProgress) => number): number => [...read.values()].reduce((total, disk) => total + of(disk), 0)
+    space.progress(
+      sum(({ doneBytes }) => doneBytes),
+      sum(({ totalBytes }) => totalBytes),
+    )
+    request.onProgress?.(at)
   }
 
   /** The catalog is a convenience: the point exists whether or not it could be written there. */
@@ -146,6 +174,17 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
         error: toAgentError(error).message,
       })
     }
+  }
+}
+
+/** What a run came to, for lists: its VMs have jobs of their own. */
+function runOutcome(outcomes: readonly VmOutcome[]): JobOutcome {
+  const errors = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome.error]))
+  if (errors.length === 0) return { result: 'succeeded' }
+  const canceled = errors.every((error) => error.code === 'CANCELED')
+  return {
+    result: canceled ? 'canceled' : 'failed',
+    reason: `${errors.length} of ${outcomes.length} VMs ${canceled ? 'were canceled' : 'failed'}.`,
   }
 }
 

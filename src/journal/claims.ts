@@ -139,6 +139,8 @@ class JobClaims implements Claims {
     } catch (error) {
       const left = await this.#releaseThese(this.#held.filter((claim) => claim.id === id))
       if (left === undefined) throw error
+      // Tried again when the job ends, unless the time for that is over already.
+      if (this.#limit.deadline?.aborted === true) this.#left = [...this.#left, ...left.kept]
       throw new SuppressedError(left, error, `${toAgentError(error).message} ${left.message}`)
     }
   }
@@ -206,7 +208,8 @@ class JobClaims implements Claims {
       this.#held.filter((claim) => !stuck.has(claim.id)),
       this.#held.filter((claim) => stuck.has(claim.id)),
     )
-    const kept = [...this.#left, ...(left?.kept ?? [])]
+    // By claim: work that was abandoned in the middle of a release may have added to what is left meanwhile.
+    const kept = [...new Map([...this.#left, ...(left?.kept ?? [])].map((report) => [report.claim, report])).values()]
     return kept.length === 0 ? undefined : new LeftError(kept)
   }
 

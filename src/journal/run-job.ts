@@ -4,7 +4,7 @@ import { type Claims, createClaims, LeftError } from './claims.ts'
 import type { Journal, JobOutcome } from './journal.ts'
 import type { Releasers } from './releasers.ts'
 
-export type RunJobOptions = {
+export type RunJobOptions<T = unknown> = {
   readonly journal: Journal
   readonly releasers: Releasers
   /** `backup`, `restore`, …; shown where the job is named. */
@@ -17,6 +17,8 @@ export type RunJobOptions = {
   readonly partOf?: AbortSignal | undefined
   /** The work is a set of jobs of their own, each of which gives up by itself: it is always waited for. */
   readonly ofParts?: boolean | undefined
+  /** What a job whose work is done came to; succeeded when it is not said. */
+  readonly outcomeOf?: ((result: T) => JobOutcome) | undefined
   /**
    * Called when the work is done but something of the job stays held: the result counts, and recovery releases the rest. Without it that is
    * thrown.
@@ -32,7 +34,7 @@ export type JobWork<T> = (claims: Claims, signal: AbortSignal | undefined) => Pr
  * stays open as a lease; a job that could not release something stays open for recovery. Throws the error of `work`; when something stays held
  * as well, a `LeftError` with that error's code, which says both.
  */
-export async function runJob<T>(options: RunJobOptions, work: JobWork<T>): Promise<T> {
+export async function runJob<T>(options: RunJobOptions<T>, work: JobWork<T>): Promise<T> {
   const { journal } = options
   const job = await journal.begin(options.kind, options.args)
   using signals = options.cancels?.watch(job, options.partOf)
@@ -50,6 +52,7 @@ export async function runJob<T>(options: RunJobOptions, work: JobWork<T>): Promi
     await using held = claims
     const result = work(held, signals?.canceled)
     done = { result: await (options.ofParts === true ? result : unlessAborted(result, signals?.abandoned)) }
+    outcome = options.outcomeOf?.(done.result) ?? outcome
   } catch (error) {
     const shown = bothTold(error)
     if (done === undefined || options.onLeft === undefined || !(shown instanceof LeftError)) {
