@@ -13,7 +13,7 @@ import type {
 } from '../core/index.ts'
 import type { VmLocks } from '../journal/index.ts'
 import type { BackupProvider } from '../provider/index.ts'
-import type { Snapshots } from '../snapshot/index.ts'
+import type { Snapshots, SpaceWatch } from '../snapshot/index.ts'
 import type { ReopenPolicy, Transport } from '../transport/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
 
@@ -27,6 +27,8 @@ export type BackupDeps = {
   readonly reopen: ReopenPolicy
   readonly provider: BackupProvider
   readonly locks: VmLocks
+  /** Of this VM; the caller's signal is joined with its own. */
+  readonly space: SpaceWatch
   readonly marks: Marks
   readonly clock: Clock
   readonly log: Log

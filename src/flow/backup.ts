@@ -5,6 +5,7 @@ import { takeConsistent } from '../quiesce/index.ts'
 import { ensureChangeTracking, linksOf } from '../snapshot/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
 import { disksToRead, refuseVm } from './disks-to-read.ts'
+import { earlierPoints, expectRun } from './expected-run.ts'
 import { chooseParent, type ParentPoint } from './parent-point.ts'
 import { type DiskTransfer, planTransfers } from './plan-transfers.ts'
 import { recordLocks } from './record-locks.ts'
@@ -32,7 +33,9 @@ export async function backupVm(
   // Told apart after the removal: redo logs that were there before are not ours to merge.
   const asBefore = { vmPathName: before.vmPathName, consolidationNeeded: before.consolidationNeeded, links: linksOf(before.disks) }
   if (before.consolidationNeeded) warnings.push(`${vm.name} needed consolidation before this backup; what is not vcb's is left as it is.`)
-  const { parent, reason: noParent } = await chooseParent(provider, vm, request.mode, options)
+  const earlier = await earlierPoints(provider, vm, request.mode, options)
+  const { parent, reason: noParent } = await chooseParent(provider, earlier, request.mode, options)
+  await deps.space.admit(before, expectRun(before, parent, earlier, clock.now()), warnings, options)
   const tracking = await ensureChangeTracking(vsphere, before, {
     allowed: request.changeTracking,
     signal: options.signal,

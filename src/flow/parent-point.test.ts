@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { AgentError, type PointId, type PointSummary, type VmRef } from '../core/index.ts'
 import type { BackupProvider, BackupReader } from '../provider/index.ts'
-import { chooseParent } from './parent-point.ts'
+import { earlierPoints } from './expected-run.ts'
+import { chooseParent as choose, type ParentChoice } from './parent-point.ts'
 
 const vm: VmRef = { moref: 'vm-9', name: 'web', instanceUuid: 'i', biosUuid: 'b', vcenterUuid: 'v', path: '/DC/vm/web' }
 const point = (id: string, time: string, more: Partial<PointSummary> = {}): PointSummary =>
@@ -18,6 +19,9 @@ const provider = (points: readonly PointSummary[], open?: (id: string) => never)
         open?.(id) ?? ({ id, manifest: { disks: [] }, [Symbol.asyncDispose]: async () => undefined } as unknown as BackupReader),
     },
   }) as unknown as BackupProvider
+
+const chooseParent = async (of: BackupProvider, vm: VmRef, mode: 'auto' | 'full'): Promise<ParentChoice> =>
+  choose(of, await earlierPoints(of, vm, mode), mode)
 
 describe('the point an incremental builds on', () => {
   test('is the newest by time, whatever zone it was written in, of this very VM', async () => {

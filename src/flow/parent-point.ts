@@ -1,5 +1,5 @@
-import { type Abortable, isAgentError, type Manifest, type PointId, type PointSummary, toAgentError, type VmRef } from '../core/index.ts'
-import type { BackupProvider, PointStore } from '../provider/index.ts'
+import { type Abortable, isAgentError, type Manifest, type PointId, type PointSummary, toAgentError } from '../core/index.ts'
+import type { BackupProvider } from '../provider/index.ts'
 
 /** The point an incremental builds on. */
 export type ParentPoint = { readonly id: PointId; readonly manifest: Manifest }
@@ -10,14 +10,18 @@ export type ParentChoice = { readonly parent: ParentPoint; readonly reason: '' }
 const none = (reason: string): ParentChoice => ({ parent: undefined, reason })
 
 /**
- * The newest complete point of this VM, known by instanceUuid and vCenter, not by name. A newest point that cannot be read makes a full
- * backup with the reason, not a failed one.
+ * The newest of the VM's points. One that cannot be read makes a full backup with the reason, not a failed one.
  */
-export async function chooseParent(provider: BackupProvider, vm: VmRef, mode: string, options?: Abortable): Promise<ParentChoice> {
+export async function chooseParent(
+  provider: BackupProvider,
+  earlier: readonly PointSummary[],
+  mode: string,
+  options?: Abortable,
+): Promise<ParentChoice> {
   if (mode === 'full') return none('a full backup was asked for')
   if (!provider.incremental.ok) return none(provider.incremental.reason)
   if (provider.points === undefined) return none('this destination keeps no points to build on')
-  const newest = await newestPoint(provider.points, vm, options)
+  const [newest] = earlier
   if (newest === undefined) return none('there is no earlier point of this VM')
   try {
     await using reader = await provider.points.open(newest.id, options)
@@ -27,13 +31,4 @@ export async function chooseParent(provider: BackupProvider, vm: VmRef, mode: st
     if (!isAgentError(shown, 'INTEGRITY', 'NOT_FOUND')) throw error
     return none(`the last point ${newest.id.slice(0, 8)} cannot be read: ${shown.message}`)
   }
-}
-
-async function newestPoint(points: PointStore, vm: VmRef, options?: Abortable): Promise<PointSummary | undefined> {
-  let newest: PointSummary | undefined
-  for await (const point of points.list(options)) {
-    if (point.instanceUuid !== vm.instanceUuid || point.vcenterUuid !== vm.vcenterUuid) continue
-    if (newest === undefined || Date.parse(point.time) > Date.parse(newest.time)) newest = point
-  }
-  return newest
 }

@@ -4,6 +4,8 @@
  *
  * Change tracking is believed only where its answers add up; every doubt ends in a reason and a full read. `changeBase` decides before asking
  * whether a stored changeId may be used at all, `ensureChangeTracking` switches tracking on.
+ *
+ * An open snapshot's redo logs grow: `createSpaceGuard` compares free space with their forecast before one is made, and watches while it is open.
  */
 export { type ChangeBase, changeBase } from './change-base.ts'
 export { ensureChangeTracking, type TrackingState } from './change-tracking.ts'
@@ -11,4 +13,6 @@ export { changedAreas, type QueryWindow } from './changed-areas.ts'
 export { claimOfName } from './snapshot-name.ts'
 export { linksOf } from './remove-snapshot.ts'
 export type { FindOptions, Removal, RemoveOptions, SnapshotRequest, Snapshots } from './snapshots.ts'
+export { changeRate, type ExpectedRun, type SpaceReserve } from './redo-forecast.ts'
+export { createSpaceGuard, noSpaceGuard, type SpaceGuard, type SpaceGuardOptions, type SpaceWatch } from './space-guard.ts'
 export { createSnapshots } from './vsphere-snapshots.ts'

@@ -17,6 +17,7 @@ export {
   parseDatastore,
   parseDatastorePath,
 } from './datastore.ts'
+export { datastoreSpace, snapshotDirectory, type VmFile, vmFiles } from './datastore-space.ts'
 export { type DatastoreFiles, type DatastoreFileStat, openDatastoreFiles } from './datastore-files.ts'
 export { type DatastoreBrowser, datastoreBrowsers, type DatastoreEntry, type DatastoreFolder, searchDatastore } from './datastore-search.ts'
 export { parseDevices, parseDisks } from './device.ts'
@@ -40,6 +41,7 @@ export {
 } from './inventory-tree.ts'
 export { listNetworks, type NetworkRef } from './network.ts'
 export { exportSnapshot, exportVm, type LeaseDevice, leaseManifest, type ManifestEntry, type NfcLease } from './nfc-lease.ts'
+export { type NfcServiceTicket, ticketToRead, ticketToWrite } from './nfc-ticket.ts'
 export { createImportSpec, type ImportItem, type ImportLease, type ImportTarget, importVm } from './ovf-import.ts'
 export { isNotNow, passesByItself, type Patience, patiently } from './patience.ts'
 export { findPlacement, type Placement, type PlacementWish } from './placement.ts'
@@ -60,7 +62,7 @@ export {
   snapshotTree,
 } from './snapshot-calls.ts'
 export { findTaggedVms } from './tagged-vms.ts'
-export { runTask, type TaskOptions, type TaskState, tasksOf, waitTask, waitTasksOf } from './task.ts'
+export { cancelTasksOf, runTask, type TaskOptions, type TaskState, tasksOf, waitTask, waitTasksOf } from './task.ts'
 export { customValues, disableMethods, enableMethods, logUserEvent, setCustomValue } from './traces.ts'
 export { fetchThumbprint, type ShownCertificate, type VsphereTrust } from './trust.ts'
 export { anyValue, data, typed, VimData, type VimFields, type VimValue } from './vim-data.ts'

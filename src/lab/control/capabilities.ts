@@ -62,6 +62,7 @@ const CAPABILITIES: readonly Capability[] = Object.freeze([
     'DeleteFile',
     'RefreshDatastore',
     'RefreshDatastoreStorageInfo',
+    'RefreshStorageInfo',
     'FindByUuid',
     'FindAllByUuid',
     'FindByIp',

@@ -13,6 +13,8 @@ export type ControlRequest = {
   readonly rule?: FaultRule | undefined
   readonly id?: string | undefined
   readonly rate?: number | undefined
+  readonly datastore?: string | undefined
+  readonly bytes?: number | undefined
 }
 
 const MAX_BODY = 1_048_576
@@ -58,6 +60,8 @@ async function act(control: LabControl, verb: string, body: ControlRequest): Pro
       return control.fsck(vm, { snapshot: body.snapshot })
     case 'workload':
       return control.workload(vm, body.rate ?? 0)
+    case 'capacity':
+      return control.capacity(body.datastore ?? '', body.bytes ?? 0)
     case 'fault-add':
       return control.fault(body.rule ?? {})
     case 'fault-list':

@@ -149,6 +149,13 @@ export function createControl(sources: ControlSources): LabControl {
       await world.keep(vm)
     },
 
+    async capacity(name, bytes) {
+      const store = [...model.files.stores].find((candidate) => candidate.name === name)
+      if (store === undefined) throw new AgentError('NOT_FOUND', `The lab has no datastore "${name}".`, { subject: name })
+      if (!Number.isSafeInteger(bytes) || bytes <= 0) throw new AgentError('USAGE', `${bytes} is no capacity.`)
+      store.capacityBytes = bytes
+    },
+
     async fault(rule) {
       const checked = faultRuleSchema.safeParse(rule)
       if (!checked.success) {

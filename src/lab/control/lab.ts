@@ -125,7 +125,13 @@ export interface LabFacts {
   capabilities(): readonly Capability[]
 }
 
-export type LabControl = LabDisks & LabFaults & LabFacts
+/** Sizes that a real administrator would change on the array. */
+export interface LabSizes {
+  /** Gives a datastore another capacity, bytes, until the lab ends; less than what is in use leaves nothing free. */
+  capacity(datastore: string, bytes: number): Promise<void>
+}
+
+export type LabControl = LabDisks & LabFaults & LabFacts & LabSizes
 
 export type LabState = {
   readonly datastores: readonly {

@@ -22,7 +22,8 @@ export class Datastore {
   readonly name: string
   readonly type: DatastoreType
   readonly directory: string
-  readonly capacityBytes: number
+  /** Changes only by the lab's own command, to make it tight. */
+  capacityBytes: number
   /** Injected fault: every write that needs new space fails with NoDiskSpace. */
   full = false
   #measured = 0

@@ -50,6 +50,10 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
           timeoutMinutes: minutes,
         })
       },
+      RefreshStorageInfo: (call) => {
+        view.feed.changed(call.self.ref, 'layoutEx', 'storage')
+        return undefined
+      },
       RemoveAllSnapshots_Task: (call) => {
         const vm = selfVm(endpoint, call)
         return model.task(view, call, 'RemoveAllSnapshots_Task', view.vmRef(vm), vm, async (task) => {

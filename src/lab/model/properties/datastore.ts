@@ -13,7 +13,7 @@ export function datastoreProperty(endpoint: Endpoint, store: DatastoreEntity, na
         datastore: view.ref(store),
         name: store.name,
         url: volumeUrl(store),
-        capacity: store.capacity,
+        capacity: model.files.store(store.name).capacityBytes,
         freeSpace: Math.max(0, model.files.store(store.name).free()),
         uncommitted: 0,
         accessible: true,
