@@ -9,6 +9,7 @@ import {
   type TransportName,
   type VmConfig,
 } from '../core/index.ts'
+import { FakeClock } from '../../test/lab/fake-clock.ts'
 import { memorySource } from '../disk/index.ts'
 import { openPlanned, type ReopenPolicy } from './planned-disk.ts'
 import type { SnapshotDisk, Transport } from './transport.ts'
@@ -73,6 +74,11 @@ function transport(
       }
     },
   })
+}
+
+/** Lets everything that is due run. */
+const settle = async (): Promise<void> => {
+  for (let turn = 0; turn < 30; turn++) await Promise.resolve()
 }
 
 async function readAll(source: BlockSource, unit = 4096): Promise<Uint8Array> {
@@ -147,5 +153,149 @@ describe('the plan of a disk', () => {
       code: 'UNAVAILABLE',
       message: expect.stringMatching(/san: not mounted; https: no ranges/),
     })
+  })
+
+  const reopen: ReopenPolicy = { attempts: 3, lastAttempts: 5, delayMs: 100, maxDelayMs: 400 }
+
+  /** Broken until `back` opens were tried; counts them. */
+  function breaking(back: number, error = new AgentError('UNAVAILABLE', 'The connection was cut.')): Transport & { opens: number } {
+    const state = { opens: 0 }
+    return Object.assign(state, {
+      name: 'https' as const,
+      handles: () => ({ ok: true }) as const,
+      probe: async () => ({ ok: true }) as const,
+      open: async (): Promise<BlockSource> => {
+        const number = ++state.opens
+        if (number > 1 && number < back) throw error
+        const inner = memorySource(bytes)
+        return {
+          ...inner,
+          size: SIZE,
+          read: async (offset, into) => {
+            if (number === 1) throw new AgentError('UNAVAILABLE', 'The connection was cut.')
+            await inner.read(offset, into)
+          },
+          extents: (range) => inner.extents(range),
+          [Symbol.asyncDispose]: async () => undefined,
+        }
+      },
+    })
+  }
+
+  test('opens the broken transport again, with a growing pause, and says how often and why', async () => {
+    const clock = new FakeClock()
+    const only = breaking(4)
+    const planned = await openPlanned(snapshotDisk, [only], { log: silentLog, clock, reopen })
+    await using source = planned.source
+    const into = new Uint8Array(512)
+    // Two readers, one re-opening.
+    const read = Promise.all([source.read(0, into), source.read(4096, new Uint8Array(512))])
+    const opens: number[] = []
+    for (const pause of [99, 1, 200, 400]) {
+      await settle()
+      clock.advance(pause)
+      await settle()
+      opens.push(only.opens)
+    }
+    await read
+    expect(opens).toEqual([1, 2, 3, 4])
+    expect(into).toEqual(bytes.subarray(0, 512))
+    expect(planned.resumed).toBe(1)
+    expect(planned.reason).toBe('usable, first choice; opened again once after: The connection was cut.')
+    expect(planned.refused).toEqual([])
+  })
+
+  test('gives up after the configured tries: sooner where another transport is left', async () => {
+    const around = { log: silentLog, clock: systemClock, reopen: { ...reopen, delayMs: 0, maxDelayMs: 0 } }
+    const first = breaking(100)
+    const two = await openPlanned(snapshotDisk, [first, transport('san')], around)
+    await using both = two.source
+    await both.read(0, new Uint8Array(512))
+    expect([first.opens, two.transport]).toEqual([1 + 3, 'san'])
+    const only = breaking(100)
+    const one = await openPlanned(snapshotDisk, [only], around)
+    await using last = one.source
+    await expect(last.read(0, new Uint8Array(512))).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringContaining('No transport can read'),
+    })
+    expect(only.opens).toBe(1 + 5)
+    // Exhausted is exhausted: no further read waits for tries of its own.
+    await expect(last.read(512, new Uint8Array(512))).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    expect(only.opens).toBe(1 + 5)
+  })
+
+  test('a file found to be another one when it is opened again ends the backup; no other transport hides it', async () => {
+    const other = transport('san')
+    const planned = await openPlanned(snapshotDisk, [breaking(100, new AgentError('INTEGRITY', 'Another disk.')), other], {
+      log: silentLog,
+      clock: systemClock,
+      reopen: { ...reopen, delayMs: 0 },
+    })
+    await using source = planned.source
+    await expect(source.read(0, new Uint8Array(512))).rejects.toMatchObject({ code: 'INTEGRITY' })
+    expect(other.reads).toBe(0)
+  })
+
+  test('an error that trying at once cannot mend goes to the next transport at once', async () => {
+    const never = new AgentError('UNAVAILABLE', 'No ranges.', { retry: 'never' })
+    const [first, second] = [transport('https', { failAfter: 0, error: never }), transport('san')]
+    const planned = await openPlanned(snapshotDisk, [first, second], { log: silentLog, clock: new FakeClock(), reopen })
+    await using source = planned.source
+    await source.read(0, new Uint8Array(512))
+    expect([planned.transport, planned.resumed]).toEqual(['san', 0])
+  })
+
+  test('a canceled reader stops waiting for a re-opening; closing the disk ends it', async () => {
+    const only = breaking(2)
+    const planned = await openPlanned(snapshotDisk, [only], {
+      log: silentLog,
+      clock: systemClock,
+      reopen: { ...reopen, delayMs: 60_000, maxDelayMs: 60_000 },
+    })
+    const cancel = new AbortController()
+    const read = planned.source.read(0, new Uint8Array(512), { signal: cancel.signal }).catch((error: unknown) => error)
+    await settle()
+    cancel.abort()
+    expect(await read).toMatchObject({ code: 'CANCELED' })
+    await planned.source[Symbol.asyncDispose]()
+    expect(only.opens).toBe(1)
+  })
+
+  test('an area that never comes does not hold the disk for ever while others are read', async () => {
+    const inner = memorySource(bytes)
+    let opens = 0
+    const poisoned: Transport = {
+      ...transport('https'),
+      open: async () => {
+        opens++
+        return {
+          size: SIZE,
+          read: async (offset, into) => {
+            if (offset === 0) throw new AgentError('UNAVAILABLE', 'Sector 0 is bad.')
+            await inner.read(offset, into)
+          },
+          extents: (range) => inner.extents(range),
+          [Symbol.asyncDispose]: async () => undefined,
+        }
+      },
+    }
+    const planned = await openPlanned(snapshotDisk, [poisoned], {
+      log: silentLog,
+      clock: systemClock,
+      reopen: { ...reopen, delayMs: 0, maxDelayMs: 0 },
+    })
+    await using source = planned.source
+    const over = new AbortController()
+    const others = (async () => {
+      while (!over.signal.aborted) {
+        await source.read(4096, new Uint8Array(512)).catch(() => undefined)
+        await systemClock.sleep(0)
+      }
+    })()
+    await expect(source.read(0, new Uint8Array(512))).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    over.abort()
+    await others
+    expect(opens).toBeLessThanOrEqual(1 + 5)
   })
 })
