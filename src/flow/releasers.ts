@@ -3,7 +3,8 @@ import { type Abortable, AgentError, type ClaimId, isAgentError, isMissing, type
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { removeDeleted, removeLocks, removePartials } from '../provider/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
-import { deleteDatastoreFile, destroyVm, listDatastores, parseDatastorePath, retrieveAll, type Vsphere } from '../vsphere/index.ts'
+import { deleteDatastoreFile, listDatastores, parseDatastorePath, retrieveAll, type Vsphere } from '../vsphere/index.ts'
+import { destroyRestored } from './destroy-restored.ts'
 import type { ReleasePatience } from './release-patience.ts'
 import { partialDirectory, removePartial } from './restore-directory.ts'
 import { isRestoreOf, restoreDirectory } from './vm-import.ts'
@@ -89,7 +90,7 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
       release: (ref, { id, args }, options) =>
         patience.run(id, args.name, options, async () => {
           const vm: MoRef = { type: 'VirtualMachine', value: ref.moref }
-          await goneIsFine(destroyVm(await on(args.vcenterUuid), vm, { ...options, subject: args.name }))
+          await destroyRestored(await on(args.vcenterUuid), vm, { ...options, subject: args.name })
         }),
     },
   }

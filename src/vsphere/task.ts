@@ -25,6 +25,8 @@ export type TaskOptions = CallOptions & {
   readonly leave?: boolean | undefined
 }
 
+/** How long a canceled task may take to end, ms. */
+const CANCEL_MS = 60_000
 /** One WaitForUpdatesEx holds for so long; it also keeps the session alive. */
 const WAIT_SECONDS = 30
 /** A server that cannot be reached for so long has lost us; the task goes on without us. ms */
@@ -218,6 +220,26 @@ export async function tasksOf(vsphere: Vsphere, vm: MoRef, options?: CallOptions
   }))
 }
 
+/**
+ * Cancels every task that runs on the VM, where the server can do that, and waits up to a minute for the end of each; also when the VM goes with
+ * it. What still runs then is `waitTasksOf`'s to name.
+ */
+export async function cancelTasksOf(vsphere: Vsphere, vm: MoRef, options?: CallOptions): Promise<void> {
+  const running = (await tasksOf(vsphere, vm, options)).filter(({ state }) => state === 'queued' || state === 'running')
+  for (const { task } of running) await cancel(vsphere, task)
+  const until = vsphere.clock.monotonicMs() + CANCEL_MS
+  for (const { task } of running) await ended(vsphere, task, options, until)
+}
+
+/** Waits for the end of a task, whatever became of it; a task that the server forgets while it is watched has ended as far as can be told. */
+async function ended(vsphere: Vsphere, task: MoRef, options: CallOptions | undefined, until: number): Promise<void> {
+  try {
+    await untilEnd(vsphere, task, { signal: options?.signal }, until)
+  } catch (error) {
+    if (!isAgentError(error, 'UNAVAILABLE') || error.retry !== 'later') throw error
+  }
+}
+
 function parseState(text: string | undefined): TaskState['state'] {
   if (text === 'queued' || text === 'running' || text === 'success' || text === 'error') return text
   throw new AgentError('INTEGRITY', `The server gave the task state ${JSON.stringify(text ?? null)}, which is not known.`)
@@ -240,12 +262,7 @@ export async function waitTasksOf(
     const left = until - vsphere.clock.monotonicMs()
     if (left <= 0) throw stillRunning(vsphere, vm, running, options)
     vsphere.log.info('waiting for a task on the VM', { vm: options?.subject ?? vm.value, task: running.descriptionId })
-    try {
-      await untilEnd(vsphere, running.task, { signal: options?.signal }, until)
-    } catch (error) {
-      // A task that the server forgets while it is watched is no longer running as far as can be told; the VM itself is asked next.
-      if (!isAgentError(error, 'UNAVAILABLE') || error.retry !== 'later') throw error
-    }
+    await ended(vsphere, running.task, options, until)
   }
 }
 

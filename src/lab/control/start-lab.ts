@@ -2,7 +2,7 @@ import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { readFile, rm, unlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { AgentError, type Clock, ensureDirectory, isMissing, type Log, silentLog, systemClock, writeFileAtomic } from '../../core/index.ts'
-import { createEndpoint, type EndpointParts, Model, recoverVm, type Users, View, World } from '../model/index.ts'
+import { createEndpoint, type EndpointParts, Model, recordDigests, recoverVm, removeLeft, type Users, View, World } from '../model/index.ts'
 import { readScenario } from '../scenario.ts'
 import {
   aboutInfo,
@@ -58,6 +58,10 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const model = stack.use(new Model({ world, clock, log }))
 
   for (const vm of world.vms()) await recover(model, vm.id)
+  for (const [id, paths] of world.leftFiles) {
+    removeLeft(paths)
+    await world.removed(id)
+  }
   for (const vm of world.vms()) if (!world.generated.has(vm.id)) await model.ensure(vm)
   for (const vm of world.vms()) if (vm.workload > 0 && vm.materialised && vm.power === 'poweredOn') await (await model.machine(vm)).settle()
 
@@ -240,11 +244,17 @@ async function recover(model: Model, id: string): Promise<void> {
   if (vm.pending?.kind === 'import') {
     // Nobody holds the lease of an import any more; what it made goes.
     const home = vm.path.slice(0, vm.path.lastIndexOf('/'))
-    await model.world.remove(vm)
     await rm(model.files.local(home), { recursive: true, force: true })
+    await model.world.remove(vm)
     return
   }
   await recoverVm(model, vm)
+  // The frozen images are as they were; what the killed process had not digested yet is digested now.
+  if (!model.world.lab.scenario.recordDigests) return
+  for (const snapshot of vm.snapshots) {
+    if (vm.digests.some((known) => known.snapshot === snapshot.id)) continue
+    recordDigests(model, vm, await model.machine(vm), snapshot)
+  }
 }
 
 /** A random word kept in a file only the user can read, made at the first start. */

@@ -14,7 +14,8 @@ export function recordDigests(model: Model, vm: VmRecord, machine: Machine, snap
     machine.use(async () => {
       const disks = await digestSnapshot(machine, snapshot)
       vm.digests.push({ snapshot: snapshot.id, name: snapshot.name, createdAt: snapshot.createdAt, quiesced: snapshot.quiesced, disks })
-      if (vm.digests.length > 100) vm.digests.shift()
+      const spare = vm.digests.find((old) => !vm.snapshots.some(({ id }) => id === old.snapshot))
+      if (vm.digests.length > 100 && spare !== undefined) vm.digests.splice(vm.digests.indexOf(spare), 1)
       await model.world.keep(vm)
     }),
   )

@@ -5,7 +5,7 @@
  * `Model` joins world, files, open machines and fault rules; `createEndpoint` makes an endpoint's objects, methods and HTTP paths for the
  * wire. Operations work on the real files of `storage/` and the writing guests of `guest/`; what a client saw is durable before it sees it.
  */
-export { digestNow, digestSnapshot, settleDigests } from './digests.ts'
+export { digestNow, digestSnapshot, recordDigests, settleDigests } from './digests.ts'
 export type { Endpoint } from './endpoint.ts'
 export { createEndpoint, type EndpointParts } from './create-endpoint.ts'
 export { type ActiveFault, type FaultRule, FaultRules, globMatches } from './fault-rules.ts'
@@ -14,6 +14,7 @@ export { Machine } from './machine.ts'
 export { Model } from './model.ts'
 export type { Users } from './privilege.ts'
 export { diskLabel, disksOf, type SnapshotRecord, type VmRecord } from './record.ts'
+export { removeLeft } from './remove-left.ts'
 export { recoverVm } from './snapshot.ts'
 export { View } from './view.ts'
 export { World } from './world.ts'

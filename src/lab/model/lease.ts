@@ -43,6 +43,8 @@ type Lease = {
   transfers: Transfer[]
   readonly checksums: Map<string, string>
   readonly dispose: (vm: VmRecord) => Promise<void>
+  /** Ends the task that shows the lease. */
+  onEnd: (fault: VimFault | undefined) => void
 }
 
 export type LeaseHost = {
@@ -121,8 +123,7 @@ export class Leases {
       const entity = this.#view.find(made.value)
       if (entity?.kind !== 'vm') throw notFound(pool)
       lease.vm = entity.record
-      entity.record.pending = { kind: 'import', links: [] }
-      await this.#model.world.keep(entity.record)
+      this.#showImport(lease, made)
       lease.transfers = disksOf(entity.record.config).map((disk, index) =>
         transferOf(
           disk,
@@ -133,6 +134,26 @@ export class Leases {
       )
     })
     return lease.ref
+  }
+
+  /** An import is a task on its VM, which anybody with the privilege may cancel. */
+  #showImport(lease: Lease, vm: LabRef): void {
+    this.#view.tasks?.run(
+      'ImportVAppLRO',
+      vm,
+      lease.owner,
+      (task) =>
+        new Promise((resolve, reject) => {
+          lease.onEnd = (fault) => (fault === undefined ? resolve(vm) : reject(fault))
+          const cancel = (): void => {
+            this.#end(lease, new VimFault('RequestCanceled', {}, 'The import was canceled.')).catch((error: unknown) =>
+              this.#model.log.error('a canceled import could not be ended', { error: String(error) }),
+            )
+          }
+          task.signal.addEventListener('abort', cancel, { once: true })
+        }),
+      { cancelable: true, descriptionId: 'ResourcePool.ImportVAppLRO' },
+    )
   }
 
   progress(ref: LabRef, percent: number): void {
@@ -153,6 +174,7 @@ export class Leases {
     if (lease.kind !== 'import' || lease.vm === undefined) return
     lease.vm.pending = undefined
     await this.#model.world.keep(lease.vm, 'config', 'summary', 'storage')
+    lease.onEnd(undefined)
   }
 
   async abort(ref: LabRef, fault: VimFault | undefined): Promise<void> {
@@ -301,6 +323,7 @@ export class Leases {
       transfers: [],
       checksums: new Map(),
       dispose,
+      onEnd: () => undefined,
     }
     this.#leases.set(ref.value, lease)
     if (this.#leases.size > 200) {
@@ -315,6 +338,8 @@ export class Leases {
       await this.#model.clock.sleep(this.#model.world.lab.scenario.taskMs)
       await work()
       if (lease.state === 'initializing') lease.state = 'ready'
+      // It was ended while its VM was being made.
+      else if (lease.kind === 'import' && lease.vm !== undefined) await lease.dispose(lease.vm)
     } catch (error) {
       lease.error = toVimFault(error)
       lease.state = 'error'
@@ -336,7 +361,11 @@ export class Leases {
     lease.state = 'error'
     lease.error = fault
     this.#view.feed.changed(lease.ref, 'state', 'error', 'info')
-    if (lease.kind === 'import' && lease.vm !== undefined) await lease.dispose(lease.vm)
+    try {
+      if (lease.kind === 'import' && lease.vm !== undefined) await lease.dispose(lease.vm)
+    } finally {
+      lease.onEnd(fault)
+    }
   }
 
   #known(ref: LabRef): Lease {

@@ -17,6 +17,11 @@ import { buildInventory } from './inventory-build.ts'
 import type { LabRecord, SnapshotRecord, VmRecord } from './record.ts'
 import { createSeeded, type Seeded } from './seeded.ts'
 
+/** What stays of a VM's file when it is removed: its id is never given again. */
+type Deleted = { readonly deleted: true; readonly id: string; readonly leaving?: readonly string[] }
+
+const deleted = (id: string, leaving: readonly string[]): Deleted => ({ deleted: true, id, leaving })
+
 export type WorldListener = (entity: Entity, properties: readonly string[]) => void
 
 /**
@@ -38,6 +43,7 @@ export class World {
   readonly #children = new Map<string, Set<string>>()
   readonly #listeners = new Set<WorldListener>()
   readonly #writes = new Map<string, Promise<void>>()
+  readonly #leaving = new Map<string, readonly string[]>()
   /** VMs by home directory; empty when it has to be made anew. */
   readonly #homes = new Map<string, VmRecord>()
 
@@ -98,6 +104,12 @@ export class World {
     this.#vms.set(vm.id, vm)
   }
 
+  /** Writes down a VM that is about to be made, with what a start after a crash must clean up; nobody is told of it yet. */
+  async prepare(vm: VmRecord): Promise<void> {
+    this.adopt(vm)
+    await this.#serial(vm.id, () => writeFileAtomic(this.#file(vm.id), JSON.stringify(vm)))
+  }
+
   /** A VM that did not come to be. */
   async abandon(vm: VmRecord): Promise<void> {
     this.#vms.delete(vm.id)
@@ -106,14 +118,28 @@ export class World {
     await this.#serial(vm.id, () => rm(this.#file(vm.id), { force: true }))
   }
 
-  /** Takes a VM out of the inventory; its files are another matter. */
-  async remove(vm: VmRecord): Promise<void> {
+  /**
+   * Takes a VM out of the inventory. `leaving` are local files and directories that the caller removes next, then calls `removed`; a start after
+   * a crash finds them in `leftFiles`.
+   */
+  async remove(vm: VmRecord, leaving: readonly string[] = []): Promise<void> {
     this.#vms.delete(vm.id)
     this.#homes.clear()
     this.#children.get(vm.folder)?.delete(vm.id)
     for (const snapshot of vm.snapshots) this.#snapshots.delete(snapshot.id)
-    await this.#serial(vm.id, () => writeFileAtomic(this.#file(vm.id), JSON.stringify({ deleted: true, id: vm.id })))
+    await this.#serial(vm.id, () => writeFileAtomic(this.#file(vm.id), JSON.stringify(deleted(vm.id, leaving))))
     this.#parentsChanged(vm)
+  }
+
+  /** The files of a removed VM are gone. */
+  async removed(id: string): Promise<void> {
+    this.#leaving.delete(id)
+    await this.#serial(id, () => writeFileAtomic(this.#file(id), JSON.stringify(deleted(id, []))))
+  }
+
+  /** Files of VMs that were being removed when the last process of this lab ended, by VM. */
+  get leftFiles(): ReadonlyMap<string, readonly string[]> {
+    return this.#leaving
   }
 
   /** Moves a VM between folders. */
@@ -282,12 +308,14 @@ export class World {
   async #load(): Promise<void> {
     for (const name of await readdir(join(this.directory, 'vms'))) {
       if (!name.endsWith('.json')) continue
-      const record = await readJson<VmRecord | { deleted: true; id: string }>(join(this.directory, 'vms', name))
+      const record = await readJson<VmRecord | Deleted>(join(this.directory, 'vms', name))
       if (record === undefined) continue
       const built = this.#vms.get(record.id)
       if (built !== undefined) this.#children.get(built.folder)?.delete(built.id)
-      if ('deleted' in record) this.#vms.delete(record.id)
-      else this.#put(record)
+      if ('deleted' in record) {
+        this.#vms.delete(record.id)
+        if (record.leaving !== undefined && record.leaving.length > 0) this.#leaving.set(record.id, record.leaving)
+      } else this.#put(record)
       this.#beyond(record)
     }
   }

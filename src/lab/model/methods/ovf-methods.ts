@@ -144,6 +144,7 @@ type Ovf = {
   name: string
   guestId: string
   hardware: string
+  annotation: string
   files: Map<string, { href: string; size: number | undefined }>
   disks: Map<string, { fileRef: string | undefined; capacity: number }>
   items: OvfItem[]
@@ -153,7 +154,7 @@ type Ovf = {
 function parseOvf(xml: string): Ovf {
   if (xml.length > 4_194_304) throw new Error('it is too large')
   const parser = new SaxesParser({ xmlns: true })
-  const found: Ovf = { name: '', guestId: 'otherGuest64', hardware: '', files: new Map(), disks: new Map(), items: [] }
+  const found: Ovf = { name: '', guestId: 'otherGuest64', hardware: '', annotation: '', files: new Map(), disks: new Map(), items: [] }
   const path: string[] = []
   let current: OvfItem | undefined
   let words = ''
@@ -187,6 +188,7 @@ function parseOvf(xml: string): Ovf {
   parser.on('closetag', (tag) => {
     path.pop()
     if (tag.local === 'Name' && path.at(-1) === 'VirtualSystem') found.name = words.trim()
+    else if (tag.local === 'Annotation' && path.at(-1) === 'AnnotationSection') found.annotation = words.trim()
     else if (tag.local === 'VirtualSystemType') found.hardware = words.trim().split(/\s+/).at(-1) ?? ''
     else if (tag.local === 'Item' || tag.local === 'StorageItem' || tag.local === 'EthernetPortItem') {
       if (current !== undefined) found.items.push(current)
@@ -296,6 +298,7 @@ function importSpec(
     name,
     version: /^vmx-\d+$/.test(ovf.hardware) ? ovf.hardware : undefined,
     guestId: ovf.guestId,
+    ...(ovf.annotation === '' ? {} : { annotation: ovf.annotation }),
     files: { $type: 'VirtualMachineFileInfo', vmPathName: `[${store}]` },
     numCPUs: cpus,
     memoryMB: memoryMb,
