@@ -36,7 +36,7 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
       const path = restoreDirectory(datastore, work.name, claim)
       await makeDirectory(vsphere, datacenter.moref, path, options)
       const marker = restoreMarker(work.marks.text('directory', claims.job, claim))
-      await files.upload(`${path}/${RESTORE_MARKER}`, once(marker), marker.length, options)
+      await files.upload(`${path}/${RESTORE_MARKER}`, () => once(marker), marker.length, options)
       return { datacenter: datacenter.moref.value, path }
     },
   )
@@ -55,13 +55,13 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
     )
     await using source = await reader.disk(disk.key, options)
     const report = (doneBytes: number): void => options.onProgress?.({ disk: disk.label, doneBytes, totalBytes: disk.capacityBytes })
-    await files.upload(inside(file.replace(/\.vmdk$/, '-flat.vmdk')), wholeDisk(source, report, options), source.size, options)
+    await files.upload(inside(file.replace(/\.vmdk$/, '-flat.vmdk')), () => wholeDisk(source, report, options), source.size, options)
   }
   if (disks.some((disk) => disk.thin))
     work.warnings.push('Thin disks became thick: datastore files are written whole. An import lease (--via lease) keeps them thin.')
 
   const nvram = await savedNvram(reader, options)
-  if (nvram !== undefined) await files.upload(inside('vm.nvram'), once(nvram), nvram.length, options)
+  if (nvram !== undefined) await files.upload(inside('vm.nvram'), () => once(nvram), nvram.length, options)
   const saved = await savedVmx(reader, options)
   const { config } = reader.manifest
   const { vmx, dropped } = restoredVmx(saved, config, {
@@ -80,7 +80,7 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
     async (claim) => {
       vmx.set('annotation', work.marks.text('vm', claims.job, claim))
       const text = Buffer.from(vmx.format())
-      await files.upload(inside('vm.vmx'), once(text), text.length, options)
+      await files.upload(inside('vm.vmx'), () => once(text), text.length, options)
       const target = { folder: placement.folder, pool: placement.pool, host: placement.host?.moref }
       const vm = await registerVm(vsphere, target, inside('vm.vmx'), work.name, { signal: options.signal })
       return { moref: vm.value }

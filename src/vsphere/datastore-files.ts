@@ -24,8 +24,11 @@ export interface DatastoreFiles {
   download(path: string, options?: Abortable): AsyncIterable<Uint8Array>
   /** A small file (VMX, NVRAM, descriptor) whole; INTEGRITY when it is larger than `maxBytes`. */
   readSmall(path: string, maxBytes: number, options?: Abortable): Promise<Uint8Array>
-  /** Writes a file whole from exactly `size` bytes. The directory must exist. CAPACITY, CONFLICT, NOT_FOUND, INTEGRITY (other size). */
-  upload(path: string, body: AsyncIterable<Uint8Array>, size: number, options?: Abortable): Promise<void>
+  /**
+   * Writes a file whole from exactly `size` bytes. `body` is asked anew when the connection broke or the session was over. The directory must
+   * exist. CAPACITY, CONFLICT, NOT_FOUND, INTEGRITY (other size).
+   */
+  upload(path: string, body: () => AsyncIterable<Uint8Array>, size: number, options?: Abortable): Promise<void>
   /** HTTP DELETE. NOT_FOUND, CONFLICT. */
   remove(path: string, options?: Abortable): Promise<void>
 }
@@ -105,9 +108,20 @@ class Folder implements DatastoreFiles {
     }, options)
   }
 
-  async upload(path: string, body: AsyncIterable<Uint8Array>, size: number, options?: Abortable): Promise<void> {
-    // A body is sent once, so the session must be alive before it starts.
+  async upload(path: string, body: () => AsyncIterable<Uint8Array>, size: number, options?: Abortable): Promise<void> {
+    // So that a session that is over is noticed before a body is sent in vain.
     await this.#vsphere.call('CurrentTime', { type: 'ServiceInstance', value: 'ServiceInstance' }, {}, options)
+    await this.#repeated(async () => {
+      const { login } = this.#vsphere
+      const first = await this.#put(path, body(), size, options)
+      if (first.status !== 401) return this.#mustBe(first.status, [200, 201, 204], path, first.text)
+      await this.#vsphere.http.renew(login)
+      const again = await this.#put(path, body(), size, options)
+      this.#mustBe(again.status, [200, 201, 204], path, again.text)
+    }, options)
+  }
+
+  async #put(path: string, body: AsyncIterable<Uint8Array>, size: number, options?: Abortable) {
     using watch = new StallWatch(this.#vsphere.clock, `The upload of ${path}`, STALL_MS, options)
     const stream = Readable.from(exactly(body, size, path, watch), { objectMode: false })
     const answer = await this.#send(
@@ -121,7 +135,7 @@ class Folder implements DatastoreFiles {
       },
       { signal: watch.signal },
     )
-    this.#mustBe(answer.status, [200, 201, 204], path, await drainText(answer))
+    return { status: answer.status, text: await drainText(answer) }
   }
 
   async remove(path: string, options?: Abortable): Promise<void> {

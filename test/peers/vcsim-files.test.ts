@@ -49,7 +49,7 @@ describePeer('vcsim', "datastore files of VMware's simulator", (program) => {
     await makeDirectory(vsphere, datacenter.moref, directory, { existing: true })
     const bytes = randomBytes(300_001)
     const path = `${directory}/disk #1 & co-flat.vmdk`
-    await files.upload(path, pieces(bytes), bytes.length)
+    await files.upload(path, () => pieces(bytes), bytes.length)
     expect(await files.stat(path)).toEqual({ size: bytes.length, ranges: true })
     const part = new Uint8Array(70_000)
     await files.readRange(path, 123_456, part)
@@ -73,8 +73,12 @@ describePeer('vcsim', "datastore files of VMware's simulator", (program) => {
     await using sim = await startVcsim(program)
     await using vsphere = await sim.connect()
     const files = openDatastoreFiles(vsphere, await firstDatacenter(vsphere))
-    await expect(files.upload('[LocalDS_0] short.bin', pieces(new Uint8Array(5000)), 5001)).rejects.toMatchObject({ code: 'INTEGRITY' })
-    await expect(files.upload('[LocalDS_0] long.bin', pieces(new Uint8Array(5000)), 4999)).rejects.toMatchObject({ code: 'INTEGRITY' })
+    await expect(files.upload('[LocalDS_0] short.bin', () => pieces(new Uint8Array(5000)), 5001)).rejects.toMatchObject({
+      code: 'INTEGRITY',
+    })
+    await expect(files.upload('[LocalDS_0] long.bin', () => pieces(new Uint8Array(5000)), 4999)).rejects.toMatchObject({
+      code: 'INTEGRITY',
+    })
   })
 
   it('makes a disk, unregisters and registers a VM, switches it off and on', async () => {
