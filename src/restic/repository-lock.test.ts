@@ -231,4 +231,80 @@ describe('RepositoryLock', () => {
     await place.clock.tick(10 * MINUTE)
     expect(lock.signal.aborted).toBe(true)
   })
+
+  it('is recorded by name before its file is there, and struck after it is gone, also at each renewal', async () => {
+    await using place = await Place.make()
+    const told: { readonly recorded: readonly string[]; readonly there: readonly string[] }[] = []
+    const recordLocks = async (names: readonly string[]): Promise<void> => {
+      told.push({ recorded: names, there: await place.names() })
+    }
+    {
+      await using lock = await RepositoryLock.take(place.files(), place.deps(), { exclusive: false, recordLocks })
+      const [first] = await place.names()
+      await place.clock.tick(5 * MINUTE)
+      const [second] = await place.names()
+      expect(second).not.toBe(first)
+      expect(told).toEqual([
+        { recorded: [first], there: [] },
+        { recorded: [first, second], there: [first] },
+        { recorded: [second], there: [second] },
+      ])
+      expect(lock.signal.aborted).toBe(false)
+    }
+    expect(told.slice(3)).toEqual([{ recorded: [], there: [] }])
+  })
+
+  it('that loses against another is struck, and one that cannot be recorded is not made', async () => {
+    await using place = await Place.make()
+    await using _other = await place.take(true, place.deps('elsewhere', 1))
+    const told: (readonly string[])[] = []
+    const recordLocks = async (names: readonly string[]): Promise<void> => void told.push(names)
+    await expect(RepositoryLock.take(place.files(), place.deps(), { exclusive: false, recordLocks })).rejects.toMatchObject({
+      code: 'CONFLICT',
+    })
+    expect(told).toEqual([])
+    await _other[Symbol.asyncDispose]()
+    // The other one comes while we wait to look again.
+    place.clock.onSleep = async () => {
+      place.clock.onSleep = async () => undefined
+      const text = `{"time":"${place.clock.now().toISOString()}","exclusive":true,"hostname":"elsewhere","username":"u","pid":1}`
+      await place.files().save('lock', Buffer.from(text))
+    }
+    await expect(RepositoryLock.take(place.files(), place.deps(), { exclusive: false, recordLocks })).rejects.toMatchObject({
+      code: 'CONFLICT',
+    })
+    expect(told).toEqual([[expect.stringMatching(/^[0-9a-f]{64}$/)], []])
+    expect(await place.names()).toHaveLength(1)
+    const full = { exclusive: false, recordLocks: () => Promise.reject(new Error('the journal is full')) }
+    const before = await place.names()
+    await expect(RepositoryLock.take(place.files(), place.deps(), { ...full, exclusive: false })).rejects.toThrow()
+    expect(await place.names()).toEqual(before)
+  })
+
+  it('whose renewal was saved but failed after it is removed with the next one', async () => {
+    await using place = await Place.make()
+    let failing = false
+    const backend: Backend = Object.create(place.backend, {
+      save: {
+        value: async (...args: Parameters<Backend['save']>) => {
+          await place.backend.save(...args)
+          if (failing) throw new Error('lost the answer')
+        },
+      },
+      load: { value: place.backend.load.bind(place.backend) },
+      list: { value: place.backend.list.bind(place.backend) },
+      stat: { value: place.backend.stat.bind(place.backend) },
+      remove: { value: place.backend.remove.bind(place.backend) },
+      url: { value: 'faulty' },
+    }) as Backend
+    await using lock = await RepositoryLock.take(place.files(backend), place.deps(), { exclusive: false })
+    failing = true
+    await place.clock.tick(5 * MINUTE)
+    expect(await place.names()).toHaveLength(2)
+    failing = false
+    await place.clock.tick(5 * MINUTE)
+    expect(await place.names()).toHaveLength(1)
+    await lock[Symbol.asyncDispose]()
+    expect(await place.names()).toEqual([])
+  })
 })

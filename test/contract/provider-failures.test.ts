@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { AgentError, MIB, type RunId, Secret, silentLog, systemClock } from '../../src/core/index.ts'
-import { openProvider, type OpenProviderOptions, removePartials } from '../../src/provider/index.ts'
+import { openProvider, type OpenProviderOptions, removeLocks, removePartials } from '../../src/provider/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { type Backend, directoryBackend } from '../../src/restic/index.ts'
 import { diskRef, nextTime, noise, plan, vmConfig, WatchedDisk, whole, writePoint } from './provider-fixtures.ts'
@@ -125,5 +125,47 @@ describe('removePartials', () => {
     const left = await readdir(directory)
     expect(left.some((name) => name.startsWith(id))).toBe(true)
     expect(left.filter((name) => name.includes('live000000'))).toHaveLength(1)
+  })
+
+  it('removes a spool of digests that a killed archive writer did not unname, and none of another run', async () => {
+    for (const name of ['vcb-digests-dead000000-aB3xYz', 'vcb-digests-live000000-aB3xYz', 'vcb-digests-other']) {
+      await mkdir(join(directory, name))
+      await writeFile(join(directory, name, 'digests'), '')
+    }
+    const places = { url: 'tar:-', run: 'dead000000' as RunId, temporary: directory }
+    expect(await removePartials(places)).toEqual([join(directory, 'vcb-digests-dead000000-aB3xYz')])
+    expect(await removePartials(places)).toEqual([])
+    expect((await readdir(directory)).sort()).toEqual(['vcb-digests-live000000-aB3xYz', 'vcb-digests-other'])
+  })
+
+  it('restic: removes the files a dead run was writing, and nothing that is in its place', async () => {
+    const run = 'dead000000' as RunId
+    const repository = join(directory, 'repo')
+    {
+      await using dead = directoryBackend(repository, { run })
+      await dead.save({ kind: 'index', name: 'ab'.repeat(32) }, Buffer.from('whole'))
+      expect(await readdir(repository)).toContain('.dead000000.partial')
+      await writeFile(join(repository, '.dead000000.partial', 'cd'.repeat(32)), 'a pack, half')
+      await mkdir(join(repository, '.live000000.partial'))
+      expect(await removePartials({ url: repository, run, temporary: directory })).toEqual([join(repository, '.dead000000.partial')])
+    }
+    expect((await readdir(repository)).sort()).toEqual(['.live000000.partial', 'index'])
+    await using again = directoryBackend(repository)
+    expect(await Array.fromAsync(again.list('index'))).toHaveLength(1)
+  })
+})
+
+describe('removeLocks', () => {
+  it('removes locks by name, with what a save that was cut short left, and no other', async () => {
+    const [ours, half, theirs] = ['a', 'b', 'c'].map((digit) => digit.repeat(64))
+    await using backend = directoryBackend(directory)
+    for (const name of [ours ?? '', theirs ?? '']) await backend.save({ kind: 'lock', name }, Buffer.from('sealed'))
+    await writeFile(join(directory, 'locks', `${half}-tmp`), 'sea')
+    const locks = { url: `restic:${directory}`, names: [ours ?? '', half ?? ''] }
+    await removeLocks(locks)
+    expect(await readdir(join(directory, 'locks'))).toEqual([theirs])
+    await removeLocks(locks)
+    await removeLocks({ url: join(directory, 'gone'), names: locks.names })
+    expect(await readdir(directory)).toEqual(['locks'])
   })
 })

@@ -63,7 +63,7 @@ export function changedFile(call: SystemCall): string | undefined {
   }
   // libuv's ring for epoll_ctl alone is no way to a file; its ring for files has this flag, and would hide every change.
   if (name === 'io_uring_setup') return args.includes('IORING_SETUP_SQPOLL') ? '(io_uring)' : undefined
-  if (/^open/u.test(name) && !OPENS_TO_CHANGE.test(args)) return undefined
+  if (name.startsWith('open') && !OPENS_TO_CHANGE.test(args)) return undefined
   if (BY_DESCRIPTOR.test(name)) {
     const paths = descriptorPaths(args)
     return realFile(name === 'splice' || name === 'copy_file_range' ? paths[1] : paths[0])
