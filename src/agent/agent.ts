@@ -24,12 +24,15 @@ import {
   type VmLocks,
 } from '../journal/index.ts'
 import { type BackupProvider, openProvider, type PointStore } from '../provider/index.ts'
-import { openAgentId, openState } from '../state/index.ts'
+import { hasAgentId, openAgentId, openState } from '../state/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import { type AgentConfig, readSecret } from './config.ts'
 
 /** After a failed connection the next one is tried no sooner, ms. */
 const RECONNECT_MS = 900
+
+/** The journal and the catalog, in the state directory. */
+export const STATE_FILE = 'state.sqlite'
 
 /** Finished jobs are listed for so long and up to so many. */
 const KEPT_JOBS = 1000
@@ -109,7 +112,8 @@ export class Agent implements AsyncDisposable {
   static async open(config: AgentConfig, deps: AgentDeps): Promise<Agent> {
     await using stack = new AsyncDisposableStack()
     const { clock } = deps
-    const state = stack.use(await openState(join(config.stateDirectory, 'state.sqlite')))
+    const known = await hasAgentId(config.stateDirectory)
+    const state = stack.use(await openState(join(config.stateDirectory, STATE_FILE), { known }))
     const ids = createIds()
     const agent = await openAgentId(config.stateDirectory, () => ids.agent())
     const marks = createMarks({ agent, host: hostname(), pid: process.pid, clock })

@@ -4,7 +4,11 @@ import { type CliIo, printable } from './io.ts'
 import { type CommandFlags, examples, withCommon, withConnection } from './options.ts'
 import type { ExitStatus } from './program.ts'
 
-type RecoverFlags = CommandFlags & { readonly job?: string | undefined; readonly wait?: string | undefined }
+type RecoverFlags = CommandFlags & {
+  readonly job?: string | undefined
+  readonly wait?: string | undefined
+  readonly journalLost?: boolean | undefined
+}
 
 export function registerRecover(program: Command, io: CliIo, status: ExitStatus): void {
   withCommon(
@@ -12,6 +16,7 @@ export function registerRecover(program: Command, io: CliIo, status: ExitStatus)
   )
     .option('--job <id>', 'only this job; its whole id or the beginning of it')
     .option('--wait <duration>', 'go on trying for so long while something cannot be released yet: 90s, 15m, 2h')
+    .option('--journal-lost', 'the state database is damaged or gone: set it aside, start a new one, search vSphere for our marks')
     .addHelpText(
       'after',
       examples(['vcb recover', 'vcb recover --wait 2h', 'vcb recover --job 3f2a --json']) +
@@ -22,6 +27,11 @@ Exit codes: 0 nothing is left, 12 something is kept (listed, and tried again by 
 `,
     )
     .action(async (flags: RecoverFlags) => {
+      if (flags.journalLost === true) {
+        const { recoverLostJournal } = await import('./recover-lost.ts')
+        await recoverLostJournal(io, flags, status)
+        return
+      }
       const [{ withAgent }, { parseDuration, keptOf }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
       const forMs = flags.wait === undefined ? 0 : parseDuration('--wait', flags.wait)
       await withAgent(io, flags, async ({ agent, output }) => {

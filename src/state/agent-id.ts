@@ -19,6 +19,11 @@ export async function openAgentId(stateDirectory: string, fresh: () => AgentId):
   return (await readAgentId(path)) ?? damaged(path)
 }
 
+/** Whether this installation has had a database: its id is written once that is complete. */
+export async function hasAgentId(stateDirectory: string): Promise<boolean> {
+  return (await readAgentId(join(stateDirectory, FILE))) !== undefined
+}
+
 async function readAgentId(path: string): Promise<AgentId | undefined> {
   let text: string
   try {

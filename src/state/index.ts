@@ -6,6 +6,7 @@
  * The file is never the only copy of anything: the catalog is rebuilt from repositories, and what the agent holds in vSphere carries its
  * claim id, so a lost file can be replaced by an empty one and a search.
  */
-export { openAgentId } from './agent-id.ts'
+export { hasAgentId, openAgentId } from './agent-id.ts'
+export { setStateAside } from './set-aside.ts'
 export { openState, type OpenStateOptions, type State } from './state.ts'
 export { Row, type SqlValue, type Statement } from './statement.ts'

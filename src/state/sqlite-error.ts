@@ -39,9 +39,25 @@ export function fromSqlite(error: unknown, path: string): AgentError | undefined
   }
 }
 
+export const DAMAGED_NEXT =
+  'Run "vcb recover --journal-lost": it sets the file aside and finds in vSphere, by our marks, what the journal knew.'
+
 export const damagedState = (path: string, cause: unknown): AgentError =>
   new AgentError('INTEGRITY', `The state database ${path} is damaged or is not a state database of vcb.`, {
     subject: path,
     cause,
-    next: 'Move the file and its -wal and -shm companions away and run "vcb recover"; snapshots are then found by their claim marks.',
+    next: DAMAGED_NEXT,
+  })
+
+/** This installation has had a database, and there is none or an empty one. */
+export const lostState = (path: string): AgentError =>
+  new AgentError('INTEGRITY', `The state database ${path} is missing or empty, although this installation has had one.`, {
+    subject: path,
+    next: DAMAGED_NEXT,
+  })
+
+export const lostLog = (path: string): AgentError =>
+  new AgentError('INTEGRITY', `The write-ahead log of the state database ${path} is missing, and the last changes with it.`, {
+    subject: path,
+    next: DAMAGED_NEXT,
   })

@@ -1,8 +1,10 @@
+import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { AgentError, effectNow, ensureDirectory, setPermissions } from '../core/index.ts'
+import { AgentError, effectNow, ensureDirectory, isMissing, setPermissions } from '../core/index.ts'
 import { MIGRATIONS } from './migrations.ts'
-import { damagedState, fromSqlite } from './sqlite-error.ts'
+import { isLogLost } from './set-aside.ts'
+import { damagedState, fromSqlite, lostLog, lostState } from './sqlite-error.ts'
 import { type Row, type SqlValue, Statement } from './statement.ts'
 
 /** "vcbs" in the header's application id: another program's SQLite file is refused instead of migrated. */
@@ -11,6 +13,8 @@ const APPLICATION_ID = 0x76636273
 export type OpenStateOptions = {
   /** How long a writer waits for another process. Milliseconds; 10 000 by default. */
   readonly busyTimeoutMs?: number | undefined
+  /** There has been one before: a missing or empty file is not the first start but a loss. */
+  readonly known?: boolean | undefined
 }
 
 /** The open database. Statements are prepared once by their owner and live as long as this. */
@@ -28,16 +32,19 @@ export interface State extends AsyncDisposable {
 
 /**
  * Opens the agent's database, making it when it is missing and migrating it when it is older. Private to the user (mode 0600).
- * Errors: CONFIG (written by a newer vcb, no access), INTEGRITY (damaged or foreign file), CONFLICT (held by another process too long).
+ * Errors: CONFIG (written by a newer vcb, no access), INTEGRITY (damaged, lost or foreign file), CONFLICT (held by another process too long).
  */
 export async function openState(path: string, options: OpenStateOptions = {}): Promise<State> {
   await ensureDirectory(dirname(path))
+  if (await isLogLost(path)) throw lostLog(path)
+  const known = options.known === true
+  if (known && (await isMissingOrEmpty(path))) throw lostState(path)
   let database: DatabaseSync | undefined
   try {
     const timeout = options.busyTimeoutMs ?? 10_000
     const opened = effectNow({ kind: 'row', what: 'open', on: path }, () => {
       database = new DatabaseSync(path, { timeout, enableForeignKeyConstraints: true })
-      prepareFile(database, path)
+      prepareFile(database, path, known)
       return database
     })
     migrate(opened, path)
@@ -49,8 +56,18 @@ export async function openState(path: string, options: OpenStateOptions = {}): P
   }
 }
 
-function prepareFile(database: DatabaseSync, path: string): void {
+async function isMissingOrEmpty(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).size === 0
+  } catch (error) {
+    if (isMissing(error)) return true
+    throw error
+  }
+}
+
+function prepareFile(database: DatabaseSync, path: string, known: boolean): void {
   const empty = pragma(database, 'schema_version') === 0
+  if (empty && known) throw lostState(path)
   if (!empty && pragma(database, 'application_id') !== APPLICATION_ID) throw damagedState(path, undefined)
   const version = pragma(database, 'user_version')
   if (version > MIGRATIONS.length) {

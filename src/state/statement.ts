@@ -1,6 +1,6 @@
 import type { StatementSync } from 'node:sqlite'
 import { AgentError } from '../core/index.ts'
-import { fromSqlite } from './sqlite-error.ts'
+import { DAMAGED_NEXT, fromSqlite } from './sqlite-error.ts'
 
 export type SqlValue = string | number | null | Uint8Array
 
@@ -44,7 +44,7 @@ export class Row {
   }
 
   #wrong(column: string, wanted: string, cause?: unknown): AgentError {
-    return new AgentError('INTEGRITY', `The state database holds no ${wanted} in column ${column}.`, { cause })
+    return new AgentError('INTEGRITY', `The state database holds no ${wanted} in column ${column}.`, { cause, next: DAMAGED_NEXT })
   }
 }
 
