@@ -100,7 +100,8 @@ async function planPoints(
   for (const text of request.points) {
     const { id, readable } = await resolve(deps, vms, text, request.evenTheLast, options)
     if (readable) named.add(id)
-    else unreadable.push(id)
+    else if (usedBy(id) === undefined) unreadable.push(id)
+    else throw inUse(id, usedBy(id))
   }
   const plans: VmForgetPlan[] = []
   for (const vm of vms) {
@@ -148,11 +149,7 @@ async function resolve(
 
 function refuseUsed(points: readonly RetentionPoint[], named: ReadonlySet<PointId>): void {
   for (const { id, usedBy } of points) {
-    if (!named.has(id) || usedBy === undefined) continue
-    throw new AgentError('CONFLICT', `The restore point ${id} is in use by ${usedBy}.`, {
-      subject: id,
-      next: 'Wait until that job has ended and run the command again.',
-    })
+    if (named.has(id) && usedBy !== undefined) throw inUse(id, usedBy)
   }
   for (const { id, needs } of points) {
     if (needs === undefined || !named.has(needs) || named.has(id)) continue
@@ -163,6 +160,12 @@ function refuseUsed(points: readonly RetentionPoint[], named: ReadonlySet<PointI
     })
   }
 }
+
+const inUse = (id: PointId, usedBy: string | undefined): AgentError =>
+  new AgentError('CONFLICT', `The restore point ${id} is in use by ${usedBy}.`, {
+    subject: id,
+    next: 'Wait until that job has ended and run the command again.',
+  })
 
 function refuseGuards(vm: RepositoryVm, named: ReadonlySet<PointId>, guards: ReadonlyMap<PointId, string>): void {
   const guard = [...guards].find(([id]) => named.has(id))

@@ -14,7 +14,10 @@ export async function pointsInUse(journal: Pick<JobJournal, 'unfinished'>): Prom
     const point = pointOf(job)
     return point === undefined ? [] : [{ point, words: `${job.kind} job ${job.id}` }]
   })
-  return (point) => users.find((user) => user.point === point || (user.point.length >= SHORTEST && point.startsWith(user.point)))?.words
+  // Either may be the beginning of the other: jobs and people name points by that.
+  const same = (user: string, point: string): boolean =>
+    user === point || (Math.min(user.length, point.length) >= SHORTEST && (point.startsWith(user) || user.startsWith(point)))
+  return (point) => users.find((user) => same(user.point, point))?.words
 }
 
 function pointOf({ args }: JournaledJob): string | undefined {

@@ -42,12 +42,14 @@ export type Faults = {
   /** A removal fails, before or after it was done; CONFIG: the destination takes none at all. */
   readonly removal?: { readonly nth: number; readonly done: boolean; readonly code: 'UNAVAILABLE' | 'CONFIG' } | undefined
   /** What somebody else does between the two listings. */
-  readonly meanwhile?: ((world: ForgetWorld) => void) | undefined
+  readonly meanwhile?: ((world: ForgetWorld) => void | Promise<void>) | undefined
 }
 
 class Stopped extends Error {}
 
 const ids = createIds()
+/** The process of the restores, which lives on. */
+const READER = 1_000_000
 
 /** A repository in memory whose every call can fail, and a journal that outlives the processes working on it. */
 export class ForgetWorld {
@@ -60,6 +62,10 @@ export class ForgetWorld {
   repositoryLocks: readonly string[] = []
   nowMs = Date.UTC(2026, 10, 22)
   made = 0
+  /** A listing of the last run broke off with an error. */
+  brokenOff = false
+  /** What its last listing gave. */
+  readonly lastListing = new Set<PointId>()
   #faults: Faults = {}
   #processes = 0
   #steps = 0
@@ -98,13 +104,14 @@ export class ForgetWorld {
 
   /** A restore that has a point open, as the journal shows it to others; ends with the given function. */
   async openForRestore(point: PointId): Promise<() => Promise<void>> {
-    const journal = this.#journal()
+    const journal = this.#journal(READER)
     const job = await journal.begin('restore-vm', { point })
     return () => journal.finish(job, { result: 'succeeded' })
   }
 
   /** One `vcb forget` in a process of its own; undefined when it was stopped, which is followed by recovery in further processes. */
   async forget(request: ForgetRequest, faults: Faults): Promise<ForgetResult | AgentError | undefined> {
+    this.brokenOff = false
     this.#begin(faults)
     const journal = this.#counted(this.#journal())
     try {
@@ -141,7 +148,7 @@ export class ForgetWorld {
         await recoverJobs({
           journal,
           releasers: this.#releasers(),
-          isAlive: async ({ pid }) => pid === alive,
+          isAlive: async ({ pid }) => pid === alive || pid === READER,
           clock: this.clock,
           log: silentLog,
         })
@@ -175,8 +182,8 @@ export class ForgetWorld {
     return result
   }
 
-  #journal(): MemoryJournal {
-    return new MemoryJournal(this.clock, ids, { pid: this.#processes, bootId: 'boot', startTime: 1 }, this.rows)
+  #journal(pid = this.#processes): MemoryJournal {
+    return new MemoryJournal(this.clock, ids, { pid, bootId: 'boot', startTime: 1 }, this.rows)
   }
 
   #counted(journal: Journal): Journal {
@@ -229,23 +236,9 @@ export class ForgetWorld {
   }
 
   #store(): PointStore {
-    const world = this
     const remove = (id: PointId): Promise<void> => this.#remove(id)
     return {
-      async *list() {
-        const nth = ++world.#listings
-        if (nth === 2) world.#faults.meanwhile?.(world)
-        const cut = world.#faults.listing?.nth === nth ? world.#faults.listing : undefined
-        let given = 0
-        for (const { summary, health } of [...world.points.values()]) {
-          if (health === 'unlisted') continue
-          if (cut !== undefined && given++ === cut.after) {
-            if (cut.silent) return
-            throw new AgentError('UNAVAILABLE', 'The listing broke off.')
-          }
-          yield await world.#step(() => summary)
-        }
-      },
+      list: () => this.#list(),
       open: (id) => this.#step(() => this.#open(id)),
       hold: async () => ({ [Symbol.asyncDispose]: async () => undefined }),
       async *check() {
@@ -253,6 +246,23 @@ export class ForgetWorld {
       },
       delete: remove,
       beginDelete: (options?: Locking) => this.#lockRepository(remove, options),
+    }
+  }
+
+  async *#list(): AsyncGenerator<PointSummary> {
+    const nth = ++this.#listings
+    if (nth === 2) await this.#faults.meanwhile?.(this)
+    const cut = this.#faults.listing?.nth === nth ? this.#faults.listing : undefined
+    this.lastListing.clear()
+    for (const { summary, health } of Array.from(this.points.values())) {
+      if (health === 'unlisted') continue
+      if (cut !== undefined && this.lastListing.size === cut.after) {
+        if (cut.silent) return
+        this.brokenOff = true
+        throw new AgentError('UNAVAILABLE', 'The listing broke off.')
+      }
+      yield await this.#step(() => summary)
+      this.lastListing.add(summary.id)
     }
   }
 
