@@ -16,8 +16,8 @@ import { baseName, directoryOf, formatDatastorePath, parseDatastorePath, within 
 import { type Endpoint, entityOf } from '../endpoint.ts'
 import { fileAlreadyExists, fileLocked, fileNotFound } from '../faults.ts'
 import { lockOf } from '../file-lock.ts'
-import { globMatches } from '../fault-rules.ts'
 import { faulting, faultingAsync } from '../files.ts'
+import { matchesPattern } from '../name-pattern.ts'
 
 const ADAPTERS: Readonly<Record<string, 'lsilogic' | 'buslogic' | 'ide'>> = { lsiLogic: 'lsilogic', busLogic: 'buslogic', ide: 'ide' }
 
@@ -229,7 +229,7 @@ function listing(endpoint: Endpoint, directory: string, spec: LabObject | undefi
     if (/-(flat|delta|sesparse|rdm|rdmp)\.vmdk$/.test(name) || (name.endsWith('-ctk.vmdk') && queries.length > 0)) continue
     if (
       patterns.length > 0 &&
-      !patterns.some((pattern) => globMatches(blind ? pattern.toLowerCase() : pattern, blind ? name.toLowerCase() : name))
+      !patterns.some((pattern) => matchesPattern(blind ? pattern.toLowerCase() : pattern, blind ? name.toLowerCase() : name))
     )
       continue
     const type = infoType(name, stat.isDirectory())
