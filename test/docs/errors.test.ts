@@ -9,11 +9,38 @@ const PAGE = readFileSync(join(TOP, 'docs', 'errors.md'), 'utf8')
 
 const codes = rowsUnder(PAGE, 'Codes')
 const situations = rowsUnder(PAGE, 'Situations')
+const failures = rowsUnder(PAGE, 'Failures and what vcb does')
 
 /** All source text, with what a template inserts as `…` and quotes as they are printed. */
 const sources = readdirSync(join(TOP, 'src'), { recursive: true, encoding: 'utf8' })
   .filter((path) => path.endsWith('.ts') && !path.endsWith('.test.ts'))
   .map((path) => readFileSync(join(TOP, 'src', path), 'utf8').replaceAll("\\'", "'"))
+
+/** Text of each test file by its name without `.test.ts`. */
+const tests = new Map(
+  ['test', 'src'].flatMap((top) =>
+    readdirSync(join(TOP, top), { recursive: true, encoding: 'utf8' })
+      .filter((path) => path.endsWith('.test.ts'))
+      .map(
+        (path) =>
+          [
+            path.replace(/^.*\//, '').replace(/\.test\.ts$/, ''),
+            readFileSync(join(TOP, top, path), 'utf8').replaceAll("\\'", "'"),
+          ] as const,
+      ),
+  ),
+)
+
+/** The pieces of a sentence between what differs must stand in one source file. */
+function expectSaid(said: string): void {
+  const pieces = said
+    .split('…')
+    .map((piece) => piece.trim())
+    .filter((piece) => piece.length > 2)
+  expect(pieces.length).toBeGreaterThan(0)
+  const holder = sources.find((text) => pieces.every((piece) => text.includes(piece)))
+  expect(holder, `no source file says all of: ${pieces.join(' | ')}`).toBeDefined()
+}
 
 describe('docs/errors.md', () => {
   it('lists every code with the exit status, the retry and the next step that the code has, and no other', () => {
@@ -35,12 +62,18 @@ describe('docs/errors.md', () => {
 
   it.each(situations.map((row) => [row[0] ?? '', row] as const))('quotes what is really said: %s', (_title, [, said = '', code = '']) => {
     expect(Object.keys(ERROR_CODES)).toContain(code.replaceAll('`', ''))
-    const pieces = said
-      .split('…')
-      .map((piece) => piece.trim())
-      .filter((piece) => piece.length > 2)
-    expect(pieces.length).toBeGreaterThan(0)
-    const holder = sources.find((text) => pieces.every((piece) => text.includes(piece)))
-    expect(holder, `no source file says all of: ${pieces.join(' | ')}`).toBeDefined()
+    expectSaid(said)
   })
+
+  it.each(failures.map((row) => [row[0] ?? '', row] as const))(
+    'says of a failure what is really said, what to do, and which test shows it: %s',
+    (_title, [, said = '', code = '', does = '', shown = '']) => {
+      expect(Object.keys(ERROR_CODES)).toContain(code)
+      expectSaid(said)
+      expect(does.length).toBeGreaterThan(20)
+      const [, file = '', title = ''] = /^`([\w-]+)`: (.+)$/.exec(shown) ?? []
+      expect(tests.get(file), `there is no test file ${file}.test.ts`).toBeDefined()
+      expect(tests.get(file), `${file}.test.ts has no test of this name`).toContain(title)
+    },
+  )
 })
