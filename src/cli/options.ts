@@ -32,7 +32,12 @@ export function withCommon(command: Command): Command {
 
 /** Flags of commands that run jobs. */
 export function withJobs(command: Command): Command {
-  return command.option('--cancel-deadline <time>', 'how long a cancel waits for its releases (VCB_CANCEL_DEADLINE); 10m when not set')
+  return command
+    .option('--cancel-deadline <time>', 'how long a cancel waits for its releases (VCB_CANCEL_DEADLINE); 10m when not set')
+    .option(
+      '--release-for <time>',
+      'how long a release is tried again while vCenter is away or a file locked (VCB_RELEASE_FOR); 15m when not set',
+    )
 }
 
 /** Flags of commands that read disks. */
