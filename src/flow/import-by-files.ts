@@ -76,7 +76,7 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
   const held = await claims.take(
     'registeredVm',
     { vcenterUuid: vsphere.about.instanceUuid, name: work.name, vmPathName: inside('vm.vmx') },
-    [directory.id],
+    work.replaced === undefined ? [directory.id] : [work.replaced, directory.id],
     async (claim) => {
       vmx.set('annotation', work.marks.text('vm', claims.job, claim))
       const text = Buffer.from(vmx.format())
@@ -88,7 +88,7 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
   )
   const vm: MoRef = { type: 'VirtualMachine', value: held.ref.moref }
   const unmark = (): Promise<void> => deleteDatastoreFile(vsphere, datacenter.moref, inside(RESTORE_MARKER))
-  return { vm, claim: held.id, keep: [held.id, directory.id], thin: false, unmark }
+  return { vm, claim: held.id, keep: [directory.id, held.id], thin: false, unmark }
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -29,7 +29,7 @@ export async function importByLease(work: VmImport, claims: Claims, options: Res
   const held = await claims.take(
     'registeredVm',
     { vcenterUuid: vsphere.about.instanceUuid, name, vmPathName: `[${placement.datastore.name}]` },
-    [],
+    work.replaced === undefined ? [] : [work.replaced],
     async (claim) => {
       const ovf = ovfDescriptor({ config, disks, name, annotation: work.marks.text('vm', claims.job, claim), networks })
       const { spec, items, warnings } = await createImportSpec(

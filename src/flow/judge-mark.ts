@@ -61,7 +61,8 @@ function adoptedBy({ kind, args }: JournaledJob): readonly ClaimId[] {
 /** Whether a mark is ours, and whether what carries it may be removed. Any doubt is a no. Reads only the journal. */
 export async function judgeMark(object: MarkedObject, context: JudgeContext): Promise<Verdict> {
   const { mark, claim } = object
-  const held = context.open.get(claim)
+  // A restored VM that was kept carries its mark until it has taken the place of another: its job still answers for it.
+  const held = context.open.get(claim) ?? [...context.open.values()].find((open) => mark !== undefined && open.job.id === mark.job)
   if (held?.answered !== undefined) return no('inUse', `The ${held.job.kind} job ${held.job.id} holds it: ${held.answered}.`)
   if (held !== undefined)
     return no('recoverable', `The ${held.job.kind} job ${held.job.id} of a dead process holds it; "vcb recover" releases it.`)

@@ -1,11 +1,12 @@
 import { access } from 'node:fs/promises'
 import { type Abortable, AgentError, type ClaimId, isAgentError, isMissing, type MoRef, toAgentError } from '../core/index.ts'
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
-import { removeDeleted, removeLocks, removePartials } from '../provider/index.ts'
+import { removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
 import { deleteDatastoreFile, listDatastores, parseDatastorePath, retrieveAll, type Vsphere } from '../vsphere/index.ts'
 import { destroyRestored } from './destroy-restored.ts'
 import type { ReleasePatience } from './release-patience.ts'
+import { settleReplacement } from './replaced-vm.ts'
 import { partialDirectory, removePartial } from './restore-directory.ts'
 import { isRestoreOf, restoreDirectory } from './vm-import.ts'
 
@@ -52,6 +53,10 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
         await removePartials(ref)
       },
     },
+    newRepository: {
+      find: async (claim) => claim.args,
+      release: (ref) => removeNewRepository(ref),
+    },
     repositoryLock: {
       find: async (claim) => claim.args,
       release: (ref) => removeLocks(ref),
@@ -80,6 +85,11 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
           const datacenter: MoRef = { type: 'Datacenter', value: ref.datacenter }
           await goneIsFine(deleteDatastoreFile(await on(args.vcenterUuid), datacenter, ref.path, options))
         }),
+    },
+    replacedVm: {
+      find: async ({ args }) => ({ moref: args.moref }),
+      release: (_ref, { id, job, args }, options) =>
+        patience.run(id, args.name, options, async () => settleReplacement(await on(args.vcenterUuid), job, args, options)),
     },
     registeredVm: {
       find: ({ id, args }, options) =>

@@ -14,7 +14,6 @@ import type { PointStore } from '../provider/index.ts'
 import { isHostBoundDevice } from '../vmx/index.ts'
 import {
   data,
-  destroyVm,
   findPlacement,
   findVms,
   listNetworks,
@@ -91,6 +90,15 @@ export async function restoreVm(
   const warnings: string[] = []
   const dropped: string[] = manifest.config.devices.filter(isHostBoundDevice).map((device) => device.summary ?? device.label)
   const { networks, refs } = await mapNetworks(vsphere, placement, manifest, request, warnings, options)
+  const replaced =
+    existing === undefined
+      ? undefined
+      : await claims.take(
+          'replacedVm',
+          { vcenterUuid: vsphere.about.instanceUuid, moref: existing.value, name, annotation: ownAnnotation(manifest) },
+          [],
+          async () => ({ moref: existing.value }),
+        )
   const work: VmImport = {
     vsphere,
     reader,
@@ -101,17 +109,17 @@ export async function restoreVm(
     networks,
     networkRefs: refs,
     keepIdentity: request.keepIdentity,
+    replaced: replaced?.id,
     dropped,
     warnings,
   }
   const imported = request.via === 'lease' ? await importByLease(work, claims, options) : await importByFiles(work, claims, options)
 
-  // The old VM is first moved aside by name, so that there is no moment without one of the two.
-  if (existing !== undefined) await reconfigureVm(vsphere, existing, data({ name: `${name} (replaced by ${imported.claim.slice(0, 8)})` }))
-  await reconfigureVm(vsphere, imported.vm, data({ ...(existing === undefined ? {} : { name }), annotation: ownAnnotation(manifest) }))
+  // Without the mark the VM is no longer found by it, so where another one is to be replaced it stays until that is done.
+  if (replaced === undefined) await reconfigureVm(vsphere, imported.vm, data({ annotation: ownAnnotation(manifest) }))
   await imported.unmark()
   for (const claim of imported.keep) await claims.keep(claim)
-  if (existing !== undefined) await destroyVm(vsphere, existing)
+  if (replaced !== undefined) await claims.release(replaced.id)
   let poweredOn = false
   if (request.powerOn) {
     try {

@@ -15,6 +15,8 @@ export type VmImport = {
   readonly networks: ReadonlyMap<string, string | null>
   readonly networkRefs: ReadonlyMap<string, MoRef>
   readonly keepIdentity: boolean
+  /** The claim on the VM that is to be replaced: what the restored VM's own claim stands on. */
+  readonly replaced: ClaimId | undefined
   readonly dropped: string[]
   readonly warnings: string[]
 }
@@ -26,7 +28,7 @@ export const isRestoreOf = (annotation: string, claim: ClaimId): boolean => pars
 export type Imported = {
   readonly vm: MoRef
   readonly claim: ClaimId
-  /** Claims to strike from the journal once the VM is the user's. */
+  /** Claims to strike from the journal once the VM is the user's, in this order: a crash between two leaves no VM without its files. */
   readonly keep: readonly ClaimId[]
   /** Whether thin disks are still thin. */
   readonly thin: boolean

@@ -19,6 +19,8 @@ export interface ClaimKinds {
     args: { readonly url: string; readonly run: RunId; readonly temporary?: string }
     ref: { readonly url: string; readonly run: RunId; readonly temporary?: string }
   }
+  /** A repository being made, by the name of its first file. Kept once it is complete. */
+  newRepository: { args: { readonly url: string; readonly key: string }; ref: { readonly url: string; readonly key: string } }
   /** Lock files of ours in a repository, by name. A lock is written again under a new name every few minutes, and the claim follows it. */
   repositoryLock: {
     args: { readonly url: string; readonly names: readonly string[] }
@@ -32,6 +34,14 @@ export interface ClaimKinds {
   datastoreDirectory: {
     args: { readonly vcenterUuid: string; readonly datacenter: string; readonly path: string }
     ref: { readonly datacenter: string; readonly path: string }
+  }
+  /**
+   * A VM that a restored one is to take the place of. Released: the replacement is finished when the restored VM is the user's, undone when it
+   * is gone.
+   */
+  replacedVm: {
+    args: { readonly vcenterUuid: string; readonly moref: string; readonly name: string; readonly annotation: string }
+    ref: { readonly moref: string }
   }
   /** A VM registered by a restore that has not succeeded yet; marked with the claim id in its annotation. */
   registeredVm: {

@@ -11,9 +11,11 @@ const WORDS: { readonly [K in ClaimKind]: (claim: Facts) => string } = {
     `the snapshot${quoted(ref, 'name')} of VM ${text(args, 'vm', 'name')} that switches change tracking on`,
   repositoryWrite: ({ args }) => `unfinished data of run ${text(args, 'run')} in ${text(args, 'url')}`,
   pointRemoval: ({ args }) => `what is left of the removed point ${text(args, 'point')} in ${text(args, 'url')}`,
+  newRepository: ({ args }) => `the unfinished repository ${text(args, 'url')}`,
   repositoryLock: ({ args }) => `the lock on repository ${text(args, 'url')}`,
   partialFile: ({ args, ref }) => `the unfinished ${optional(ref, 'path') ?? text(args, 'path')}`,
   datastoreDirectory: ({ args, ref }) => `the directory ${optional(ref, 'path') ?? text(args, 'path')} of an unfinished restore`,
+  replacedVm: ({ args }) => `the VM ${text(args, 'name')} and the restored one that is to take its place`,
   registeredVm: ({ args }) => `the half restored VM ${text(args, 'name')}`,
 }
 

@@ -99,10 +99,13 @@ export const claimReport = (claim: JournaledClaim): Pick<ClaimReport, 'claim' | 
 })
 
 type ErasedReleaser = {
-  find(claim: { readonly id: ClaimId; readonly args: unknown }, options: { readonly signal: AbortSignal | undefined }): Promise<unknown>
+  find(
+    claim: { readonly id: ClaimId; readonly job: JobId; readonly args: unknown },
+    options: { readonly signal: AbortSignal | undefined },
+  ): Promise<unknown>
   release(
     ref: unknown,
-    claim: { readonly id: ClaimId; readonly args: unknown },
+    claim: { readonly id: ClaimId; readonly job: JobId; readonly args: unknown },
     options: { readonly signal: AbortSignal | undefined },
   ): Promise<void>
 }

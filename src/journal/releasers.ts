@@ -1,9 +1,10 @@
-import type { Abortable, ClaimId } from '../core/index.ts'
+import type { Abortable, ClaimId, JobId } from '../core/index.ts'
 import type { ClaimArgs, ClaimKind, ClaimRef } from './claim-kinds.ts'
 
 /** A claim as a releaser sees it. */
 export type ReleasableClaim<K extends ClaimKind> = {
   readonly id: ClaimId
+  readonly job: JobId
   readonly args: ClaimArgs<K>
   /** When its effect was about to be tried, in a job of another process; undefined in a running job, which knows how its call ended. */
   readonly intendedAt?: Date | undefined
