@@ -25,11 +25,11 @@ export type Ended = {
   readonly err: string
 }
 
-/** The real command as a process of its own, ended at a cut when one is given. */
+/** The real command as a process of its own, ended at a cut when one is given: by number, or the first of a name (`after:call Login`). */
 export async function runChild(
   argv: readonly string[],
   environment: Readonly<Record<string, string>>,
-  options: { readonly kill?: Cut | undefined; readonly record?: string | undefined } = {},
+  options: { readonly kill?: Cut | string | undefined; readonly record?: string | undefined } = {},
 ): Promise<Ended> {
   const child = spawn(process.execPath, [COMMAND, ...argv], {
     env: {
@@ -37,7 +37,7 @@ export async function runChild(
       HOME: process.env['HOME'],
       ...environment,
       NODE_OPTIONS: `--import=${RECORDER}`,
-      ...(options.kill === undefined ? {} : { VCB_EFFECTS_KILL: cutText(options.kill) }),
+      ...(options.kill === undefined ? {} : { VCB_EFFECTS_KILL: typeof options.kill === 'string' ? options.kill : cutText(options.kill) }),
       ...(options.record === undefined ? {} : { VCB_EFFECTS_RECORD: options.record }),
     },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -4,6 +4,7 @@
    VCB_EFFECTS_RECORD=<file>      appends one JSON line per effect and phase: { n, phase, kind, what, on }, written before the effect goes on
    VCB_EFFECTS_KILL=before:<n>    SIGKILL to its own process just before effect n (from 1) starts
    VCB_EFFECTS_KILL=after:<n>     … when effect n is done outside and the command has not acted on it yet
+   VCB_EFFECTS_KILL=after:<name>  … at the first effect of a name, `call CreateSnapshotEx_Task`; `before:` too
 
    Both may be given. Effects are numbered in the order they start. A line of another thread has `thread`, and a number of its own row; none
    is expected. The variables are taken out of the environment, so that programs the command starts do not count as well. */
@@ -19,9 +20,8 @@ delete process.env['VCB_EFFECTS_KILL']
 
 if (record !== undefined || kill !== undefined) {
   if (isMainThread && record !== undefined) setEnvironmentData(KEY, record)
-  const [, killPhase, killAt] = /^(before|after):(\d+)$/.exec(kill ?? '') ?? []
-  if (kill !== undefined && killAt === undefined) throw new Error(`VCB_EFFECTS_KILL is not before:<n> or after:<n>: ${kill}`)
-  const at = Number(killAt ?? 0)
+  const [, killPhase, killAt] = /^(before|after):(.+)$/.exec(kill ?? '') ?? []
+  if (kill !== undefined && killAt === undefined) throw new Error(`VCB_EFFECTS_KILL is not before:… or after:…: ${kill}`)
   const output = record === undefined ? undefined : openSync(record, 'a', 0o600)
   const numbers = new WeakMap()
   let last = 0
@@ -33,7 +33,7 @@ if (record !== undefined || kill !== undefined) {
       writeSync(output, `${JSON.stringify({ n, phase, kind, what, on, ...(isMainThread ? {} : { thread: threadId }) })}\n`)
     }
     // The signal is delivered before the system call returns: nothing of the command runs any more.
-    if (phase === killPhase && n === at) process.kill(process.pid, 'SIGKILL')
+    if (phase === killPhase && (String(n) === killAt || `${effect.kind} ${effect.what}` === killAt)) process.kill(process.pid, 'SIGKILL')
   }
   subscribe('vcb.effect.before', (effect) => {
     numbers.set(effect, ++last)

@@ -13,7 +13,7 @@ export type Flow = {
   readonly lab: boolean
   /** The repository, where it is not the restic one: `tar:` or `dir:` in front of the path. */
   readonly scheme?: 'tar' | 'dir'
-  /** Names its destination itself, instead of VCB_REPO. */
+  /** It makes this VM. */
   readonly restoresVm?: {
     /** Name the VM has at the end. */
     readonly name: string
@@ -24,10 +24,24 @@ export type Flow = {
   }
   /** It writes this directory below `restored`. */
   readonly restoresDirectory?: { readonly name: string; readonly of: string }
+  /** It may take all points from the list but the last one of each VM. */
+  readonly forgets?: true
+  /** What it was to undo is nobody's job: the command is run again after recovery, and must come to its end. */
+  readonly again?: true
   /** Backed up after the recovery of sampled cuts, to see that nothing stands in the way. */
   readonly next: string
 }
 
+const forgetFlow = (scheme?: 'tar' | 'dir'): Flow => ({
+  name: scheme === undefined ? 'forget' : `forget-${scheme}`,
+  about: `two of three points are forgotten, ${scheme === undefined ? 'in a restic repository' : `of ${scheme}:`}`,
+  template: 'history',
+  argv: () => ['forget', '--keep-last', '1'],
+  lab: false,
+  ...(scheme === undefined ? {} : { scheme }),
+  forgets: true,
+  next: 'beta',
+})
 const toDirectory =
   (format: string) =>
   (place: Place): readonly string[] => ['restore', 'gamma@latest', '--to-dir', join(place.restored, 'gamma'), '--format', format]
@@ -161,6 +175,18 @@ export const flows: readonly Flow[] = [
     template: 'bare',
     argv: () => ['init'],
     lab: false,
+    next: 'beta',
+  },
+  forgetFlow(),
+  forgetFlow('tar'),
+  forgetFlow('dir'),
+  {
+    name: 'orphans',
+    about: 'a snapshot and a half-restored VM whose journal is lost are removed',
+    template: 'orphans',
+    argv: () => ['orphans', '--remove'],
+    lab: true,
+    again: true,
     next: 'beta',
   },
   {

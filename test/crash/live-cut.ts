@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type Cut, cutText, type Ended, recordEffects, runChild, runInside } from './commands.ts'
+import type { PointSummary } from '../../src/core/index.ts'
 import type { Lab } from '../../src/lab/index.ts'
 import type { Flow } from './flows.ts'
 import { judgeLab } from './lab-end.ts'
@@ -10,8 +11,8 @@ import { letGuestsWrite, type Observation, observe } from './observation.ts'
 import { environmentOf, loadWorld, openLab, type Place } from './place.ts'
 import { leftover, type Problem } from './problems.ts'
 import { judgeProxy } from './proxy-end.ts'
-import { judgeDirectory, judgeRepository, repositoryUrl } from './repository-end.ts'
-import { makeTemplate } from './templates.ts'
+import { judgeDirectory, judgeRepository, listPoints, repositoryUrl } from './repository-end.ts'
+import { makeTemplate, observationOf } from './templates.ts'
 
 const run = promisify(execFile)
 
@@ -41,10 +42,10 @@ export const taskText = (task: CutTask): string =>
 
 /** Runs a flow to its end and gives the list of its effects. */
 export async function recordFlow(place: Place, flow: Flow): Promise<readonly string[]> {
-  await makeTemplate(place, flow.template)
-  await loadWorld(place, flow.template)
+  const template = await makeTemplate(place, flow.template, flow.scheme)
+  await loadWorld(place, template)
   await using lab = flow.lab ? await openLab(place) : undefined
-  const before = lab === undefined ? undefined : await observe(lab)
+  const before = lab === undefined ? undefined : await observationOf(place, template)
   const environment = environmentOf(place, lab, repositoryUrl(place, flow))
   const { effects, ended } = await recordEffects(flow.argv(place), environment, join(place.root, 'effects.jsonl'))
   if (ended.exit !== 0) throw new Error(`The flow ${flow.name} ended with ${ended.exit}: ${textOf(ended)}`)
@@ -57,11 +58,11 @@ export async function recordFlow(place: Place, flow: Flow): Promise<readonly str
 /** Kill, recover, judge; in a fresh copy of the flow's template. */
 export async function liveCut(place: Place, flow: Flow, task: CutTask): Promise<CutResult> {
   const started = performance.now()
-  await makeTemplate(place, flow.template)
-  await loadWorld(place, flow.template)
-  const pointsBefore = await pointIds(place)
+  const template = await makeTemplate(place, flow.template, flow.scheme)
+  await loadWorld(place, template)
+  const pointsBefore = await listPoints(place, flow)
   await using lab = flow.lab ? await openLab(place) : undefined
-  const untouched = lab === undefined ? undefined : await observe(lab)
+  const untouched = lab === undefined ? undefined : await observationOf(place, template)
   const environment = environmentOf(place, lab, repositoryUrl(place, flow))
   const problems: Problem[] = []
   const mustSucceed = (what: string, ended: Pick<Ended, 'exit' | 'out' | 'err'>): void => {
@@ -76,9 +77,9 @@ export async function liveCut(place: Place, flow: Flow, task: CutTask): Promise<
   if (second !== undefined && !second.killed) mustSucceed('the recovery that was to be killed', second)
   const recovered = await runInside(['recover', '--json'], environment)
   mustSucceed('recovery', recovered)
+  if (flow.again === true) mustSucceed('the command, run again,', await runInside(flow.argv(place), environment))
 
-  problems.push(...(await judge(place, flow, lab, before)))
-  for (const id of pointsBefore.difference(await pointIds(place))) problems.push(leftover(`the point ${id} is gone`))
+  problems.push(...(await judge(place, flow, lab, before)), ...missingPoints(flow, pointsBefore, await listPoints(place, flow)))
   if (task.restic && flow.scheme === undefined) problems.push(...(await resticCheck(place)))
   if (task.next && lab !== undefined) {
     mustSucceed('the next backup', await runInside(['backup', flow.next, '--init', '--quiesce', 'none'], environment))
@@ -106,9 +107,14 @@ async function judge(place: Place, flow: Flow, lab: Lab | undefined, before: Obs
   ]
 }
 
-/** Restore points as files, so that none is lost unseen: a restic snapshot's file is named by its id. */
-const pointIds = async (place: Place): Promise<ReadonlySet<string>> =>
-  new Set(await readdir(join(place.repository, 'snapshots')).catch(() => []))
+/** Points that were there and are not any more, and were not to be forgotten. */
+function missingPoints(flow: Flow, before: readonly PointSummary[], after: readonly PointSummary[]): Problem[] {
+  const isLast = (point: PointSummary): boolean =>
+    before.every((other) => other.vmName !== point.vmName || Date.parse(other.time) <= Date.parse(point.time))
+  return before
+    .filter((point) => !after.some((other) => other.id === point.id) && (flow.forgets !== true || isLast(point)))
+    .map((point) => leftover(`the point ${point.id} of ${point.vmName} is gone`))
+}
 
 /** The judge that is not ours. */
 async function resticCheck(place: Place): Promise<Problem[]> {

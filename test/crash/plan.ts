@@ -18,28 +18,61 @@ export function singleCuts(flow: string, effects: readonly string[]): CutTask[] 
   )
 }
 
+/** In a run of effects of one name, every how many single cuts get a second kill; its ends always do. */
+const REPEATS = 8
+
 /**
- * The second kills. Recovery is cut at each of its effects, before and after, once for every distinct list of effects it had in the single
- * cuts; every other single cut gets one second kill, which moves on from cut to cut, so that each place of recovery meets many worlds.
+ * The second kills. Recovery works job by job; every distinct list of effects it had for one job, and before and after its jobs, is cut at each
+ * effect, before and after, in the first world that leads to it. Every other single cut gets one second kill, which moves on from cut to cut, so
+ * that each place of recovery meets many worlds; inside a run of effects of one name only every eighth does.
  */
-export function doubleCuts(singles: readonly CutResult[]): CutTask[] {
-  const traces = new Set<string>()
+export function doubleCuts(singles: readonly CutResult[], recorded: ReadonlyMap<string, readonly string[]>): CutTask[] {
+  const seen = new Set<string>()
   const tasks: CutTask[] = []
   let turn = 0
   for (const { task, recovery, reached } of singles) {
     if (!reached || recovery.length === 0) continue
-    const all = recovery.flatMap((_, index): Cut[] => [
-      { phase: 'before', n: index + 1 },
-      { phase: 'after', n: index + 1 },
+    const places: number[] = []
+    for (const { first, names } of partsOf(recovery)) {
+      const key = collapsed(names).join()
+      if (!seen.has(key)) places.push(...names.map((_, index) => first + index))
+      seen.add(key)
+    }
+    const seconds: Cut[] = places.flatMap((n) => [
+      { phase: 'before', n },
+      { phase: 'after', n },
     ])
-    const trace = recovery.join()
-    const seconds = traces.has(trace) ? all.slice(turn % all.length, (turn % all.length) + 1) : all
-    if (traces.has(trace)) turn++
-    traces.add(trace)
+    if (seconds.length === 0 && standsOut(recorded.get(task.flow) ?? [], task.cut.n)) {
+      seconds.push({ phase: turn % 2 === 0 ? 'before' : 'after', n: 1 + (Math.floor(turn / 2) % recovery.length) })
+      turn++
+    }
     for (const second of seconds)
       tasks.push({ flow: task.flow, cut: task.cut, second, next: tasks.length % NEXT_EVERY === 0, restic: false })
   }
   return tasks
+}
+
+/** How many distinct parts recovery had. */
+export const distinctParts = (singles: readonly CutResult[]): number =>
+  new Set(singles.flatMap(({ recovery }) => partsOf(recovery).map(({ names }) => collapsed(names).join()))).size
+
+/** A recovery's effects up to each job it takes up, with the number of the first one of each part. */
+function partsOf(recovery: readonly string[]): { readonly first: number; readonly names: readonly string[] }[] {
+  const parts: { first: number; names: string[] }[] = [{ first: 1, names: [] }]
+  for (const [index, name] of recovery.entries()) {
+    if (name === 'row job adopted' || recovery[index - 1] === 'row job finished') parts.push({ first: index + 1, names: [] })
+    parts.at(-1)?.names.push(name)
+  }
+  return parts
+}
+
+/** Several of one name in a row count as one: removing ten files and removing nine is the same recovery. */
+const collapsed = (names: readonly string[]): readonly string[] => names.filter((name, index) => name !== names[index - 1])
+
+/** Not inside a run of effects of one name, or at its turn there. */
+function standsOut(effects: readonly string[], n: number): boolean {
+  const name = effects[n - 1]
+  return effects[n - 2] !== name || effects[n] !== name || n % REPEATS === 0
 }
 
 /** How many effects of a recovery a sampled second kill may hit; where it has fewer, it simply runs through. */

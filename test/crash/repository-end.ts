@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { hostname, userInfo } from 'node:os'
 import { join } from 'node:path'
-import { type BlockSource, Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { type BlockSource, type PointSummary, Secret, silentLog, systemClock } from '../../src/core/index.ts'
 import { localDiskFiles, openDisk } from '../../src/disk/index.ts'
 import { type BackupProvider, openProvider } from '../../src/provider/index.ts'
 import type { Flow } from './flows.ts'
@@ -59,6 +59,12 @@ export async function judgeRepository(place: Place, flow: Flow, seen: readonly S
       if (digests.get(disk.key) !== disk.sha256) problems.push(wrongDigest(`disk ${disk.label} of ${point.vmName} in point ${point.id}`))
   }
   return { problems, points, last }
+}
+
+/** What the destination lists. */
+export async function listPoints(place: Place, flow: Flow): Promise<readonly PointSummary[]> {
+  await using provider = await open(place, flow)
+  return provider?.points === undefined ? [] : Array.fromAsync(provider.points.list())
 }
 
 /** A directory that a restore wrote: not there at all, or complete with the right content. */

@@ -4,7 +4,7 @@ import type { Cut } from './commands.ts'
 import { writeDocument } from './document.ts'
 import { flows, flowNamed } from './flows.ts'
 import { type CutResult, type CutTask, taskText } from './live-cut.ts'
-import { doubleCuts, sampledCuts, singleCuts } from './plan.ts'
+import { distinctParts, doubleCuts, sampledCuts, singleCuts } from './plan.ts'
 import { Pool } from './pool.ts'
 import { tallyOf, tallyText } from './tally.ts'
 
@@ -58,11 +58,11 @@ async function runMatrix(): Promise<number> {
         take,
       )
       const singles = [...results]
-      await pool.cut(doubleCuts(singles), take)
+      await pool.cut(doubleCuts(singles, recorded), take)
       if (flags.flow === undefined) {
         await writeDocument(recorded, results, {
           minutes: Math.ceil((performance.now() - started) / 60_000),
-          traces: new Set(singles.map((result) => result.recovery.join())).size,
+          parts: distinctParts(singles),
           restic: results.filter(({ task }) => task.restic).length,
           next: results.filter(({ task }) => task.next).length,
         })

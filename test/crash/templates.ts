@@ -1,30 +1,65 @@
-import { access } from 'node:fs/promises'
+import { access, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { hostname, userInfo } from 'node:os'
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
+import { deserialize, serialize } from 'node:v8'
 import { Secret, silentLog, systemClock } from '../../src/core/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
-import { runInside } from './commands.ts'
+import { openState } from '../../src/state/index.ts'
+import { runChild, runInside } from './commands.ts'
+import { type Observation, observe } from './observation.ts'
 import { environmentOf, makeEmptyWorld, openLab, type Place, saveWorld } from './place.ts'
 
-/** `bare`: no repository; `empty`: one without points; `points`: one point of each VM, and guests that wrote since. */
-export type TemplateName = 'bare' | 'empty' | 'points'
+/**
+ * `bare`: no repository; `empty`: one without points; `points`: one point of each VM, and guests that wrote since; `history`: three points of
+ * one VM; `orphans`: a snapshot and a half-restored VM that no journal knows.
+ */
+export type TemplateName = 'bare' | 'empty' | 'points' | 'history' | 'orphans'
 
 /** Makes a template in a place, once; what later ones start from is made on the way. */
-export async function makeTemplate(place: Place, name: TemplateName): Promise<void> {
-  if (await exists(join(place.root, name))) return
+export async function makeTemplate(place: Place, name: TemplateName, scheme?: 'tar' | 'dir'): Promise<string> {
+  const saved = scheme === undefined ? name : `${name}-${scheme}`
+  if (await exists(join(place.root, saved))) return saved
   await makeEmptyWorld(place)
   await using lab = await openLab(place)
-  if (name !== 'bare') await initRepository(place)
-  const environment = environmentOf(place, lab)
+  if (name !== 'bare' && scheme === undefined) await initRepository(place)
+  const environment = environmentOf(place, lab, scheme === undefined ? undefined : `${scheme}:${place.repository}`)
   // The state database is there from an earlier run, as it is on every proxy but a new one.
   if (name !== 'bare') await must(['recover'], environment)
   if (name === 'points') {
     await must(['backup', 'beta', 'gamma', 'omega', '--mode', 'full', '--quiesce', 'none'], environment)
     for (const vm of ['beta', 'gamma']) await lab.control.write(vm, { records: 3 })
   }
+  if (name === 'history') {
+    for (let point = 0; point < 3; point++) {
+      await must(['backup', 'beta', '--init', '--quiesce', 'none'], environment)
+      await lab.control.write('beta', { records: 2 })
+    }
+  }
+  if (name === 'orphans') await must(['backup', 'beta', '--mode', 'full', '--quiesce', 'none'], environment)
+  await writeFile(observationFile(place, saved), serialize(await observe(lab)))
+  if (name === 'orphans') await makeOrphans(place, environment)
   await lab[Symbol.asyncDispose]()
-  await saveWorld(place, name)
+  await saveWorld(place, saved)
+  return saved
+}
+
+/** What an outsider saw of the lab of a template, before anything of ours was left in it. */
+export const observationOf = async (place: Place, saved: string): Promise<Observation> =>
+  deserialize(await readFile(observationFile(place, saved))) as Observation
+
+const observationFile = (place: Place, saved: string): string => join(place.root, `${saved}.observation`)
+
+/** Two commands killed in their middle, and a new journal that knows nothing of them. */
+async function makeOrphans(place: Place, environment: Readonly<Record<string, string>>): Promise<void> {
+  const restore = ['restore', 'beta@latest', '--to-vcenter', '--name', 'copy', '--via', 'folder', '--to-datastore', 'restore1']
+  await runChild(restore, environment, { kill: 'after:call RegisterVM_Task' })
+  await runChild(['backup', 'beta', '--quiesce', 'none'], environment, { kill: 'after:call CreateSnapshotEx_Task' })
+  for (const name of await readdir(place.state)) if (name.startsWith('state.sqlite')) await rm(join(place.state, name))
+  for (const name of await readdir(join(place.repository, 'locks'))) await rm(join(place.repository, 'locks', name))
+  for (const name of await readdir(place.repository))
+    if (name.endsWith('.partial')) await rm(join(place.repository, name), { recursive: true })
+  await using _made = await openState(join(place.state, 'state.sqlite'))
 }
 
 /** A repository as `vcb init` makes it, with a key that costs no half second to open. */
