@@ -6,6 +6,7 @@ import {
   isAgentError,
   type MoRef,
   type SnapshotRef,
+  throwIfAborted,
   toAgentError,
   type VmConfig,
   type VmRef,
@@ -68,12 +69,13 @@ async function create(vsphere: Vsphere, vm: VmRef, request: SnapshotRequest, opt
   }
   let tries = 0
   const moref = await patiently(patience, async () => {
-    if (tries++ > 0) await waitTasksOf(vsphere, vmMoRef(vm), { ...options, subject: vm.name })
+    if (tries++ > 0) await waitTasksOf(vsphere, vmMoRef(vm), { ...options, subject: vm.name, forMs: CREATE_FOR })
     return (request.within ?? ((call) => call({ ...options })))((abortable) =>
       createSnapshot(vsphere, vmMoRef(vm), spec, { ...options, ...abortable, subject: vm.name }),
     )
   }).catch(async (error: unknown) => {
     await awaitDoubtful(vsphere, vm, request.claim, error)
+    throwIfAborted(options)
     throw error
   })
   const node = findNode(

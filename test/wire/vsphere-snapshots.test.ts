@@ -89,6 +89,18 @@ describe('snapshots on a busy VM', () => {
     })
   })
 
+  it('is not created once its caller gives up while the VM is busy', async () => {
+    await withMachine(async (machine, vsphere) => {
+      const controller = new AbortController()
+      machine.outcomes.push(...Array<string>(50).fill('!TaskInProgress'))
+      const made = createSnapshots(vsphere).create(VM, { claim: CLAIM }, { signal: controller.signal })
+      controller.abort()
+      await expect(made).rejects.toMatchObject({ code: 'CANCELED' })
+      expect(machine.calls.length).toBeLessThan(3)
+      expect(machine.snapshots).toEqual([])
+    })
+  })
+
   it('takes the older call where the server lacks the newer one', async () => {
     await withMachine(async (machine, vsphere) => {
       machine.outcomes.push('!MethodNotFound')

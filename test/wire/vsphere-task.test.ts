@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/core/index.ts'
 import { fetchThumbprint, faultOf, runTask, waitTask, waitTasksOf } from '../../src/vsphere/index.ts'
 import { CUT, hurriedClock, type Reaction, type SoapCall, SoapStub } from './soap-stub.ts'
 
@@ -164,5 +165,90 @@ describe('tasks', () => {
         expect(stub.count('WaitForUpdatesEx')).toBe(1)
       },
     )
+  })
+
+  it('awaits the answer that names the task when its caller gives up before, and cancels that task', async () => {
+    const controller = new AbortController()
+    let release: (answer: string) => void = () => undefined
+    await withStub(
+      ({ method }) => {
+        if (method !== 'CreateSnapshot_Task') return method === 'WaitForUpdatesEx' ? update([state('running')]) : undefined
+        controller.abort()
+        return new Promise<string>((resolve) => {
+          release = resolve
+        })
+      },
+      async (stub) => {
+        // A clock with real pauses: the answer comes long before the patience with it ends.
+        await using vsphere = await stub.connect((await fetchThumbprint(stub.host)).sha256)
+        const failed = runTask(vsphere, 'CreateSnapshot_Task', VM, {}, { signal: controller.signal })
+        await systemClock.sleep(300)
+        release(started)
+        await expect(failed).rejects.toMatchObject({ code: 'CANCELED' })
+        expect(stub.count('CancelTask')).toBe(1)
+      },
+    )
+  })
+
+  it('leaves a task that undoes something to run when its caller gives up', async () => {
+    const controller = new AbortController()
+    await withStub(
+      ({ method }) => {
+        if (method === 'WaitForUpdatesEx') {
+          controller.abort()
+          return new Promise<string>(() => undefined)
+        }
+        return method === 'RemoveSnapshot_Task' ? started : undefined
+      },
+      async (stub, vsphere) => {
+        const options = { signal: controller.signal, leave: true }
+        await expect(runTask(vsphere, 'RemoveSnapshot_Task', VM, {}, options)).rejects.toMatchObject({ code: 'CANCELED' })
+        expect(stub.count('CancelTask')).toBe(0)
+      },
+    )
+  })
+
+  describe("waiting for other people's tasks", () => {
+    const busy = ({ method, body }: SoapCall): Reaction | undefined => {
+      if (method === 'RetrievePropertiesEx' && body.includes('recentTask')) {
+        return '<returnval><objects><obj type="VirtualMachine">vm-1</obj><propSet><name>recentTask</name><val xsi:type="ArrayOfManagedObjectReference"><ManagedObjectReference type="Task">task-7</ManagedObjectReference></val></propSet></objects></returnval>'
+      }
+      if (method === 'RetrievePropertiesEx') {
+        return '<returnval><objects><obj type="Task">task-7</obj><propSet><name>info.state</name><val>running</val></propSet><propSet><name>info.descriptionId</name><val>VirtualMachine.clone</val></propSet></objects></returnval>'
+      }
+      return undefined
+    }
+
+    it('ends after a time, and says which task it was', async () => {
+      await withStub(
+        (call) => busy(call) ?? (call.method === 'WaitForUpdatesEx' ? update([state('running')]) : undefined),
+        async (_stub, vsphere) => {
+          const began = systemClock.monotonicMs()
+          await expect(waitTasksOf(vsphere, VM, { forMs: 400, subject: 'web' })).rejects.toMatchObject({
+            code: 'CONFLICT',
+            retry: 'later',
+            message: expect.stringContaining('A task (VirtualMachine.clone) on web is still running'),
+          })
+          expect(systemClock.monotonicMs() - began).toBeLessThan(5000)
+        },
+      )
+    })
+
+    it('ends with the signal, and cancels none of them', async () => {
+      const controller = new AbortController()
+      await withStub(
+        (call) => {
+          if (call.method === 'WaitForUpdatesEx') {
+            controller.abort()
+            return new Promise<string>(() => undefined)
+          }
+          return busy(call)
+        },
+        async (stub, vsphere) => {
+          await expect(waitTasksOf(vsphere, VM, { signal: controller.signal })).rejects.toMatchObject({ code: 'CANCELED' })
+          expect(stub.count('CancelTask')).toBe(0)
+        },
+      )
+    })
   })
 })
