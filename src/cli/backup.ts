@@ -101,7 +101,8 @@ function describe(outcome: VmOutcome): string {
   const lines = [
     `${printable(outcome.vm.name)}  ${outcome.mode}  point ${outcome.point.slice(0, 8)}  ${outcome.consistency}-consistent  ` +
       `read ${formatBytes(sum((disk) => disk.readBytes))} of ${formatBytes(sum((disk) => disk.capacityBytes))}, stored ${formatBytes(sum((disk) => disk.storedBytes))}, ` +
-      `snapshot lived ${(outcome.snapshotLifetimeMs / 1000).toFixed(1)} s`,
+      `snapshot lived ${(outcome.snapshotLifetimeMs / 1000).toFixed(1)} s` +
+      (outcome.frozenMs === undefined ? '' : `, guest frozen ${(outcome.frozenMs / 1000).toFixed(1)} s at most`),
   ]
   for (const disk of outcome.disks)
     lines.push(`    ${disk.label}  ${disk.mode} (${printable(disk.modeReason)})  by ${disk.transport} (${printable(disk.transportReason)})`)
