@@ -124,7 +124,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
         {
           partOf,
           onLeft: (left) => {
-            stillHeld = left
+            stillHeld ??= left
           },
         },
       )

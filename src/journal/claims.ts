@@ -52,7 +52,7 @@ export class LeftError extends AgentError {
     const errors = kept.map((report) => report.error).filter((error) => error !== undefined)
     const what = kept.map((report) => `${report.what} (${report.reason ?? 'unknown reason'})`).join('; ')
     const code = first?.code ?? (errors[0] === undefined ? 'INTERNAL' : toAgentError(errors[0]).code)
-    super(code, `${first === undefined ? '' : `${first.message} `}Still held: ${what}.`, {
+    super(code, [...(first === undefined ? [] : [first.message]), ...(kept.length === 0 ? [] : [`Still held: ${what}.`])].join(' '), {
       subject: first?.subject ?? kept[0]?.job,
       next: 'It stays listed in "vcb status"; "vcb recover" releases it once the cause is gone.',
       cause: first ?? (errors.length > 1 ? new AggregateError(errors, 'Several releases failed.') : errors[0]),
@@ -192,7 +192,7 @@ class JobClaims implements Claims {
     try {
       await this.#journal.disown(this.job)
     } catch (error) {
-      throw new SuppressedError(error, left, left.message)
+      throw new LeftError(left.kept, { first: toAgentError(error) })
     }
     throw left
   }

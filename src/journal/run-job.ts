@@ -1,4 +1,4 @@
-import { toAgentError, unlessAborted } from '../core/index.ts'
+import { AgentError, toAgentError, unlessAborted } from '../core/index.ts'
 import type { CancelWatch } from './cancel-watch.ts'
 import { type Claims, createClaims, LeftError } from './claims.ts'
 import type { Journal, JobOutcome } from './journal.ts'
@@ -20,8 +20,8 @@ export type RunJobOptions<T = unknown> = {
   /** What a job whose work is done came to; succeeded when it is not said. */
   readonly outcomeOf?: ((result: T) => JobOutcome) | undefined
   /**
-   * Called when the work is done but something of the job stays held: the result counts, and recovery releases the rest. Without it that is
-   * thrown.
+   * Called when the work is done but something of the job stays held, or its end could not be recorded (then `kept` is empty): the result counts, and
+   * recovery does the rest. Without it that is thrown.
    */
   readonly onLeft?: ((left: LeftError) => void) | undefined
 }
@@ -41,13 +41,7 @@ export async function runJob<T>(options: RunJobOptions<T>, work: JobWork<T>): Pr
   const claims = createClaims(journal, options.releasers, job, signals)
   let outcome: JobOutcome = { result: 'succeeded' }
   let done: { readonly result: T } | undefined
-  await using _close = {
-    async [Symbol.asyncDispose](): Promise<void> {
-      if (claims.detached) return
-      if (claims.held.length === 0) await journal.finish(job, outcome)
-      else await journal.disown(job, undefined, outcome)
-    },
-  }
+  let failed: { readonly error: unknown } | undefined
   try {
     await using held = claims
     const result = work(held, signals?.canceled)
@@ -55,13 +49,24 @@ export async function runJob<T>(options: RunJobOptions<T>, work: JobWork<T>): Pr
     outcome = options.outcomeOf?.(done.result) ?? outcome
   } catch (error) {
     const shown = bothTold(error)
-    if (done === undefined || options.onLeft === undefined || !(shown instanceof LeftError)) {
+    if (done !== undefined && options.onLeft !== undefined && shown instanceof LeftError) {
+      options.onLeft(shown)
+    } else {
       const first = (shown instanceof LeftError ? shown.first : undefined) ?? toAgentError(shown)
       outcome = { result: first.code === 'CANCELED' ? 'canceled' : 'failed', reason: first.message }
-      throw shown
+      failed = { error: shown }
     }
-    options.onLeft(shown)
   }
+  try {
+    if (!claims.detached) await (claims.held.length === 0 ? journal.finish(job, outcome) : journal.disown(job, undefined, outcome))
+  } catch (error) {
+    if (failed !== undefined)
+      throw new SuppressedError(error, failed.error, `${toAgentError(failed.error).message} ${toAgentError(error).message}`)
+    if (options.onLeft === undefined) throw error
+    options.onLeft(new LeftError([], { first: toAgentError(error) }))
+  }
+  if (failed !== undefined) throw failed.error
+  if (done === undefined) throw new AgentError('INTERNAL', `Job ${job} ended without a result.`)
   return done.result
 }
 

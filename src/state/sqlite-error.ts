@@ -9,12 +9,14 @@ const CORRUPT = 11
 const FULL = 13
 const CANTOPEN = 14
 const NOTADB = 26
+/** Extended: the index of the write-ahead log could not be made large enough. */
+const IOERR_SHMSIZE = 4874
 
 /** Translates an error of node:sqlite about the file at `path`; undefined when it is not one. */
 export function fromSqlite(error: unknown, path: string): AgentError | undefined {
   if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return undefined
   const init = { subject: path, cause: error }
-  switch (error.errcode & 0xff) {
+  switch (error.errcode === IOERR_SHMSIZE ? FULL : error.errcode & 0xff) {
     case BUSY:
     case LOCKED:
       return new AgentError('CONFLICT', `The state database ${path} is held by another process.`, {
