@@ -32,28 +32,26 @@ async function frozenImages(place: Place, vms: readonly LabVmState[]): Promise<R
   return images
 }
 
-/**
- * With the lab up: recovery runs once more, then everything the agent may hold is looked for where it would be. `alive` are processes of the
- * storm itself.
- */
+/** Everything after a storm, with the lab up and its guests stopped: recovery, then the lab started anew, change no content and leave nothing. */
 export async function checkEndState(place: Place, before: Before, findings: Findings): Promise<void> {
   for (const vm of before.vms) await place.lab.workload(vm.name, 0)
   const guests = await guestImages(place, before)
-  const recovered = await runCommand(['recover', '--json'], place.environment, { strikes: [], boundMs: 120_000 })
-  findings.expect(recovered.exit === 0, () => `vcb recover ended with ${recovered.exit}: ${recovered.out}${recovered.err}`)
-  const after = await guestImages(place, before)
-  findings.check(
-    [...guests].filter(([disk, digest]) => after.get(disk) !== digest).map(([disk]) => `recovery changed the content of ${disk}`),
-  )
-  await checkLab(place, before, findings)
+  const sameAs = (now: ReadonlyMap<string, string>, what: string): void =>
+    findings.check(
+      [...guests].filter(([disk, digest]) => now.get(disk) !== digest).map(([disk]) => `${what} changed the content of ${disk}`),
+    )
+  await checkRecovered(place, before, findings)
+  sameAs(await guestImages(place, before), 'recovery')
   await place.lab.stop()
   await place.lab.up()
-  const restarted = await guestImages(place, before)
-  findings.check(
-    [...guests]
-      .filter(([disk, digest]) => restarted.get(disk) !== digest)
-      .map(([disk]) => `the lab's restart changed the content of ${disk}`),
-  )
+  sameAs(await guestImages(place, before), 'the start of the lab')
+  await checkLab(place, before, findings)
+}
+
+/** Runs `vcb recover`, then looks for everything the agent may hold where it would be: lab, datastores, proxy, repository, journal. */
+export async function checkRecovered(place: Place, before: Before, findings: Findings): Promise<void> {
+  const recovered = await runCommand(['recover', '--json'], place.environment, { strikes: [], boundMs: 180_000 })
+  findings.expect(recovered.exit === 0, () => `vcb recover ended with ${recovered.exit}: ${recovered.out}${recovered.err}`)
   await checkLab(place, before, findings)
   await checkProxy(place, findings)
   await checkJournal(place, findings)

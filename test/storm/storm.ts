@@ -4,6 +4,7 @@ import { systemClock } from '../../src/core/index.ts'
 import type { DiskDigest, SnapshotDigests } from '../../src/lab/index.ts'
 import { type Ended, runCommand, type Strike } from './command.ts'
 import { checkEndState, checkPoints, checkWithRestic, remember } from './end-state.ts'
+import { explains } from './explains.ts'
 import { exportedDigests } from './exported-digests.ts'
 import { Findings } from './findings.ts'
 import { openPlace, type Place } from './place.ts'
@@ -311,26 +312,12 @@ function argumentsOf(step: Step, point: string, target: string): readonly string
     lease: [...toVcenter, '--via', 'lease'],
     folder: [...toVcenter, '--via', 'folder'],
     replace: [...toVcenter, '--overwrite', '--via', step.point < 0.5 ? 'lease' : 'folder'],
-    forget: ['forget', '--keep-last', '3', '--json'],
+    forget: ['forget', '--keep-last', '3', '--keep-hourly', '2', '--json'],
     recover: ['recover', '--json'],
     points: ['points', '--json'],
     check: ['check', '--json'],
   }
   return commands[step.kind]
-}
-
-/** Every failure says in one sentence what happened and what to do. */
-function explains(ended: Ended): string[] {
-  if (ended.exit === 0) return []
-  if (ended.exit === undefined) return [`ended without a status: ${ended.err}`]
-  if (ended.exit === 1) return [`ended with 1: ${ended.out}${ended.err}`]
-  try {
-    const document: unknown = JSON.parse(ended.out)
-    const errors = JSON.stringify(document).match(/"message":"[^"]{10,}/g) ?? JSON.stringify(document).match(/"reason":"[^"]{10,}/g)
-    return errors === null ? [`ended with ${ended.exit} and no sentence: ${ended.out}`] : []
-  } catch {
-    return [`ended with ${ended.exit} and no document: ${ended.out}${ended.err}`]
-  }
 }
 
 /** 12 of a run whose failed VMs were all locked by another job. */
