@@ -3,7 +3,18 @@ import { hostname, userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import { type Catalog, openSqliteCatalog } from '../catalog/index.ts'
-import { AgentError, type Clock, createIds, createMarks, type Ids, type Log, type Marks, type RunId, toAgentError } from '../core/index.ts'
+import {
+  AgentError,
+  type ClaimId,
+  type Clock,
+  createIds,
+  createMarks,
+  type Ids,
+  type Log,
+  type Marks,
+  type RunId,
+  toAgentError,
+} from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
 import {
@@ -23,7 +34,7 @@ import {
   systemProcesses,
   type VmLocks,
 } from '../journal/index.ts'
-import { type BackupProvider, openProvider, type PointStore } from '../provider/index.ts'
+import { type BackupProvider, hasRepository, openProvider, type OpenProviderOptions, type PointStore } from '../provider/index.ts'
 import { hasAgentId, openAgentId, openState } from '../state/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import { type AgentConfig, readSecret } from './config.ts'
@@ -179,21 +190,36 @@ export class Agent implements AsyncDisposable {
     if (url === undefined)
       throw new AgentError('USAGE', 'No repository was given.', { next: 'Give --repo, or set VCB_REPO or repository.url in vcb.yaml.' })
     const secret = /^(tar|dir):/.test(url) ? undefined : await readSecret(password, 'repository password', '--repo-password-file')
-    const provider = await openProvider(url, {
-      clock: this.clock,
-      log: this.log,
-      random: randomBytes,
-      hostname: hostname(),
-      username: userInfo().username,
-      pid: process.pid,
-      password: secret,
-      init: options.init,
-      run: options.run,
-      exportFormat: options.exportFormat,
-      stdout: this.#stdout,
-      signal: this.signal,
+    const open = (recordNew?: OpenProviderOptions['recordNew']): Promise<BackupProvider> =>
+      openProvider(url, {
+        clock: this.clock,
+        log: this.log,
+        random: randomBytes,
+        hostname: hostname(),
+        username: userInfo().username,
+        pid: process.pid,
+        password: secret,
+        init: options.init,
+        recordNew,
+        run: options.run,
+        exportFormat: options.exportFormat,
+        stdout: this.#stdout,
+        signal: this.signal,
+      })
+    return this.#stack.use(options.init === true && secret !== undefined ? await this.#openOrMake(url, open) : await open())
+  }
+
+  /** What is there is only opened. What is made is a claim until it is complete, so that half a repository does not stay. */
+  async #openOrMake(url: string, open: (recordNew?: OpenProviderOptions['recordNew']) => Promise<BackupProvider>): Promise<BackupProvider> {
+    if (await hasRepository(url)) return open()
+    return this.job('init', { repository: url }, async (claims) => {
+      let made: ClaimId | undefined
+      const provider = await open(async (repository) => {
+        made = (await claims.take('newRepository', repository, [], async () => repository)).id
+      })
+      if (made !== undefined) await claims.keep(made)
+      return provider
     })
-    return this.#stack.use(provider)
   }
 
   /** The repository's points. USAGE for a destination that cannot be read back. */

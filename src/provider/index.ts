@@ -7,8 +7,10 @@
  *
  * A point that did not commit does not exist, whichever the adapter. The layouts are in docs/formats/restore-point.md and tar-archive.md.
  */
+export { hasRepository } from './has-repository.ts'
 export { type ExportFormat, openProvider, type OpenProviderOptions } from './open-provider.ts'
 export { parseProviderUrl } from './provider-url.ts'
+export { removeNewRepository } from './remove-new-repository.ts'
 export { removeLocks } from './remove-locks.ts'
 export { removeDeleted } from './remove-deleted.ts'
 export { removePartials, type RunPlaces } from './remove-partials.ts'
@@ -20,6 +22,7 @@ export type {
   DiskProgress,
   DiskWritten,
   Locking,
+  NewRepository,
   PointDeletion,
   PointFacts,
   PointRequest,

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream'
 import { type Abortable, AgentError, type Clock, type Log, type RunId, type Secret } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
-import type { BackupProvider } from './provider.ts'
+import type { BackupProvider, NewRepository } from './provider.ts'
 import { openDirProvider } from './dir-provider.ts'
 import { parseProviderUrl } from './provider-url.ts'
 import { openResticProvider } from './restic-provider.ts'
@@ -20,6 +20,8 @@ export type OpenProviderOptions = Abortable & {
   readonly password?: Secret | undefined
   /** Marks what this process half writes, so that the claim `repositoryWrite` finds it when the process is gone. */
   readonly run?: RunId | undefined
+  /** Told of a restic repository that `init` makes before any file of it is there; `removeNewRepository` undoes it while it is not complete. */
+  readonly recordNew?: ((made: NewRepository) => Promise<void>) | undefined
   /** Make the repository or directory when there is none. Without it a missing one is NOT_FOUND. */
   readonly init?: boolean | undefined
   /** `dir:` only; default `flat`. */

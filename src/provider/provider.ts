@@ -15,6 +15,9 @@ import type {
   VmConfig,
 } from '../core/index.ts'
 
+/** A repository that is being made: the key file is the first of its files. */
+export type NewRepository = { readonly url: string; readonly key: string }
+
 /** Lock files in a repository: what removes them when their process is gone, without the repository's password. */
 export type RepositoryLocks = { readonly url: string; readonly names: readonly string[] }
 

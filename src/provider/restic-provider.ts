@@ -10,7 +10,7 @@ import {
   type RepositoryOptions,
 } from '../restic/index.ts'
 import { BLOCK_SIZE, DEFAULT_SIZES, type LayoutSizes } from './image-layout.ts'
-import type { BackupProvider, BackupWriter, Locking, PointRequest, PointStore } from './provider.ts'
+import type { BackupProvider, BackupWriter, Locking, NewRepository, PointRequest, PointStore } from './provider.ts'
 import { resticLocking, ResticPoints, type ResticReader } from './restic-points.ts'
 import { ResticWriter } from './restic-writer.ts'
 
@@ -18,6 +18,7 @@ export type ResticProviderOptions = RepositoryDeps &
   Pick<RepositoryOptions, 'workers' | 'compressionLevel' | 'signal'> & {
     readonly password: Secret
     readonly init?: boolean | undefined
+    readonly recordNew?: ((made: NewRepository) => Promise<void>) | undefined
     /** Marks what this process half writes. */
     readonly run?: RunId | undefined
     /** For tests: where disks begin to be cut, and the cost of a new repository's key. */
@@ -49,7 +50,9 @@ async function openOrInit(backend: Backend, options: ResticProviderOptions, sett
   if (options.init !== true || (await backend.stat({ kind: 'config', name: 'config' }, options)) !== undefined) {
     return openRepository(backend, password, deps, settings)
   }
-  return initRepository(backend, password, deps, { ...settings, kdf: options.kdf })
+  const { recordNew } = options
+  const recordKey = recordNew && ((key: string) => recordNew({ url: `restic:${backend.url}`, key }))
+  return initRepository(backend, password, deps, { ...settings, kdf: options.kdf, recordKey })
 }
 
 class ResticProvider implements BackupProvider {

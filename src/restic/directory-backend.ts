@@ -8,6 +8,7 @@ import {
   isMissing,
   openInput,
   openOutput,
+  removeDirectory,
   removeFile,
   removeTree,
   renameFile,
@@ -15,7 +16,7 @@ import {
   syncDirectory,
   throwIfAborted,
 } from '../core/index.ts'
-import type { Backend, FileKind, FileRef } from './backend.ts'
+import { type Backend, CONFIG_FILE, type FileKind, type FileRef } from './backend.ts'
 import { isHexId } from './ids.ts'
 
 const FOLDERS: Readonly<Record<Exclude<FileKind, 'config'>, string>> = Object.freeze({
@@ -40,6 +41,31 @@ export type DirectoryBackendOptions = {
  */
 export function directoryBackend(path: string, options: DirectoryBackendOptions = {}): Backend {
   return new DirectoryBackend(resolve(path), options.run)
+}
+
+/**
+ * Removes what an `initRepository` left that did not come to its end: its key file, the parts of files being saved, and the folders while they are
+ * empty. A repository with a configuration is complete and stays. Idempotent.
+ */
+export async function removeUnfinishedRepository(path: string, key: string): Promise<void> {
+  const root = resolve(path)
+  const backend = new DirectoryBackend(root, undefined)
+  if ((await backend.stat(CONFIG_FILE)) !== undefined) return
+  for (const name of await readNames(root)) if (name.startsWith('config-tmp-')) await removeFile(join(root, name))
+  const keys = join(root, FOLDERS.key)
+  for (const name of await readNames(keys)) if (name.startsWith(`${key}-tmp-`)) await removeFile(join(keys, name))
+  await backend.remove({ kind: 'key', name: key })
+  const packs = join(root, FOLDERS.data)
+  for (const name of await readNames(packs)) await removeIfEmpty(join(packs, name))
+  for (const name of Object.values(FOLDERS)) await removeIfEmpty(join(root, name))
+}
+
+async function removeIfEmpty(path: string): Promise<void> {
+  try {
+    await removeDirectory(path)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'ENOTDIR'))) throw error
+  }
 }
 
 class DirectoryBackend implements Backend {
@@ -173,10 +199,11 @@ class DirectoryBackend implements Backend {
     this.#made.add(folder)
   }
 
-  /** Of a lock it follows from its name, which is recorded before it is saved. */
+  /** Of a lock and a key it follows from their names, which are recorded before they are saved. */
   #temporaryOf(file: FileRef, path: string): string {
     if (file.kind === 'lock') return `${path}-tmp`
-    if (this.#partial === undefined || file.kind === 'config') return `${path}-tmp-${process.pid}-${++this.#temporary}`
+    if (this.#partial === undefined || file.kind === 'config' || file.kind === 'key')
+      return `${path}-tmp-${process.pid}-${++this.#temporary}`
     return join(this.#partial, file.name)
   }
 

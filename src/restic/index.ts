@@ -7,7 +7,7 @@
  */
 export { type Backend, CONFIG_FILE, type FileKind, type FileRef } from './backend.ts'
 export type { BlockPipeline, BlockSlot, StoredBlock } from './block-pipeline.ts'
-export { directoryBackend, type DirectoryBackendOptions } from './directory-backend.ts'
+export { directoryBackend, type DirectoryBackendOptions, removeUnfinishedRepository } from './directory-backend.ts'
 export { BlobIds, ID_BYTES, idBytes, idHex, isHexId } from './ids.ts'
 export { initRepository, openRepository } from './open-repository.ts'
 export type {

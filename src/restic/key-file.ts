@@ -14,13 +14,13 @@ const MAX_KEY_FILE_BYTES = 64 * 1024
 /** The most a foreign key file may make us spend: 1 GiB of memory. */
 const MAX_KDF_BYTES = 1024 * 1024 * 1024
 
-/** Makes a master key, seals it with the password and stores the key file. Returns the master key. */
+/** Makes a master key, seals it with the password and stores the key file, whose name `recordKey` is told first. Returns the master key. */
 export async function createKeyFile(
   backend: Backend,
   password: Secret,
   deps: RepositoryDeps,
   kdf: KdfParameters,
-  options?: Abortable,
+  options?: Abortable & { readonly recordKey?: ((name: string) => Promise<void>) | undefined },
 ): Promise<SealKey> {
   const master = sealKeyFrom(deps.random(64))
   // Poly1305 ignores these bits of r; restic stores them cleared.
@@ -36,7 +36,9 @@ export async function createKeyFile(
       `"kdf":"scrypt","N":${kdf.N},"r":${kdf.r},"p":${kdf.p},"salt":"${base64(salt)}","data":"${base64(data)}"}`,
     'utf8',
   )
-  await backend.save({ kind: 'key', name: hash('sha256', file) }, file, options)
+  const name = hash('sha256', file)
+  await options?.recordKey?.(name)
+  await backend.save({ kind: 'key', name }, file, options)
   return master
 }
 

@@ -33,13 +33,17 @@ const MIB = 1024 * 1024
 
 /**
  * Makes a new repository in an empty backend and opens it. CONFLICT when there is one already; CAPACITY, UNAVAILABLE.
- * `kdf` is for tests, which cannot spend half a second on each key.
+ * `kdf` is for tests, which cannot spend half a second on each key. `recordKey` is told the name of the key file, the first file made, before it
+ * is there: `removeUnfinishedRepository` needs it should this never end.
  */
 export async function initRepository(
   backend: Backend,
   password: Secret,
   deps: RepositoryDeps,
-  options: RepositoryOptions & { readonly kdf?: KdfParameters | undefined } = {},
+  options: RepositoryOptions & {
+    readonly kdf?: KdfParameters | undefined
+    readonly recordKey?: ((name: string) => Promise<void>) | undefined
+  } = {},
 ): Promise<Repository> {
   const settings = settingsOf(options)
   if (password.reveal() === '') throw new AgentError('CONFIG', 'A repository cannot be made with an empty password.')

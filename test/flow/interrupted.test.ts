@@ -108,11 +108,12 @@ type Recorded = {
   readonly on: string
 }
 
-/** A restore to `target` as a process of its own, its effects recorded; with `kill`, ended at one of them. */
-async function restore(target: string, kill?: string): Promise<{ readonly child: ChildProcess; readonly effects: readonly Recorded[] }> {
-  const record = join(session.directory, `${target}.effects`)
-  const [point] = (await session.json(['points'])).points
-  const child = spawn(process.execPath, [COMMAND, 'restore', point.id, '--to-dir', join(session.directory, target)], {
+type Run = { readonly child: ChildProcess; readonly effects: readonly Recorded[] }
+
+/** A command as a process of its own, its effects recorded under a name; with `kill`, ended at one of them. */
+async function recorded(name: string, argv: readonly string[], kill?: string): Promise<Run> {
+  const record = join(session.directory, `${name}.effects`)
+  const child = spawn(process.execPath, [COMMAND, ...argv], {
     env: {
       ...process.env,
       ...session.environment,
@@ -126,6 +127,43 @@ async function restore(target: string, kill?: string): Promise<{ readonly child:
   const lines = (await readFile(record, 'utf8')).trim().split('\n')
   return { child, effects: lines.map((line) => JSON.parse(line)) }
 }
+
+async function restore(target: string, kill?: string): Promise<Run> {
+  const [point] = (await session.json(['points'])).points
+  return recorded(target, ['restore', point.id, '--to-dir', join(session.directory, target)], kill)
+}
+
+describe('a repository being made that is', () => {
+  test('killed leaves nothing after "vcb recover", and can be made again', async () => {
+    const inside = (name: string): string => join(session.directory, name)
+    const whole = await recorded('init', ['init', '--repo', inside('made')])
+    expect(whole.child.exitCode).toBe(0)
+    const steps = whole.effects.filter(
+      (effect) => effect.kind === 'file' && effect.on.startsWith(inside('made')) && effect.phase === 'after',
+    )
+    const key = steps.filter(({ on }) => on.includes('/keys/'))
+    expect(key.map(({ what }) => what)).toEqual(['create', 'write', 'rename'])
+    const folders = steps.filter(({ what }) => what === 'make directories')
+    const config = steps.filter(({ on }) => on.includes('/config'))
+    expect(config.map(({ what }) => what)).toEqual(['create', 'write', 'rename'])
+    for (const [index, cut] of [...key, folders[Math.floor(folders.length / 2)], config[1]].entries()) {
+      const path = inside(`unmade-${index}`)
+      const { child } = await recorded(`unmade-${index}`, ['init', '--repo', path], `after:${cut?.n}`)
+      expect(child.signalCode, cut?.what).toBe('SIGKILL')
+      const recovery = await session.vcbWith({ VCB_REPO: undefined, VCB_REPO_PASSWORD_FILE: undefined }, 'recover', '--json')
+      expect(recovery).toMatchObject({ exit: 0, err: '' })
+      expect(recovery.json().recovered.flatMap((job: Json) => job.claims)).toMatchObject([{ kind: 'newRepository', result: 'released' }])
+      expect(await readdir(path), `cut after ${cut?.what} ${cut?.on}`).toEqual([])
+      await session.json(['init', '--repo', path])
+    }
+    // Killed when it is complete, and not told yet: it stays.
+    const complete = inside('complete')
+    await recorded('complete', ['init', '--repo', complete], `after:${config[2]?.n}`)
+    await session.json(['recover'])
+    expect((await session.json(['check', '--repo', complete])).problems).toEqual([])
+    await session.expectClean()
+  })
+})
 
 describe('a restore to a directory that is', () => {
   test('killed leaves no lock in the repository after "vcb recover" without its password', async () => {
