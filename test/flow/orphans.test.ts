@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFile, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type AgentId, type ClaimId, createIds, formatMark, type MoRef, Secret, silentLog, systemClock } from '../../src/core/index.ts'
@@ -380,6 +381,21 @@ describe('what only looks like ours', () => {
     expect(found.orphans).toMatchObject([{ standing: 'unproven', removable: false }])
     expect(found.orphans[0].reason).toContain('a copy of this installation')
     expect((await vmState('web'))?.snapshots).toHaveLength(1)
+  })
+
+  test('a VM whose note is our mark is not removed when it runs, or was made long after the mark', async () => {
+    const { agent } = await session.json(['orphans'])
+    const time = new Date(Date.now() - 3 * 3_600_000).toISOString()
+    for (const name of ['web', 'off']) {
+      const note = formatMark('vm', { agent, claim: ids.claim(), job: ids.job(), host: hostname(), pid: 4, time })
+      await reconfigureVm(vsphere, await vmRef(name), data({ annotation: note }))
+    }
+    const found = await session.json(['orphans', '--remove', '--agent', agent], 12)
+    expect(found.orphans.map((orphan: Json) => [orphan.name, orphan.removable, orphan.reason]).sort()).toEqual([
+      ['off', false, 'It was made long after its mark, so it is a copy.'],
+      ['web', false, 'It is not powered off, so somebody uses it.'],
+    ])
+    expect([(await vmState('web'))?.name, (await vmState('off'))?.name]).toEqual(['web', 'off'])
   })
 
   test('snapshots of users are in no list', async () => {
