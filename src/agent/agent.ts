@@ -48,6 +48,8 @@ export const STATE_FILE = 'state.sqlite'
 /** Finished jobs are listed for so long and up to so many. */
 const KEPT_JOBS = 1000
 const KEPT_JOBS_MS = 90 * 24 * 3_600_000
+/** Whatever their age, so that a clock that stepped far ahead does not take the history with it. */
+const KEPT_AT_LEAST = 100
 
 export type AgentDeps = {
   readonly clock: Clock
@@ -249,7 +251,7 @@ export class Agent implements AsyncDisposable {
     if (this.#pruned) return
     this.#pruned = true
     try {
-      await this.journal.prune({ jobs: KEPT_JOBS, before: new Date(this.clock.now().getTime() - KEPT_JOBS_MS) })
+      await this.journal.prune({ jobs: KEPT_JOBS, before: new Date(this.clock.now().getTime() - KEPT_JOBS_MS), atLeast: KEPT_AT_LEAST })
     } catch (error) {
       this.log.warn('old jobs could not be forgotten', { error: toAgentError(error).message })
     }

@@ -32,6 +32,7 @@ Connection: flags, environment variables and vcb.yaml are read in this order of 
   --repo-password-file F   VCB_REPO_PASSWORD_FILE  repository.passwordFile
                            VCB_REPO_PASSWORD       repository.passwordEnv
   --state-dir DIR          VCB_STATE_DIR           stateDirectory
+  --cancel-deadline TIME   VCB_CANCEL_DEADLINE     cancelDeadline
 
 No password is ever taken from the command line: a file, - for standard input, or the environment.
 

@@ -24,6 +24,7 @@ export type {
   Journal,
   JournaledClaim,
   JournaledJob,
+  PruneLimits,
 } from './journal.ts'
 export { MemoryJournal, MemoryJournalRows } from './memory-journal.ts'
 export { type ProcessIdentity, type Processes, sameProcess, systemProcesses } from './process.ts'

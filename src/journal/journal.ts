@@ -51,12 +51,12 @@ export interface CancelRequests {
 export interface JobList {
   /** The last finished jobs, the one that began last first; at most `limit`. */
   finished(limit: number): Promise<readonly FinishedJob[]>
-  /**
-   * Forgets finished jobs, with their claims: all but the last `jobs`, and those that finished before `before`. How many. Called once by each
-   * command that begins a job, so that the file does not grow for ever.
-   */
-  prune(keep: { readonly jobs: number; readonly before: Date }): Promise<number>
+  /** Forgets finished jobs, with their claims; how many. Called once by each command that begins a job, so that the file does not grow for ever. */
+  prune(keep: PruneLimits): Promise<number>
 }
+
+/** All but the last `jobs` are forgotten, and those that finished before `before`; of these not the last `atLeast`, for clocks that step. */
+export type PruneLimits = { readonly jobs: number; readonly before: Date; readonly atLeast?: number | undefined }
 
 /** What became of claims that are not open any more. Beside `JobJournal` because only the search for orphans asks. */
 export interface ClaimHistory {

@@ -1,5 +1,5 @@
 import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
-import type { CancelRequest, FinishedJob, JobOutcome, Journal, JournaledClaim, JournaledJob } from './journal.ts'
+import type { CancelRequest, FinishedJob, JobOutcome, Journal, JournaledClaim, JournaledJob, PruneLimits } from './journal.ts'
 import { type ProcessIdentity, sameProcess } from './process.ts'
 
 type Job = { -readonly [K in keyof Omit<JournaledJob, 'claims'>]: JournaledJob[K] } & { finishedAt: Date | undefined }
@@ -116,8 +116,8 @@ export class MemoryJournal implements Journal {
     return this.#finished().slice(0, limit)
   }
 
-  async prune(keep: { readonly jobs: number; readonly before: Date }): Promise<number> {
-    const pruned = this.#finished().filter((job, index) => index >= keep.jobs || job.finishedAt < keep.before)
+  async prune({ jobs, before, atLeast = 0 }: PruneLimits): Promise<number> {
+    const pruned = this.#finished().filter((job, index) => index >= jobs || (index >= atLeast && job.finishedAt < before))
     for (const { id } of pruned) {
       this.#rows.jobs.delete(id)
       for (const claim of this.#rows.claims.values()) if (claim.job === id) this.#rows.claims.delete(claim.id)

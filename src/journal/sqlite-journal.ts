@@ -1,6 +1,6 @@
 import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
 import type { Row, State } from '../state/index.ts'
-import type { CancelRequest, FinishedJob, JobOutcome, JournaledClaim, JournaledJob, Journal } from './journal.ts'
+import type { CancelRequest, FinishedJob, JobOutcome, JournaledClaim, JournaledJob, Journal, PruneLimits } from './journal.ts'
 import type { ProcessIdentity, Processes } from './process.ts'
 
 export type SqliteJournalOptions = {
@@ -117,13 +117,14 @@ class SqliteJournal implements Journal {
     return this.#sql.finished.all(limit)
   }
 
-  async prune(keep: { readonly jobs: number; readonly before: Date }): Promise<number> {
+  async prune(keep: PruneLimits): Promise<number> {
     const before = keep.before.toISOString()
-    if (this.#sql.prunable.get(keep.jobs, before) === undefined) return 0
+    const atLeast = keep.atLeast ?? 0
+    if (this.#sql.prunable.get(keep.jobs, before, atLeast) === undefined) return 0
     return this.#state.transaction('finished jobs forgotten', () => {
-      this.#sql.pruneLocks.run(keep.jobs, before)
-      this.#sql.pruneClaims.run(keep.jobs, before)
-      return this.#sql.pruneJobs.run(keep.jobs, before)
+      this.#sql.pruneLocks.run(keep.jobs, before, atLeast)
+      this.#sql.pruneClaims.run(keep.jobs, before, atLeast)
+      return this.#sql.pruneJobs.run(keep.jobs, before, atLeast)
     })
   }
 
@@ -132,9 +133,10 @@ class SqliteJournal implements Journal {
   }
 }
 
-/** Finished jobs beyond the last ? and those that finished before ?. */
-const PRUNED = `finished_at IS NOT NULL AND (finished_at < ?2
-  OR sequence <= (SELECT sequence FROM job WHERE finished_at IS NOT NULL ORDER BY sequence DESC LIMIT 1 OFFSET ?1))`
+const BEYOND = (last: string): string =>
+  `sequence <= (SELECT sequence FROM job WHERE finished_at IS NOT NULL ORDER BY sequence DESC LIMIT 1 OFFSET ${last})`
+/** Finished jobs beyond the last ?1, and those that finished before ?2 but are not among the last ?3. */
+const PRUNED = `finished_at IS NOT NULL AND (${BEYOND('?1')} OR (finished_at < ?2 AND ${BEYOND('?3')}))`
 
 function prepare(state: State) {
   return {
@@ -181,12 +183,12 @@ function prepare(state: State) {
         outcome: readOutcome(row) ?? { result: 'failed', reason: 'The outcome was not recorded.' },
       }),
     ),
-    prunable: state.statement<[number, string], string>(`SELECT id FROM job WHERE ${PRUNED} LIMIT 1`, (row) => row.text('id')),
-    pruneLocks: state.statement<[number, string]>(
+    prunable: state.statement<[number, string, number], string>(`SELECT id FROM job WHERE ${PRUNED} LIMIT 1`, (row) => row.text('id')),
+    pruneLocks: state.statement<[number, string, number]>(
       `DELETE FROM vm_lock WHERE claim IN (SELECT id FROM claim WHERE job IN (SELECT id FROM job WHERE ${PRUNED}))`,
     ),
-    pruneClaims: state.statement<[number, string]>(`DELETE FROM claim WHERE job IN (SELECT id FROM job WHERE ${PRUNED})`),
-    pruneJobs: state.statement<[number, string]>(`DELETE FROM job WHERE ${PRUNED}`),
+    pruneClaims: state.statement<[number, string, number]>(`DELETE FROM claim WHERE job IN (SELECT id FROM job WHERE ${PRUNED})`),
+    pruneJobs: state.statement<[number, string, number]>(`DELETE FROM job WHERE ${PRUNED}`),
     finish: state.statement<[string, string, string]>(
       'UPDATE job SET finished_at = ?, outcome = ?, lease_until = NULL WHERE id = ? AND finished_at IS NULL',
     ),

@@ -244,6 +244,7 @@ export function journalContract(name: string, make: (clock: Clock) => Promise<Jo
       expect(await journal.prune({ jobs: 3, before: new Date(0) })).toBe(1)
       expect((await journal.finished(9)).map((job) => job.id)).toEqual([done[3], done[2], done[1]])
       expect(await journal.prune({ jobs: 3, before: new Date(0) })).toBe(0)
+      expect(await journal.prune({ jobs: 9, before: new Date(clock.time + 1e9), atLeast: 3 })).toBe(0)
       expect(await journal.prune({ jobs: 9, before: listed[0]?.finishedAt ?? new Date(0) })).toBe(2)
       expect((await journal.finished(9)).map((job) => job.id)).toEqual([done[3]])
       clock.time += 1000
