@@ -134,33 +134,38 @@ async function restore(target: string, kill?: string): Promise<Run> {
 }
 
 describe('a repository being made that is', () => {
-  test('killed leaves nothing after "vcb recover", and can be made again', async () => {
-    const inside = (name: string): string => join(session.directory, name)
+  const inside = (name: string): string => join(session.directory, name)
+  let files: readonly Recorded[] = []
+  beforeAll(async () => {
     const whole = await recorded('init', ['init', '--repo', inside('made')])
     expect(whole.child.exitCode).toBe(0)
-    const steps = whole.effects.filter(
-      (effect) => effect.kind === 'file' && effect.on.startsWith(inside('made')) && effect.phase === 'after',
-    )
-    const key = steps.filter(({ on }) => on.includes('/keys/'))
-    expect(key.map(({ what }) => what)).toEqual(['create', 'write', 'rename'])
-    const folders = steps.filter(({ what }) => what === 'make directories')
-    const config = steps.filter(({ on }) => on.includes('/config'))
-    expect(config.map(({ what }) => what)).toEqual(['create', 'write', 'rename'])
-    for (const [index, cut] of [...key, folders[Math.floor(folders.length / 2)], config[1]].entries()) {
-      const path = inside(`unmade-${index}`)
-      const { child } = await recorded(`unmade-${index}`, ['init', '--repo', path], `after:${cut?.n}`)
-      expect(child.signalCode, cut?.what).toBe('SIGKILL')
-      const recovery = await session.vcbWith({ VCB_REPO: undefined, VCB_REPO_PASSWORD_FILE: undefined }, 'recover', '--json')
-      expect(recovery).toMatchObject({ exit: 0, err: '' })
-      expect(recovery.json().recovered.flatMap((job: Json) => job.claims)).toMatchObject([{ kind: 'newRepository', result: 'released' }])
-      expect(await readdir(path), `cut after ${cut?.what} ${cut?.on}`).toEqual([])
-      await session.json(['init', '--repo', path])
-    }
-    // Killed when it is complete, and not told yet: it stays.
-    const complete = inside('complete')
-    await recorded('complete', ['init', '--repo', complete], `after:${config[2]?.n}`)
+    files = whole.effects.filter((effect) => effect.kind === 'file' && effect.on.startsWith(inside('made')) && effect.phase === 'after')
+  })
+  const cuts: Readonly<Record<string, () => Recorded | undefined>> = {
+    'while its key is being saved': () => files.find(({ on, what }) => on.includes('/keys/') && what === 'write'),
+    'when its key is there': () => files.find(({ on, what }) => on.includes('/keys/') && what === 'rename'),
+    'among its folders': () => files.filter(({ what }) => what === 'make directories')[100],
+    'while its configuration is being saved': () => files.find(({ on, what }) => on.includes('/config') && what === 'write'),
+  }
+
+  test.each(Object.keys(cuts))('killed %s leaves nothing after "vcb recover", and can be made again', async (when) => {
+    const path = inside(when)
+    const { child } = await recorded(when, ['init', '--repo', path], `after:${cuts[when]?.()?.n}`)
+    expect(child.signalCode).toBe('SIGKILL')
+    expect(await readdir(path)).not.toEqual([])
+    const recovery = await session.vcbWith({ VCB_REPO: undefined, VCB_REPO_PASSWORD_FILE: undefined }, 'recover', '--json')
+    expect(recovery).toMatchObject({ exit: 0, err: '' })
+    expect(recovery.json().recovered.flatMap((job: Json) => job.claims)).toMatchObject([{ kind: 'newRepository', result: 'released' }])
+    expect(await readdir(path)).toEqual([])
+    await session.json(['init', '--repo', path])
+  })
+
+  test('killed when it is complete stays', async () => {
+    const config = files.find(({ on, what }) => on.includes('/config') && what === 'rename')
+    const { child } = await recorded('complete', ['init', '--repo', inside('complete')], `after:${config?.n}`)
+    expect(child.signalCode).toBe('SIGKILL')
     await session.json(['recover'])
-    expect((await session.json(['check', '--repo', complete])).problems).toEqual([])
+    expect((await session.json(['check', '--repo', inside('complete')])).problems).toEqual([])
     await session.expectClean()
   })
 })
