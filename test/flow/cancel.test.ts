@@ -152,7 +152,7 @@ describe('a second signal', () => {
     expect(JSON.parse(out()).vms[0].error).toMatchObject({
       code: 'CANCELED',
       next: expect.stringContaining('vcb recover'),
-      held: [{ kind: 'snapshot', what: expect.stringMatching(/^the snapshot .* of VM one$/) }, { kind: 'vmLock' }],
+      held: [{ kind: 'snapshot', what: expect.stringMatching(/^the snapshot.* of VM one$/) }, { kind: 'vmLock' }],
     })
     await session.lab.control.clearFaults()
     await session.json(['recover'])
