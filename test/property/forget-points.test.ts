@@ -289,6 +289,42 @@ describe('retention can never hurt', () => {
     )
   })
 
+  it('a destination that takes no removals ends the run at the first refusal: nothing else is tried', async () => {
+    const world = new ForgetWorld()
+    for (let night = 0; night < 3; night++) {
+      world.nowMs += 86_400_000
+      for (const vm of VMS) world.add(vm, { consistency: 'filesystem', missing: [], health: 'sound' })
+    }
+    const result = await world.forget(
+      { by: 'policy', policy: { last: 1 }, calendar, expressions: [] },
+      { removal: { nth: 1, done: false, code: 'CONFIG' } },
+    )
+    if (result === undefined || isAgentError(result)) throw new Error('the run has results of its VMs')
+    expect(result.vms.map(({ error, forgotten }) => [error?.code, forgotten])).toEqual(VMS.map(() => ['CONFIG', []]))
+    expect(result.vms[0]?.error?.message).toContain('does not let restore points be removed')
+    expect(world.removals).toBe(1)
+    expect(world.points.size).toBe(9)
+    expect(world.catalog.size).toBe(9)
+    expect(await world.left()).toEqual([])
+  })
+
+  it('the failure of one VM does not stop the others', async () => {
+    const world = new ForgetWorld()
+    for (const health of ['sound', 'unopenable'] as const) {
+      world.nowMs += 86_400_000
+      world.add('web01', { consistency: 'filesystem', missing: [], health })
+      for (const vm of ['db01', 'web02']) world.add(vm, { consistency: 'filesystem', missing: [], health: 'sound' })
+    }
+    world.vmLocks.set('vc/uuid-db01', 'a backup')
+    const result = await world.forget({ by: 'policy', policy: { last: 1 }, calendar, expressions: [] }, {})
+    if (result === undefined || isAgentError(result)) throw new Error('the run has results of its VMs')
+    expect(result.vms.map(({ vm, error, forgotten }) => [vm.name, error?.code, forgotten.length])).toEqual([
+      ['db01', 'CONFLICT', 0],
+      ['web01', 'INTEGRITY', 0],
+      ['web02', undefined, 1],
+    ])
+  })
+
   it('stopped at every step of one run, it leaves every point whole or gone, and nothing held', async () => {
     const policyOfTwo: RetentionPolicy = { last: 2 }
     const prepare = (): ForgetWorld => {

@@ -62,6 +62,8 @@ export class ForgetWorld {
   repositoryLocks: readonly string[] = []
   nowMs = Date.UTC(2026, 10, 22)
   made = 0
+  /** Removals that the last process tried. */
+  removals = 0
   /** A listing of the last run broke off with an error. */
   brokenOff = false
   /** What its last listing gave. */
@@ -70,7 +72,6 @@ export class ForgetWorld {
   #processes = 0
   #steps = 0
   #listings = 0
-  #removals = 0
   #stopped = false
 
   readonly clock: Clock = { ...systemClock, now: () => new Date(this.nowMs) }
@@ -162,7 +163,7 @@ export class ForgetWorld {
     this.#faults = faults
     this.#steps = 0
     this.#listings = 0
-    this.#removals = 0
+    this.removals = 0
     this.#stopped = false
     this.#processes++
   }
@@ -286,7 +287,7 @@ export class ForgetWorld {
   /** As a directory export removes: out of the list in one step, its files in another. */
   async #remove(id: PointId): Promise<void> {
     const { removal } = this.#faults
-    const nth = ++this.#removals
+    const nth = ++this.removals
     const fails = removal !== undefined && (removal.nth === nth || (removal.code === 'CONFIG' && nth > removal.nth))
     const refusal = (): AgentError => new AgentError(removal?.code ?? 'INTERNAL', 'The removal failed.')
     if (fails && (!removal.done || removal.code === 'CONFIG')) throw refusal()
