@@ -18,7 +18,7 @@ beforeEach(() => {
 
 const object = (claim: ClaimId, changed: Partial<Mark> | null = {}, doubt?: string): MarkedObject => ({
   mark:
-    changed === undefined
+    changed === null
       ? undefined
       : { agent, claim, job: ids.job(), host: 'proxy1', pid: 7, time: new Date(time).toISOString(), ...changed },
   claim,
