@@ -172,7 +172,8 @@ export class Tasks {
     if (task === undefined) return
     this.#tasks.delete(ref.value)
     this.#forgotten.add(task.done)
-    task.done.finally(() => this.#forgotten.delete(task.done)).catch(() => undefined)
+    // `done` never rejects: the outcome of the work is in the task's information.
+    void task.done.then(() => this.#forgotten.delete(task.done))
     this.#listsChanged(task.info.entity)
   }
 
