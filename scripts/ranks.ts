@@ -19,6 +19,7 @@ export const RANKS: Readonly<Record<string, number>> = {
   catalog: 2,
   schedule: 2,
   mount: 3,
+  orphans: 3,
   flow: 4,
   agent: 5,
   cli: 6,

@@ -1,15 +1,7 @@
 import { hostname } from 'node:os'
 import type { AgentId } from '../core/index.ts'
-import {
-  adoptMarked,
-  findOrphans,
-  findStrayFiles,
-  type OrphanDeps,
-  type OrphanSearch,
-  type Removed,
-  removeOrphans,
-  type StrayFileSearch,
-} from '../flow/index.ts'
+import { adoptMarked, findOrphans, type OrphanDeps, type OrphanSearch, type Removed, removeOrphans } from '../flow/index.ts'
+import { findStrayFiles, type StrayFileSearch } from '../orphans/index.ts'
 import type { Agent } from './agent.ts'
 import { holdersOf } from './state-holders.ts'
 

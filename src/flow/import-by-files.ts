@@ -11,7 +11,7 @@ import {
 } from '../vsphere/index.ts'
 import { restoredVmx } from '../vmx/index.ts'
 import { type RestoreOptions, savedNvram, savedVmx } from './restore-directory.ts'
-import { RESTORE_MARKER, restoreMarker } from './restore-marker.ts'
+import { RESTORE_MARKER, restoreMarker } from '../orphans/index.ts'
 import { diskFileNames } from './restored-disks.ts'
 import { type Imported, restoreDirectory, type VmImport } from './vm-import.ts'
 

@@ -29,8 +29,5 @@ export {
   type RestoreOptions,
   type RestoreProgress,
 } from './restore-directory.ts'
-export type { ForeignSnapshot, MarkedObject, NeedsConsolidation, Unseen } from './marked-things.ts'
-export type { Standing, Verdict } from './judge-mark.ts'
 export { adoptMarked, findOrphans, type Orphan, type OrphanDeps, type OrphanSearch, type Removed, removeOrphans } from './orphans.ts'
-export { findStrayFiles, type StrayFile, type StrayFileSearch } from './stray-files.ts'
 export { restoreVm, type VmRestoreRequest, type VmRestoreResult } from './restore-vm.ts'

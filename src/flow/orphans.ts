@@ -1,8 +1,7 @@
 import { type Abortable, type AgentId, type ClaimId, type Clock, isAgentError, type Log } from '../core/index.ts'
 import type { ClaimReport, Claims, Journal, JobWork, LeftError, ProcessIdentity, VmLocks } from '../journal/index.ts'
+import { findMarked, judgeMark, type MarkedObject, type MarkScan, openClaims, ORPHANS_JOB, type Verdict } from '../orphans/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
-import { judgeMark, openClaims, ORPHANS_JOB, type Verdict } from './judge-mark.ts'
-import { findMarked, type MarkedObject, type MarkScan } from './marked-things.ts'
 
 export type OrphanDeps = {
   readonly vsphere: Vsphere

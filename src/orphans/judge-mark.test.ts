@@ -18,9 +18,7 @@ beforeEach(() => {
 
 const object = (claim: ClaimId, changed: Partial<Mark> | null = {}, doubt?: string): MarkedObject => ({
   mark:
-    changed === null
-      ? undefined
-      : { agent, claim, job: ids.job(), host: 'proxy1', pid: 7, time: new Date(time).toISOString(), ...changed },
+    changed === null ? undefined : { agent, claim, job: ids.job(), host: 'proxy1', pid: 7, time: new Date(time).toISOString(), ...changed },
   claim,
   name: `vcb-proxy ${claim}`,
   path: '/DC1/vm/web',
