@@ -18,7 +18,15 @@ const TIMEOUT_MS = 120_000
 const MAX_ANSWER = 512 * 1024 * 1024
 /** The server forgets a session after 30 idle minutes. */
 const KEEP_ALIVE_MS = 5 * 60_000
+/** Tries of every call; more only for a server that is away while a session is open. */
 const READ_ATTEMPTS = 4
+/**
+ * How long an open session waits for a server that is away (a service restarting, a network cut short) before calls fail, ms. Counted from the
+ * first call it did not answer, so that calls made after that time fail after a few tries each until it is back.
+ */
+const AWAY_MS = 60_000
+const AWAY_ATTEMPTS = 12
+const LONGEST_PAUSE_MS = 8000
 
 /**
  * Calls that change nothing but this session's own views, a lease's sign of life and how fresh a figure is, so that sending one twice does no harm. All others are
@@ -90,6 +98,8 @@ class VsphereSession implements Vsphere {
   #renewal: Promise<void> | undefined
   #keepAlive: Disposable | undefined
   #closed = false
+  /** Monotonic; since when the server has not answered. */
+  #awaySince: number | undefined
 
   constructor(options: VsphereOptions, endpoint: Endpoint, trust: Trust) {
     this.#options = Object.freeze({ ...options })
@@ -211,7 +221,7 @@ class VsphereSession implements Vsphere {
   /** Shared by every call that found the session gone, so no single caller's signal ends it. */
   #renew(login: number): Promise<void> {
     if (login !== this.#login) return Promise.resolve()
-    this.#renewal ??= this.#logIn()
+    this.#renewal ??= this.#repeating('Login', true, {}, () => this.#logIn())
       .then(() => this.log.info('the session was gone; logged in again', { host: this.host }))
       .finally(() => {
         this.#renewal = undefined
@@ -243,18 +253,40 @@ class VsphereSession implements Vsphere {
   }
 
   /** One call, translated; repeated on broken connections where that is safe. */
-  async #repeated(method: string, self: MoRef, args: VimFields, options: CallOptions): Promise<readonly VimNode[]> {
+  #repeated(method: string, self: MoRef, args: VimFields, options: CallOptions): Promise<readonly VimNode[]> {
+    return this.#repeating(method, READS.has(method), options, () => this.#once(method, self, args, options))
+  }
+
+  /** `harmless`: sending it twice changes nothing, so that a lost answer is no reason to stop. */
+  async #repeating<T>(method: string, harmless: boolean, options: Abortable, send: () => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#once(method, self, args, options)
+        const answer = await send()
+        this.#awaySince = undefined
+        return answer
       } catch (error) {
-        if (!isAgentError(error) || attempt >= READ_ATTEMPTS || faultOf(error) !== undefined) throw error
-        const broken = (error.code === 'UNAVAILABLE' && error.retry === 'now') || error.code === 'INTEGRITY'
-        if (!(broken && READS.has(method)) && !neverConnected(error)) throw error
-        this.log.debug('calling again', { host: this.host, method, attempt, error: error.message })
-        await this.clock.sleep(250 * 2 ** attempt, options)
+        if (!isAgentError(error)) throw error
+        if (faultOf(error) !== undefined) {
+          this.#awaySince = undefined
+          throw error
+        }
+        const away = error.code === 'UNAVAILABLE' && error.retry === 'now'
+        if (!(harmless && (away || error.code === 'INTEGRITY')) && !neverConnected(error)) throw error
+        if (away) this.#awaySince ??= this.clock.monotonicMs()
+        const pause = Math.min(250 * 2 ** attempt, LONGEST_PAUSE_MS)
+        if (!this.#mayWait(attempt, away, pause)) throw error
+        const facts = { host: this.host, method, attempt, error: error.message, pause }
+        if (attempt === READ_ATTEMPTS) this.log.warn('the server does not answer; calls are made again until it does', facts)
+        else this.log.debug('calling again', facts)
+        await this.clock.sleep(pause, options)
       }
     }
+  }
+
+  #mayWait(attempt: number, away: boolean, pause: number): boolean {
+    if (attempt < READ_ATTEMPTS) return true
+    if (!away || attempt >= AWAY_ATTEMPTS || this.#about === undefined || this.#awaySince === undefined) return false
+    return this.clock.monotonicMs() + pause - this.#awaySince <= AWAY_MS
   }
 
   #once(method: string, self: MoRef, args: VimFields, options: CallOptions): Promise<readonly VimNode[]> {

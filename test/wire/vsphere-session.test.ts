@@ -8,7 +8,7 @@ const VM = { type: 'VirtualMachine', value: 'vm-1' }
 async function open(react?: (call: SoapCall) => Reaction | undefined): Promise<{ stub: SoapStub; vsphere: Vsphere } & AsyncDisposable> {
   const stub = await SoapStub.start(react)
   const { sha256 } = await fetchThumbprint(stub.host)
-  const vsphere = await stub.connect(sha256, hurriedClock)
+  const vsphere = await stub.connect(sha256)
   return {
     stub,
     vsphere,
@@ -64,6 +64,28 @@ describe('session', () => {
     const [now] = await pair.vsphere.call('CurrentTime', SERVICE)
     expect(now?.text).toBe('2026-11-22T18:00:00Z')
     expect(pair.stub.count('CurrentTime')).toBe(3)
+  })
+
+  it('waits for a server that is away, and not for ever', async () => {
+    await using back = await open(({ method, count }) => (method === 'CurrentTime' && count <= 8 ? CUT : undefined))
+    const [now] = await back.vsphere.call('CurrentTime', SERVICE)
+    expect(now?.text).toBe('2026-11-22T18:00:00Z')
+    await using gone = await open(({ method }) => (method === 'CurrentTime' ? CUT : undefined))
+    await expect(gone.vsphere.call('CurrentTime', SERVICE)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    expect(gone.stub.count('CurrentTime')).toBeLessThan(20)
+  })
+
+  it('waits with its new login for a server that comes back without its sessions', async () => {
+    await using pair = await open(({ method, count }) =>
+      method === 'CurrentTime' && count === 1
+        ? { fault: 'NotAuthenticated' }
+        : method === 'Login' && count > 1 && count <= 7
+          ? CUT
+          : undefined,
+    )
+    const [now] = await pair.vsphere.call('CurrentTime', SERVICE)
+    expect(now?.text).toBe('2026-11-22T18:00:00Z')
+    expect(pair.vsphere.login).toBe(2)
   })
 
   it('never sends a changing call twice when the connection breaks', async () => {
