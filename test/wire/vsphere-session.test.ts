@@ -8,7 +8,7 @@ const VM = { type: 'VirtualMachine', value: 'vm-1' }
 async function open(react?: (call: SoapCall) => Reaction | undefined): Promise<{ stub: SoapStub; vsphere: Vsphere } & AsyncDisposable> {
   const stub = await SoapStub.start(react)
   const { sha256 } = await fetchThumbprint(stub.host)
-  const vsphere = await stub.connect(sha256)
+  const vsphere = await stub.connect(sha256, hurriedClock)
   return {
     stub,
     vsphere,
