@@ -10,7 +10,7 @@ beforeAll(async () => {
   session = await openLabSession()
   await session.json(['backup', 'web01', '--init', '--mode', 'full'])
   await session.json(['restore', 'web01@latest', '--to-vcenter', '--name', 'copy'])
-  calls = (await replace([{ at: 1000, phase: 'before', delayMs: 0, what: 'self', kinds: ['call'] }])).counted[0] ?? 0
+  calls = (await replace([{ at: 1000, phase: 'before', delayMs: 0, what: 'self', kinds: ['call'] }])).counted[0]?.length ?? 0
 })
 afterAll(async () => {
   await session[Symbol.asyncDispose]()

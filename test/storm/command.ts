@@ -32,9 +32,10 @@ export type Ended = {
   readonly hung: boolean
   readonly out: string
   readonly err: string
-  /** Effects of the command, and of each strike's kinds; undefined when it was killed. */
+  /** How many effects the command had; undefined when it was killed. */
   readonly effects: number | undefined
-  readonly counted: readonly number[]
+  /** Of each strike, the names of the effects it counted, in order. */
+  readonly counted: readonly (readonly string[])[]
   readonly ms: number
   readonly json: () => Json
 }
@@ -55,14 +56,16 @@ export async function runCommand(
   let told = ''
   let killed: Struck | undefined
   let effects: number | undefined
-  let counted: readonly number[] = []
+  let counted: readonly (readonly string[])[] = []
   child.stdout?.on('data', (piece: Buffer) => (out += piece.toString()))
   child.stderr?.on('data', (piece: Buffer) => (err += piece.toString()))
   const watched = child.stdio[3] as Readable
   watched.on('data', (piece: Buffer) => {
     told += piece.toString()
     for (let end = told.indexOf('\n'); end >= 0; end = told.indexOf('\n')) {
-      const line: { self?: Struck; lab?: Struck; effects?: number; counted?: readonly number[] } = JSON.parse(told.slice(0, end))
+      const line: { self?: Struck; lab?: Struck; effects?: number; counted?: readonly (readonly string[])[] } = JSON.parse(
+        told.slice(0, end),
+      )
       told = told.slice(end + 1)
       if (line.self !== undefined) killed = line.self
       if (line.lab !== undefined) options.onLab?.(line.lab)

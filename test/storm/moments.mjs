@@ -7,7 +7,8 @@
      delayMs     so much later; 0 = inside the effect, before anything else of the command runs
      what        self: SIGKILL to this process · lab: SIGKILL to `pid`, or, without one, a line to the watcher, who knows the lab's process
 
-   The watcher reads JSON lines from file descriptor 3: { lab } and { self } when a moment came, each with the effect, { effects } at the end. */
+   The watcher reads JSON lines from file descriptor 3: { lab } and { self } when a moment came, each with the effect, { effects, counted }
+   at the end: their number, and of each moment the names of those it counted. */
 import { subscribe } from 'node:diagnostics_channel'
 import { readFileSync, writeSync } from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
@@ -41,22 +42,21 @@ if (isMainThread) {
     else setTimeout(() => strike(moment, effect, n), moment.delayMs).unref()
   }
   const numbers = new WeakMap()
-  const counted = moments.map(() => 0)
+  const counted = moments.map(() => [])
   let last = 0
   const on = (phase) => (effect) => {
     if (phase === 'before') numbers.set(effect, ++last)
     moments.forEach((moment, index) => {
       if (moment.at === 0 || moment.phase !== phase) return
       if (moment.kinds !== undefined && !moment.kinds.includes(effect.kind)) return
-      counted[index]++
-      if (counted[index] === moment.at) arm(moment, effect, numbers.get(effect))
+      counted[index].push(effect.what)
+      if (counted[index].length === moment.at) arm(moment, effect, numbers.get(effect))
     })
   }
   subscribe('vcb.effect.before', on('before'))
   subscribe('vcb.effect.after', on('after'))
   for (const moment of moments) if (moment.at === 0) arm(moment, undefined, 0)
   process.on('exit', () => {
-    const counts = moments.map((_moment, index) => counted[index])
-    tell({ effects: last, counted: counts })
+    tell({ effects: last, counted })
   })
 }

@@ -7,7 +7,14 @@ import { Findings } from './findings.ts'
 import { openPlace, type Place } from './place.ts'
 
 /** One command during which the other side dies. */
-type Flow = { readonly name: string; readonly argv: (place: Place, cut: string) => readonly string[]; readonly restores?: string }
+type Flow = {
+  readonly name: string
+  readonly argv: (place: Place, cut: string) => readonly string[]
+  /** The VM whose last point is restored. */
+  readonly restores?: string
+  /** The first run has something to do that later ones have not. */
+  readonly twice?: boolean
+}
 
 const FLOWS: readonly Flow[] = [
   { name: 'full', argv: () => ['backup', 'web01', 'app01', '--mode', 'full', '--json'] },
@@ -27,6 +34,7 @@ const FLOWS: readonly Flow[] = [
     name: 'restore-replace',
     argv: () => ['restore', 'old01@latest', '--to-vcenter', '--name', 'replaced', '--overwrite', '--json'],
     restores: 'old01',
+    twice: true,
   },
 ]
 
@@ -47,6 +55,8 @@ export type OtherSideOptions = {
   /** So many cuts of each flow, drawn from the seed; all of them when undefined. */
   readonly sample: number | undefined
   readonly seed: number
+  /** Also every piece of every upload. */
+  readonly every: boolean
   /** Only these flows; all when empty. */
   readonly flows: readonly string[]
   readonly keep: boolean
@@ -97,15 +107,16 @@ async function cutFlow(
   findings: Findings,
   count: { cuts: number; succeeded: number; failed: number; longestMs: number },
 ): Promise<void> {
-  // Counted twice: the first run may have something to do that later ones have not.
-  await plain(place, flow.argv(place, `${flow.name}-a`))
+  if (flow.twice === true) await plain(place, flow.argv(place, `${flow.name}-a`))
   const whole = await plain(place, flow.argv(place, `${flow.name}-b`), [never])
   findings.expect(whole.exit === 0, () => `${flow.name} undisturbed ended with ${whole.exit}: ${whole.out}${whole.err}`)
-  const effects = whole.counted[0] ?? 0
-  const cuts = Array.from({ length: effects }, (_none, index) => WHEN.map((when) => ({ at: index + 1, ...when }))).flat()
+  const effects = whole.counted[0] ?? []
+  const cuts = (options.every ? effects.map((_what, index) => index + 1) : worthCutting(effects)).flatMap((at) =>
+    WHEN.map((when) => ({ at, ...when })),
+  )
   const draw = new Draw(options.seed)
   const chosen = options.sample === undefined ? cuts : Array.from({ length: options.sample }, () => draw.of(cuts))
-  options.say(`${flow.name}: ${effects} effects at the other side, ${cuts.length} cuts, ${chosen.length} tried`)
+  options.say(`${flow.name}: ${effects.length} effects at the other side, ${cuts.length} cuts, ${chosen.length} tried`)
   for (const cut of chosen) {
     const name = `${flow.name}-${cut.at}-${cut.phase}-${cut.delayMs}`
     const ended = await cutAt(place, flow, name, cut)
@@ -125,6 +136,17 @@ async function cutFlow(
     const found = findings.failed.length - wrong
     options.say(`${what} (${ended.struck}) → exit ${ended.exit} (${ended.ms} ms)${found > 0 ? `, ${found} WRONG` : ''}`)
   }
+}
+
+/** All effects but the inner ones of a long row of the same, as the pieces of an upload: of a row, the first two, one in the middle and the last. */
+function worthCutting(effects: readonly string[]): readonly number[] {
+  return effects.flatMap((what, index) => {
+    const start = effects.findLastIndex((other, at) => at < index && other !== what) + 1
+    const next = effects.findIndex((other, at) => at > index && other !== what)
+    const end = (next < 0 ? effects.length : next) - 1
+    const middle = Math.floor((start + end) / 2)
+    return index <= start + 1 || index === middle || index === end ? [index + 1] : []
+  })
 }
 
 const never: Strike = { at: Number.MAX_SAFE_INTEGER, phase: 'before', delayMs: 0, what: 'self', kinds: KINDS }

@@ -1,5 +1,5 @@
 /* npm run test:storm -- --seed S --kills N [--lab-kills M]
-   npm run test:storm -- --other-side [--sample N] [--flow NAME]
+   npm run test:storm -- --other-side [--sample N] [--every] [--flow NAME]
    See docs/testing.md. */
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
@@ -14,6 +14,7 @@ const { values } = parseArgs({
     'lab-kills': { type: 'string', default: '50' },
     'other-side': { type: 'boolean', default: false },
     sample: { type: 'string' },
+    every: { type: 'boolean', default: false },
     flow: { type: 'string', multiple: true, default: [] },
     quiet: { type: 'boolean', default: false },
   },
@@ -79,7 +80,7 @@ async function runStorm(): Promise<void> {
 
 async function runOtherSide(): Promise<void> {
   const sample = values.sample === undefined ? undefined : whole(values.sample, '--sample')
-  const result = await otherSide({ seed, sample, flows: values.flow, keep: true, say })
+  const result = await otherSide({ seed, sample, every: values.every, flows: values.flow, keep: true, say })
   for (const problem of result.problems) console.log(`WRONG  ${problem}`)
   report({
     cuts: result.cuts,
@@ -89,6 +90,6 @@ async function runOtherSide(): Promise<void> {
   })
   end(
     result,
-    `--other-side --seed ${seed}${sample === undefined ? '' : ` --sample ${sample}`}${values.flow.map((name) => ` --flow ${name}`).join('')}`,
+    `--other-side --seed ${seed}${sample === undefined ? '' : ` --sample ${sample}`}${values.every ? ' --every' : ''}${values.flow.map((name) => ` --flow ${name}`).join('')}`,
   )
 }
