@@ -12,7 +12,7 @@ const GENERATED = '<!-- Everything below is written by `npm run test:crash`. -->
 export async function writeDocument(
   recorded: ReadonlyMap<string, readonly string[]>,
   results: readonly CutResult[],
-  facts: { readonly minutes: number; readonly parts: number; readonly restic: number; readonly next: number },
+  facts: { readonly minutes: number; readonly parts: number; readonly left: number; readonly restic: number; readonly next: number },
 ): Promise<void> {
   const text = (await readFile(DOCUMENT, 'utf8')).split(GENERATED)[0] ?? ''
   const row = (name: string, effects: number | string, tally: Tally): string =>
@@ -35,7 +35,7 @@ export async function writeDocument(
       tallyOf(results),
     ),
     '',
-    `Recovery had ${facts.parts} distinct parts after the single kills; each was cut at every effect, before and after. Stock \`restic check --read-data\``,
+    `Recovery had ${facts.parts} distinct parts after the single kills; each was cut at every effect, before and after.${facts.left === 0 ? '' : ` ${facts.left} of the other second kills were left out for want of time.`} Stock \`restic check --read-data\``,
     `judged the repository after ${facts.restic} of the cuts, our own check after all; the next backup was run after ${facts.next}. The whole took ${facts.minutes} minutes.`,
     '',
     '## Effects of each flow',

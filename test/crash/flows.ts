@@ -42,17 +42,14 @@ const forgetFlow = (scheme?: 'tar' | 'dir'): Flow => ({
   forgets: true,
   next: 'beta',
 })
-const toDirectory =
-  (format: string) =>
-  (place: Place): readonly string[] => ['restore', 'gamma@latest', '--to-dir', join(place.restored, 'gamma'), '--format', format]
-const directoryFlow = (format: string): Flow => ({
+const directoryFlow = (format: string, of: string): Flow => ({
   name: `restore-directory-${format}`,
-  about: `restore of three disks to a directory, format ${format}`,
+  about: `restore of ${of === 'gamma' ? 'three disks' : 'a disk'} to a directory, format ${format}`,
   template: 'points',
-  argv: toDirectory(format),
+  argv: (place) => ['restore', `${of}@latest`, '--to-dir', join(place.restored, of), '--format', format],
   lab: false,
-  restoresDirectory: { name: 'gamma', of: 'gamma' },
-  next: 'gamma',
+  restoresDirectory: { name: of, of },
+  next: of,
 })
 
 export const flows: readonly Flow[] = [
@@ -73,18 +70,10 @@ export const flows: readonly Flow[] = [
     next: 'beta',
   },
   {
-    name: 'full-https',
-    about: 'the same over the network',
-    template: 'empty',
-    argv: () => ['backup', 'beta', '--mode', 'full', '--quiesce', 'none', '--transport', 'https'],
-    lab: true,
-    next: 'beta',
-  },
-  {
     name: 'incremental',
-    about: 'incremental backup on the point before',
+    about: 'incremental backup on the point before, over the network',
     template: 'points',
-    argv: () => ['backup', 'beta', '--mode', 'incremental'],
+    argv: () => ['backup', 'beta', '--mode', 'incremental', '--transport', 'https'],
     lab: true,
     next: 'beta',
   },
@@ -166,9 +155,9 @@ export const flows: readonly Flow[] = [
     restoresVm: { name: 'omega', replaces: true, of: 'omega' },
     next: 'beta',
   },
-  directoryFlow('flat'),
-  directoryFlow('split-sparse'),
-  directoryFlow('streamOptimized'),
+  directoryFlow('flat', 'gamma'),
+  directoryFlow('split-sparse', 'beta'),
+  directoryFlow('streamOptimized', 'beta'),
   {
     name: 'init',
     about: 'a new repository',

@@ -2,17 +2,18 @@ import { execFile } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { type Cut, cutText, type Ended, recordEffects, runChild, runInside } from './commands.ts'
 import type { PointSummary } from '../../src/core/index.ts'
 import type { Lab } from '../../src/lab/index.ts'
+import { type Cut, cutText, type Ended, recordEffects, runChild, runInside } from './commands.ts'
 import type { Flow } from './flows.ts'
+import { killedWorld } from './killed-world.ts'
 import { judgeLab } from './lab-end.ts'
-import { letGuestsWrite, type Observation, observe } from './observation.ts'
+import { type Observation, observe } from './observation.ts'
 import { environmentOf, loadWorld, openLab, type Place } from './place.ts'
 import { leftover, type Problem } from './problems.ts'
 import { judgeProxy } from './proxy-end.ts'
-import { judgeDirectory, judgeRepository, listPoints, repositoryUrl } from './repository-end.ts'
-import { makeTemplate, observationOf } from './templates.ts'
+import { judgeDirectory, judgeRepository, type RepositoryEnd, repositoryUrl } from './repository-end.ts'
+import { factsOf, makeTemplate } from './templates.ts'
 
 const run = promisify(execFile)
 
@@ -21,9 +22,13 @@ export type CutTask = {
   readonly flow: string
   readonly cut: Cut
   readonly second?: Cut | undefined
+  /** Second kills at the same cut follow: what the first left is kept for them. */
+  readonly more?: boolean | undefined
   /** Also run the next backup, and stock `restic check`. */
   readonly next: boolean
   readonly restic: boolean
+  /** Nobody recovers: for the test that the judges see what is left. */
+  readonly abandon?: true
 }
 
 export type CutResult = {
@@ -45,41 +50,35 @@ export async function recordFlow(place: Place, flow: Flow): Promise<readonly str
   const template = await makeTemplate(place, flow.template, flow.scheme)
   await loadWorld(place, template)
   await using lab = flow.lab ? await openLab(place) : undefined
-  const before = lab === undefined ? undefined : await observationOf(place, template)
-  const environment = environmentOf(place, lab, repositoryUrl(place, flow))
+  const { seen } = await factsOf(place, template)
+  const environment = environmentOf(place, lab, repositoryUrl(place, flow.scheme))
   const { effects, ended } = await recordEffects(flow.argv(place), environment, join(place.root, 'effects.jsonl'))
   if (ended.exit !== 0) throw new Error(`The flow ${flow.name} ended with ${ended.exit}: ${textOf(ended)}`)
-  const problems = await judge(place, flow, lab, before)
+  const { problems } = await judge(place, flow, lab, seen)
   if (problems.length > 0)
     throw new Error(`The flow ${flow.name} leaves something without any kill: ${problems.map((each) => each.what).join('; ')}`)
   return effects
 }
 
-/** Kill, recover, judge; in a fresh copy of the flow's template. */
+/** Kill, recover, judge; from a fresh copy of the flow's template, or from what the last single kill at the same cut left. */
 export async function liveCut(place: Place, flow: Flow, task: CutTask): Promise<CutResult> {
   const started = performance.now()
-  const template = await makeTemplate(place, flow.template, flow.scheme)
-  await loadWorld(place, template)
-  const pointsBefore = await listPoints(place, flow)
-  await using lab = flow.lab ? await openLab(place) : undefined
-  const untouched = lab === undefined ? undefined : await observationOf(place, template)
-  const environment = environmentOf(place, lab, repositoryUrl(place, flow))
+  await using killed = await killedWorld(place, flow, task)
+  const { lab, environment, facts, before, ended: first } = killed
   const problems: Problem[] = []
   const mustSucceed = (what: string, ended: Pick<Ended, 'exit' | 'out' | 'err'>): void => {
     if (ended.exit !== 0) problems.push(leftover(`${what} ended with ${ended.exit}: ${textOf(ended)}`))
   }
-
-  const first = await runChild(flow.argv(place), environment, { kill: task.cut })
   if (!first.killed) mustSucceed('the command', first)
-  // Whatever became of the agent, its guests go on writing.
-  const before = lab === undefined || untouched === undefined ? undefined : await letGuestsWrite(lab, untouched)
+
   const second = task.second === undefined ? undefined : await runChild(['recover'], environment, { kill: task.second })
   if (second !== undefined && !second.killed) mustSucceed('the recovery that was to be killed', second)
-  const recovered = await runInside(['recover', '--json'], environment)
-  mustSucceed('recovery', recovered)
+  const recovered = task.abandon === true ? undefined : await runInside(['recover', '--json'], environment)
+  if (recovered !== undefined) mustSucceed('recovery', recovered)
   if (flow.again === true) mustSucceed('the command, run again,', await runInside(flow.argv(place), environment))
 
-  problems.push(...(await judge(place, flow, lab, before)), ...missingPoints(flow, pointsBefore, await listPoints(place, flow)))
+  const end = await judge(place, flow, lab, before)
+  problems.push(...end.problems, ...missingPoints(flow, facts.points, end.points))
   if (task.restic && flow.scheme === undefined) problems.push(...(await resticCheck(place)))
   if (task.next && lab !== undefined) {
     mustSucceed('the next backup', await runInside(['backup', flow.next, '--init', '--quiesce', 'none'], environment))
@@ -90,21 +89,26 @@ export async function liveCut(place: Place, flow: Flow, task: CutTask): Promise<
     reached: first.killed,
     secondReached: second?.killed === true,
     problems,
-    recovery: recovered.effects,
+    recovery: recovered?.effects ?? [],
     seconds: (performance.now() - started) / 1000,
   }
 }
 
-async function judge(place: Place, flow: Flow, lab: Lab | undefined, before: Observation | undefined): Promise<Problem[]> {
+async function judge(
+  place: Place,
+  flow: Flow,
+  lab: Lab | undefined,
+  before: Observation,
+): Promise<Pick<RepositoryEnd, 'problems' | 'points'>> {
   const after = lab === undefined ? undefined : await observe(lab)
-  const seen = before === undefined || after === undefined ? undefined : [...before.vms, ...after.vms]
-  const repository = await judgeRepository(place, flow, seen)
-  return [
+  const repository = await judgeRepository(place, flow, [...before.vms, ...(after?.vms ?? [])])
+  const problems = [
     ...repository.problems,
     ...(await judgeDirectory(place, flow, repository.last)),
-    ...(lab === undefined || before === undefined || after === undefined ? [] : await judgeLab(lab, flow, before, after, repository.last)),
+    ...(lab === undefined || after === undefined ? [] : await judgeLab(lab, flow, before, after, repository.last)),
     ...(await judgeProxy(place)),
   ]
+  return { problems, points: repository.points }
 }
 
 /** Points that were there and are not any more, and were not to be forgotten. */

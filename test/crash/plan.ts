@@ -22,39 +22,59 @@ export function singleCuts(flow: string, effects: readonly string[]): CutTask[] 
 const REPEATS = 8
 
 /**
- * The second kills. Recovery works job by job; every distinct list of effects it had for one job, and before and after its jobs, is cut at each
- * effect, before and after, in the first world that leads to it. Every other single cut gets one second kill, which moves on from cut to cut, so
- * that each place of recovery meets many worlds; inside a run of effects of one name only every eighth does.
+ * Where recovery is killed after each single cut. It works job by job; every distinct part of it (its effects for one job, and before and after its
+ * jobs; equal ones in a row counted once) is cut at each effect, before and after, in the first world that leads to it. Beside that every effect of
+ * a flow gets one second kill, after it was cut before or after in turn, at a place that moves on from cut to cut; inside a run of effects of one
+ * name only every eighth does.
  */
-export function doubleCuts(singles: readonly CutResult[], recorded: ReadonlyMap<string, readonly string[]>): CutTask[] {
-  const seen = new Set<string>()
-  const tasks: CutTask[] = []
-  let turn = 0
-  for (const { task, recovery, reached } of singles) {
-    if (!reached || recovery.length === 0) continue
+export class SecondCuts {
+  readonly #recorded: ReadonlyMap<string, readonly string[]>
+  readonly #seen = new Set<string>()
+  #turn = 0
+
+  constructor(recorded: ReadonlyMap<string, readonly string[]>) {
+    this.#recorded = recorded
+  }
+
+  /** Distinct parts of recovery so far. */
+  get parts(): number {
+    return this.#seen.size
+  }
+
+  /** Whether the world of this single cut may be needed again. */
+  mayFollow({ flow, cut }: CutTask): boolean {
+    return this.#standsOut(flow, cut.n)
+  }
+
+  /** Those for the parts nobody cut yet; asked once for each single cut, in any order. */
+  ofNewParts({ task, recovery, reached }: CutResult): CutTask[] {
+    if (!reached) return []
     const places: number[] = []
     for (const { first, names } of partsOf(recovery)) {
       const key = collapsed(names).join()
-      if (!seen.has(key)) places.push(...names.map((_, index) => first + index))
-      seen.add(key)
+      if (!this.#seen.has(key)) places.push(...names.map((_, index) => first + index))
+      this.#seen.add(key)
     }
-    const seconds: Cut[] = places.flatMap((n) => [
-      { phase: 'before', n },
-      { phase: 'after', n },
-    ])
-    if (seconds.length === 0 && standsOut(recorded.get(task.flow) ?? [], task.cut.n)) {
-      seconds.push({ phase: turn % 2 === 0 ? 'before' : 'after', n: 1 + (Math.floor(turn / 2) % recovery.length) })
-      turn++
-    }
-    for (const second of seconds)
-      tasks.push({ flow: task.flow, cut: task.cut, second, next: tasks.length % NEXT_EVERY === 0, restic: false })
+    return places.flatMap((n) => [second(task, { phase: 'before', n }), second(task, { phase: 'after', n })])
   }
-  return tasks
+
+  /** The one that moves on; none where the other phase of the effect has it, or a run of equal effects is too long. */
+  inTurn({ task, recovery, reached }: CutResult): CutTask[] {
+    const { flow, cut } = task
+    if (!reached || recovery.length === 0 || (cut.n % 2 === 0) !== (cut.phase === 'before') || !this.#standsOut(flow, cut.n)) return []
+    const turn = this.#turn++
+    return [second(task, { phase: turn % 2 === 0 ? 'before' : 'after', n: 1 + (Math.floor(turn / 2) % recovery.length) })]
+  }
+
+  /** Not inside a run of effects of one name, or at its turn there. */
+  #standsOut(flow: string, n: number): boolean {
+    const effects = this.#recorded.get(flow) ?? []
+    const name = effects[n - 1]
+    return effects[n - 2] !== name || effects[n] !== name || n % REPEATS === 0
+  }
 }
 
-/** How many distinct parts recovery had. */
-export const distinctParts = (singles: readonly CutResult[]): number =>
-  new Set(singles.flatMap(({ recovery }) => partsOf(recovery).map(({ names }) => collapsed(names).join()))).size
+const second = (task: CutTask, cut: Cut): CutTask => ({ flow: task.flow, cut: task.cut, second: cut, next: false, restic: false })
 
 /** A recovery's effects up to each job it takes up, with the number of the first one of each part. */
 function partsOf(recovery: readonly string[]): { readonly first: number; readonly names: readonly string[] }[] {
@@ -68,12 +88,6 @@ function partsOf(recovery: readonly string[]): { readonly first: number; readonl
 
 /** Several of one name in a row count as one: removing ten files and removing nine is the same recovery. */
 const collapsed = (names: readonly string[]): readonly string[] => names.filter((name, index) => name !== names[index - 1])
-
-/** Not inside a run of effects of one name, or at its turn there. */
-function standsOut(effects: readonly string[], n: number): boolean {
-  const name = effects[n - 1]
-  return effects[n - 2] !== name || effects[n] !== name || n % REPEATS === 0
-}
 
 /** How many effects of a recovery a sampled second kill may hit; where it has fewer, it simply runs through. */
 const SAMPLED_RECOVERY = 16

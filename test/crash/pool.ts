@@ -42,14 +42,25 @@ export class Pool implements AsyncDisposable {
     return effects
   }
 
-  /** Lives every task; `onResult` sees each as it ends. A cut that could not even be judged is a leftover. */
-  async cut(tasks: readonly CutTask[], onResult: (result: CutResult) => void): Promise<void> {
-    await this.#each(tasks, async (worker, task) => {
-      const answer = await ask(worker, { flow: task.flow, task })
-      if ('result' in answer) onResult(answer.result)
-      else {
+  /**
+   * Lives every task; `onResult` sees each as it ends and says which are to follow in the same place. A cut that could not even be judged is a
+   * leftover.
+   */
+  async cut(tasks: readonly CutTask[], onResult: (result: CutResult) => readonly CutTask[] | void): Promise<void> {
+    await this.#each(tasks, async (worker, first) => {
+      const queue = [first]
+      for (const task of queue) {
+        const answer = await ask(worker, { flow: task.flow, task })
         const what = 'error' in answer ? answer.error : 'no result'
-        onResult({ task, reached: false, secondReached: false, problems: [{ kind: 'leftover', what }], recovery: [], seconds: 0 })
+        const lost = {
+          task,
+          reached: false,
+          secondReached: false,
+          problems: [{ kind: 'leftover', what }],
+          recovery: [],
+          seconds: 0,
+        } as const
+        queue.push(...(onResult('result' in answer ? answer.result : lost) ?? []))
       }
     })
   }

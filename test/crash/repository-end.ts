@@ -15,13 +15,13 @@ export type DiskDigests = ReadonlyMap<number, string>
 
 export type RepositoryEnd = {
   readonly problems: readonly Problem[]
-  readonly points: readonly string[]
+  readonly points: readonly PointSummary[]
   /** What the last point of each VM, by name, has on its disks. */
   readonly last: ReadonlyMap<string, DiskDigests>
 }
 
-export const repositoryUrl = (place: Place, flow: Flow): string =>
-  flow.scheme === undefined ? place.repository : `${flow.scheme}:${place.repository}`
+export const repositoryUrl = (place: Place, scheme: Flow['scheme']): string =>
+  scheme === undefined ? place.repository : `${scheme}:${place.repository}`
 
 /**
  * Reads the whole destination as somebody who comes later would: every listed point against what the lab had on the disks when its snapshot
@@ -33,15 +33,13 @@ export async function judgeRepository(place: Place, flow: Flow, seen: readonly S
     if (/^locks\/./.test(name)) problems.push(leftover(`the repository's lock ${name}`))
     if (/\.partial\b|\.tmp\b|-tmp-/.test(name)) problems.push(leftover(`the temporary file ${name} in the repository`))
   }
-  const points: string[] = []
   const last = new Map<string, DiskDigests>()
-  await using provider = await open(place, flow)
-  if (provider?.points === undefined) return { problems, points, last }
+  await using provider = await open(place, flow.scheme)
+  if (provider?.points === undefined) return { problems, points: [], last }
   const { points: store } = provider
   for await (const problem of store.check(undefined, { readData: false })) problems.push(leftover(`check: ${problem.what}`))
-  const found = await Array.fromAsync(store.list())
-  for (const point of found.toSorted((a, b) => Date.parse(a.time) - Date.parse(b.time))) {
-    points.push(point.id)
+  const points = (await Array.fromAsync(store.list())).sort((a, b) => Date.parse(a.time) - Date.parse(b.time))
+  for (const point of points) {
     await using reader = await store.open(point.id)
     const digests = new Map<number, string>()
     for (const disk of reader.manifest.disks) {
@@ -62,8 +60,8 @@ export async function judgeRepository(place: Place, flow: Flow, seen: readonly S
 }
 
 /** What the destination lists. */
-export async function listPoints(place: Place, flow: Flow): Promise<readonly PointSummary[]> {
-  await using provider = await open(place, flow)
+export async function listPoints(place: Place, scheme: Flow['scheme']): Promise<readonly PointSummary[]> {
+  await using provider = await open(place, scheme)
   return provider?.points === undefined ? [] : Array.fromAsync(provider.points.list())
 }
 
@@ -88,11 +86,11 @@ export async function judgeDirectory(place: Place, flow: Flow, last: ReadonlyMap
   return problems
 }
 
-async function open(place: Place, flow: Flow): Promise<BackupProvider | undefined> {
+async function open(place: Place, scheme: Flow['scheme']): Promise<BackupProvider | undefined> {
   const names = await readdir(place.repository).catch((): string[] => [])
   // A repository that was being made is none before it has its config, and can be made again.
-  if (flow.scheme === undefined ? !names.includes('config') : names.length === 0) return undefined
-  return openProvider(repositoryUrl(place, flow), {
+  if (scheme === undefined ? !names.includes('config') : names.length === 0) return undefined
+  return openProvider(repositoryUrl(place, scheme), {
     clock: systemClock,
     log: silentLog,
     random: randomBytes,

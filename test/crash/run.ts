@@ -4,7 +4,7 @@ import type { Cut } from './commands.ts'
 import { writeDocument } from './document.ts'
 import { flows, flowNamed } from './flows.ts'
 import { type CutResult, type CutTask, taskText } from './live-cut.ts'
-import { distinctParts, doubleCuts, sampledCuts, singleCuts } from './plan.ts'
+import { sampledCuts, SecondCuts, singleCuts } from './plan.ts'
 import { Pool } from './pool.ts'
 import { tallyOf, tallyText } from './tally.ts'
 
@@ -17,6 +17,7 @@ const { values: flags } = parseArgs({
     seed: { type: 'string', default: '1' },
     keep: { type: 'boolean', default: false },
     workers: { type: 'string' },
+    minutes: { type: 'string', default: '18' },
   },
 })
 
@@ -29,6 +30,7 @@ async function runMatrix(): Promise<number> {
   const size = flags.cut === undefined ? Number(flags.workers ?? Math.min(2, availableParallelism())) : 1
   await using pool = await Pool.open(size, { keep: flags.keep })
   if (flags.keep) console.log(`kept in ${pool.root}`)
+  const budget = Number(flags.minutes) * 60_000
   const results: CutResult[] = []
   const take = (result: CutResult): void => {
     results.push(result)
@@ -53,16 +55,30 @@ async function runMatrix(): Promise<number> {
     for (const [flow, effects] of recorded) console.log(`${flow}: ${effects.length} effects`)
     if (flags.sample) await pool.cut(sampledCuts(recorded, flags.seed), take)
     else {
-      await pool.cut(
-        [...recorded].flatMap(([flow, effects]) => singleCuts(flow, effects)),
-        take,
-      )
-      const singles = [...results]
-      await pool.cut(doubleCuts(singles, recorded), take)
+      const seconds = new SecondCuts(recorded)
+      const singles = [...recorded]
+        .flatMap(([flow, effects]) => singleCuts(flow, effects))
+        .map((task) => ({ ...task, more: seconds.mayFollow(task) }))
+      const begun = performance.now()
+      let done = 0
+      let left = 0
+      await pool.cut(singles, (result) => {
+        take(result)
+        if (result.task.second !== undefined) return []
+        done++
+        const turn = seconds.inTurn(result)
+        // Those that only move on give way where the time is short; how many is said.
+        const expected = ((performance.now() - begun) / done) * singles.length
+        const late = done > 50 && expected > budget
+        if (late) left += turn.length
+        return [...seconds.ofNewParts(result), ...(late ? [] : turn)]
+      })
+      if (left > 0) console.log(`${left} second kills were left out for want of time`)
       if (flags.flow === undefined) {
         await writeDocument(recorded, results, {
           minutes: Math.ceil((performance.now() - started) / 60_000),
-          parts: distinctParts(singles),
+          parts: seconds.parts,
+          left,
           restic: results.filter(({ task }) => task.restic).length,
           next: results.filter(({ task }) => task.next).length,
         })

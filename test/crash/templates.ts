@@ -3,11 +3,12 @@ import { hostname, userInfo } from 'node:os'
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
-import { Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { type PointSummary, Secret, silentLog, systemClock } from '../../src/core/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { openState } from '../../src/state/index.ts'
 import { runChild, runInside } from './commands.ts'
 import { type Observation, observe } from './observation.ts'
+import { listPoints } from './repository-end.ts'
 import { environmentOf, makeEmptyWorld, openLab, type Place, saveWorld } from './place.ts'
 
 /**
@@ -37,18 +38,21 @@ export async function makeTemplate(place: Place, name: TemplateName, scheme?: 't
     }
   }
   if (name === 'orphans') await must(['backup', 'beta', '--mode', 'full', '--quiesce', 'none'], environment)
-  await writeFile(observationFile(place, saved), serialize(await observe(lab)))
+  const facts: TemplateFacts = { seen: await observe(lab), points: await listPoints(place, scheme) }
+  await writeFile(factsFile(place, saved), serialize(facts))
   if (name === 'orphans') await makeOrphans(place, environment)
   await lab[Symbol.asyncDispose]()
   await saveWorld(place, saved)
   return saved
 }
 
-/** What an outsider saw of the lab of a template, before anything of ours was left in it. */
-export const observationOf = async (place: Place, saved: string): Promise<Observation> =>
-  deserialize(await readFile(observationFile(place, saved))) as Observation
+/** What a template had before anything of ours was left in it. */
+export type TemplateFacts = { readonly seen: Observation; readonly points: readonly PointSummary[] }
 
-const observationFile = (place: Place, saved: string): string => join(place.root, `${saved}.observation`)
+export const factsOf = async (place: Place, saved: string): Promise<TemplateFacts> =>
+  deserialize(await readFile(factsFile(place, saved))) as TemplateFacts
+
+const factsFile = (place: Place, saved: string): string => join(place.root, `${saved}.facts`)
 
 /** Two commands killed in their middle, and a new journal that knows nothing of them. */
 async function makeOrphans(place: Place, environment: Readonly<Record<string, string>>): Promise<void> {

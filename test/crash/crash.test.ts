@@ -1,0 +1,64 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readDocument } from './document.ts'
+import { flows } from './flows.ts'
+import { type CutResult, taskText } from './live-cut.ts'
+import { sampledCuts } from './plan.ts'
+import { Pool } from './pool.ts'
+
+/* A tenth of the crash matrix, the same one each time; `npm run test:crash` is all of it, docs/crash-matrix.md says what it is. */
+const SEED = '1'
+let pool: Pool
+let recorded: ReadonlyMap<string, readonly string[]>
+
+beforeAll(async () => {
+  pool = await Pool.open(2)
+  recorded = await pool.record(flows.map((flow) => flow.name))
+}, 600_000)
+afterAll(async () => {
+  await pool[Symbol.asyncDispose]()
+})
+
+describe('a command killed at any of its effects', () => {
+  test('leaves nothing behind after recovery, and no wrong byte', { timeout: 900_000 }, async () => {
+    const tasks = sampledCuts(recorded, SEED)
+    const results: CutResult[] = []
+    await pool.cut(tasks, (result) => void results.push(result))
+    expect(
+      results.flatMap(({ task, problems }) => problems.map((problem) => `${taskText(task)}: ${problem.kind}: ${problem.what}`)),
+    ).toEqual([])
+    expect(results).toHaveLength(tasks.length)
+    // The kills must have come: all but those of several VMs at once, which have their effects in another order each time.
+    expect(results.filter(({ task, reached }) => !reached && task.flow !== 'several-vms')).toEqual([])
+    for (const flow of flows) expect(results.some(({ task }) => task.flow === flow.name)).toBe(true)
+  })
+
+  test.each([
+    [
+      'full',
+      'after',
+      'call CreateSnapshotEx_Task',
+      [/alpha: its snapshots were/, /datastore file/, /unfinished backup job/, /the lock on alpha/],
+    ],
+    ['full', 'before', 'call RemoveSnapshot_Task', [/alpha: its disks were/, /open claim snapshot/]],
+    ['restore-folder', 'after', 'call RegisterVM_Task', [/a VM copy|has the mark of a restore/, /unfinished restore-vm job/]],
+    ['restore-directory-flat', 'after', 'file truncate', [/\.partial/]],
+  ] as const)('is seen by the judges when nobody recovers: %s %s %s', async (flow, phase, effect, expected) => {
+    const n = (recorded.get(flow) ?? []).indexOf(effect) + 1
+    expect(n).toBeGreaterThan(0)
+    const results: CutResult[] = []
+    await pool.cut([{ flow, cut: { phase, n }, next: false, restic: false, abandon: true }], (result) => void results.push(result))
+    const seen = results.flatMap(({ problems }) => problems.map((problem) => problem.what))
+    for (const what of expected)
+      expect(
+        seen.some((each) => what.test(each)),
+        `${String(what)} in ${seen.join('; ')}`,
+      ).toBe(true)
+  })
+
+  test('has the effects that docs/crash-matrix.md lists for it', async () => {
+    const documented = await readDocument()
+    expect([...documented.keys()].sort()).toEqual(flows.map((flow) => flow.name).sort())
+    for (const [flow, effects] of recorded)
+      expect([flow, [...(documented.get(flow) ?? [])].sort()]).toEqual([flow, [...new Set(effects)].sort()])
+  })
+})
