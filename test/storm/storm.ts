@@ -192,8 +192,7 @@ class Storm {
     else this.#count.failed++
     this.#findings.check(explains(ended).map((sentence) => `${what}: ${sentence}`))
     const allowed = disturbed ? [0, 5, 6, 7, 8, 11, 12] : [0, 6, ...(this.#mayMiss(step, point) ? [5] : [])]
-    const undisturbed = disturbed || ended.exit !== 12 || onlyConflicts(ended)
-    const lockedOut = ended.exit === 12 && undisturbed
+    const lockedOut = ended.exit === 12 && onlyConflicts(ended)
     this.#findings.expect(
       allowed.includes(ended.exit ?? -1) || lockedOut,
       () => `${what} ended with ${ended.exit}${disturbed ? ' (the lab was away)' : ''}: ${ended.out.slice(0, 2000)}${ended.err} ${target}`,
@@ -320,9 +319,9 @@ function argumentsOf(step: Step, point: string, target: string): readonly string
   return commands[step.kind]
 }
 
-/** 12 of a run whose failed VMs were all locked by another job. */
+/** 12 of a command whose failed VMs were all locked by another job. */
 function onlyConflicts(ended: Ended): boolean {
-  const run: { vms?: readonly { ok: boolean; error?: { code: string } }[] } = ended.json()
-  const failed = (run.vms ?? []).filter(({ ok }) => !ok)
-  return failed.length > 0 && failed.every(({ error }) => error?.code === 'CONFLICT')
+  const run: { vms?: readonly { error?: { code: string } }[] } = ended.json()
+  const errors = (run.vms ?? []).flatMap(({ error }) => (error === undefined ? [] : [error.code]))
+  return errors.length > 0 && errors.every((code) => code === 'CONFLICT')
 }
