@@ -38,59 +38,63 @@ const environmentOf = (scheme: Scheme, directory: string): Record<string, string
   VCB_LOG_FILE: join(directory, 'vcb.log'),
 })
 
-test.each<Scheme>(['restic', 'dir', 'tar'])('a killed "vcb forget" on %s leaves each point whole or gone', async (scheme) => {
-  const root = await mkdtemp(join(tmpdir(), 'vcb-forget-'))
-  try {
-    const template = join(root, 'template')
-    const points = await makeRepository(scheme, template)
-    const last = points.at(-1)
-    // The state database is there, as on every proxy but a new one.
-    expect((await runInside(['recover'], environmentOf(scheme, template))).exit).toBe(0)
-    const argv = ['forget', 'web01', '--keep-last', '1', '--json']
-    const fresh = async (name: string): Promise<string> => {
-      const directory = join(root, name)
-      await cp(template, directory, { recursive: true })
-      return directory
-    }
-    const recorded = await fresh('recorded')
-    const { effects, ended } = await recordEffects(argv, environmentOf(scheme, recorded), join(root, 'effects'))
-    expect(ended.exit, ended.err).toBe(0)
-    expect(effects.length).toBeGreaterThan(8)
+test.each<Scheme>(['restic', 'dir', 'tar'])(
+  'a killed "vcb forget" on %s leaves each point whole or gone',
+  async (scheme) => {
+    const root = await mkdtemp(join(tmpdir(), 'vcb-forget-'))
+    try {
+      const template = join(root, 'template')
+      const points = await makeRepository(scheme, template)
+      const last = points.at(-1)
+      // The state database is there, as on every proxy but a new one.
+      expect((await runInside(['recover'], environmentOf(scheme, template))).exit).toBe(0)
+      const argv = ['forget', 'web01', '--keep-last', '1', '--json']
+      const fresh = async (name: string): Promise<string> => {
+        const directory = join(root, name)
+        await cp(template, directory, { recursive: true })
+        return directory
+      }
+      const recorded = await fresh('recorded')
+      const { effects, ended } = await recordEffects(argv, environmentOf(scheme, recorded), join(root, 'effects'))
+      expect(ended.exit, ended.err).toBe(0)
+      expect(effects.length).toBeGreaterThan(8)
 
-    // One cut of each kind of effect here, the second time it happens where it does; the crash matrix has all of them.
-    const places = [...new Set(effects)].map(
-      (name) => Math.max(effects.indexOf(name), effects.indexOf(name, effects.indexOf(name) + 1)) + 1,
-    )
-    for (const n of places) {
-      const what = `${scheme} killed before effect ${n}, ${effects[n - 1]}`
-      const directory = await fresh(`cut-${n}`)
-      const environment = environmentOf(scheme, directory)
-      const run = (...command: readonly string[]) => runInside([...command, '--json'], environment)
-      const child = await runChild(argv, environment, { kill: { phase: 'before', n } })
-      expect(child.killed, what).toBe(true)
-      const recovered = await run('recover')
-      expect(recovered.exit, `${what}: ${recovered.out}`).toBe(0)
-      const names = await readdir(join(directory, 'repo'), { recursive: true })
-      expect(
-        names.filter((name) => /(^|\/)\./.test(name) || /^locks\/./.test(name) || name.includes('tmp')),
-        what,
-      ).toEqual([])
-      const listed = (JSON.parse((await run('points')).out) as { points: { id: string }[] }).points.map(({ id }) => id)
-      expect(listed, what).toContain(last)
-      expect(
-        listed.every((id) => points.includes(id as PointId)),
-        what,
-      ).toBe(true)
-      expect(JSON.parse((await run('check')).out), what).toMatchObject({ problems: [] })
-      const again = await runInside(argv, environment)
-      expect(again.exit, `${what}: ${again.out}`).toBe(0)
-      expect((JSON.parse((await run('points')).out) as { points: { id: string }[] }).points.map(({ id }) => id)).toEqual([last])
-      await rm(directory, { recursive: true, force: true })
+      // One cut of each kind of effect here, the second time it happens where it does; the crash matrix has all of them.
+      const places = [...new Set(effects)].map(
+        (name) => Math.max(effects.indexOf(name), effects.indexOf(name, effects.indexOf(name) + 1)) + 1,
+      )
+      for (const n of places) {
+        const what = `${scheme} killed before effect ${n}, ${effects[n - 1]}`
+        const directory = await fresh(`cut-${n}`)
+        const environment = environmentOf(scheme, directory)
+        const run = (...command: readonly string[]) => runInside([...command, '--json'], environment)
+        const child = await runChild(argv, environment, { kill: { phase: 'before', n } })
+        expect(child.killed, what).toBe(true)
+        const recovered = await run('recover')
+        expect(recovered.exit, `${what}: ${recovered.out}`).toBe(0)
+        const names = await readdir(join(directory, 'repo'), { recursive: true })
+        expect(
+          names.filter((name) => /(^|\/)\./.test(name) || /^locks\/./.test(name) || name.includes('tmp')),
+          what,
+        ).toEqual([])
+        const listed = (JSON.parse((await run('points')).out) as { points: { id: string }[] }).points.map(({ id }) => id)
+        expect(listed, what).toContain(last)
+        expect(
+          listed.every((id) => points.includes(id as PointId)),
+          what,
+        ).toBe(true)
+        expect(JSON.parse((await run('check')).out), what).toMatchObject({ problems: [] })
+        const again = await runInside(argv, environment)
+        expect(again.exit, `${what}: ${again.out}`).toBe(0)
+        expect((JSON.parse((await run('points')).out) as { points: { id: string }[] }).points.map(({ id }) => id)).toEqual([last])
+        await rm(directory, { recursive: true, force: true })
+      }
+    } finally {
+      await rm(root, { recursive: true, force: true })
     }
-  } finally {
-    await rm(root, { recursive: true, force: true })
-  }
-})
+  },
+  600_000,
+)
 
 test('the hidden rest of a directory export is removed by recovery, whatever process left it', async () => {
   const root = await mkdtemp(join(tmpdir(), 'vcb-forget-'))

@@ -27,7 +27,8 @@ describePeer('restic', 'vcb forget', (program) => {
     const { stdout } = await promisify(execFile)(program, ['--no-cache', ...argv], { env, maxBuffer: 64 * 1024 * 1024 })
     return stdout
   }
-  const snapshots = async (): Promise<Json[]> => JSON.parse(await restic('snapshots', '--json')) as Json[]
+  const snapshots = async (): Promise<string[]> =>
+    (JSON.parse(await restic('snapshots', '--json')) as { readonly id: string }[]).map(({ id }) => id)
   const strangers: string[] = []
 
   it('keeps what the policy says of the selected VMs, and touches neither other VMs nor the snapshots of others', async () => {
@@ -37,7 +38,7 @@ describePeer('restic', 'vcb forget', (program) => {
       await writeFile(join(files, 'file'), `version ${index}`)
       await restic('backup', files, '--host', 'web01', ...tags.flatMap((tag) => ['--tag', tag]))
     }
-    strangers.push(...(await snapshots()).map(({ id }: Json) => id))
+    strangers.push(...(await snapshots()))
     expect(strangers).toHaveLength(3)
     for (let night = 0; night < 3; night++) await backUp('web01')
     for (let night = 0; night < 2; night++) await backUp('win01')
@@ -54,7 +55,7 @@ describePeer('restic', 'vcb forget', (program) => {
     expect(done.vms[0].points.filter(({ forgotten }: Json) => forgotten).map(({ id }: Json) => id)).toEqual([before[0]])
     expect(await pointsOf('web01')).toEqual(before.slice(1))
     expect(await pointsOf('win01')).toHaveLength(2)
-    const left = (await snapshots()).map(({ id }: Json) => id)
+    const left = await snapshots()
     expect(left.toSorted()).toEqual([...strangers, ...before.slice(1), ...(await pointsOf('win01'))].toSorted())
     await restic('check')
     expect((await session.json(['check', '--structure-only'])).problems).toEqual([])
@@ -90,7 +91,7 @@ describePeer('restic', 'vcb forget', (program) => {
     await restic('prune')
     await restic('check', '--read-data')
     expect((await session.json(['check'])).problems).toEqual([])
-    expect((await snapshots()).map(({ id }: Json) => id)).toEqual(expect.arrayContaining(strangers))
+    expect(await snapshots()).toEqual(expect.arrayContaining(strangers))
   })
 
   it('does not touch the snapshots of others when they are named, nor a point that is tagged to be kept', async () => {
