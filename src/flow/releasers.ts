@@ -1,14 +1,15 @@
 import { access } from 'node:fs/promises'
-import { type Abortable, AgentError, type ClaimId, isAgentError, isMissing, type MoRef, toAgentError } from '../core/index.ts'
+import { AgentError, isAgentError, isMissing, type MoRef, toAgentError } from '../core/index.ts'
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
-import { deleteDatastoreFile, listDatastores, parseDatastorePath, retrieveAll, type Vsphere } from '../vsphere/index.ts'
+import { deleteDatastoreFile, listDatastores, parseDatastorePath, type Vsphere } from '../vsphere/index.ts'
 import { destroyRestored } from './destroy-restored.ts'
+import { findRestored } from './find-restored.ts'
 import type { ReleasePatience } from './release-patience.ts'
 import { settleReplacement } from './replaced-vm.ts'
 import { partialDirectory, removePartial } from './restore-directory.ts'
-import { isRestoreOf, restoreDirectory } from './vm-import.ts'
+import { restoreDirectory } from './vm-import.ts'
 
 /** vSphere as the releasers reach it: connected on first use, because most releases never need it. */
 export type ReleaseDeps = {
@@ -92,9 +93,10 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
         patience.run(id, args.name, options, async () => settleReplacement(await on(args.vcenterUuid), job, args, options)),
     },
     registeredVm: {
-      find: ({ id, args }, options) =>
+      find: ({ id, args, intendedAt }, options) =>
         patience.run(id, args.name, options, async () => {
-          const moref = await findMarked(await on(args.vcenterUuid), id, options)
+          const vsphere = await on(args.vcenterUuid)
+          const moref = await findRestored(vsphere, id, intendedAt, { ...options, subject: args.name })
           return moref === undefined ? undefined : { moref }
         }),
       release: (ref, { id, args }, options) =>
@@ -104,14 +106,6 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
         }),
     },
   }
-}
-
-/** The VM that carries the mark of a restore in its annotation. */
-async function findMarked(vsphere: Vsphere, claim: ClaimId, options?: Abortable): Promise<string | undefined> {
-  for await (const { obj, props } of retrieveAll(vsphere, { type: 'VirtualMachine', paths: ['config.annotation'] }, options)) {
-    if (isRestoreOf(props.get('config.annotation')?.text ?? '', claim)) return obj.value
-  }
-  return undefined
 }
 
 async function goneIsFine(work: Promise<void>): Promise<void> {

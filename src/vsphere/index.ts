@@ -62,7 +62,7 @@ export {
   snapshotTree,
 } from './snapshot-calls.ts'
 export { findTaggedVms } from './tagged-vms.ts'
-export { cancelTasksOf, runTask, type TaskOptions, type TaskState, tasksOf, waitTask, waitTasksOf } from './task.ts'
+export { cancelTasksOf, runTask, type TaskOptions, type TaskState, tasksOf, waitTask, waitTasksOf, vmMakingTaskRuns } from './task.ts'
 export { customValues, disableMethods, enableMethods, logUserEvent, setCustomValue } from './traces.ts'
 export { fetchThumbprint, type ShownCertificate, type VsphereTrust } from './trust.ts'
 export { anyValue, data, typed, VimData, type VimFields, type VimValue } from './vim-data.ts'

@@ -266,6 +266,29 @@ export async function waitTasksOf(
   }
 }
 
+/** Calls that make a VM, as `TaskInfo.descriptionId` ends on them. */
+const MAKES_A_VM = /(ImportVAppLRO|[rR]egisterVM(_Task)?|[cC]reateVM(_Task)?)$/
+/** Clocks of proxy and server may differ by so much. ms */
+const SKEW_MS = 10 * 60_000
+
+/** Whether a task of this session's user that was started at `since` or later runs and may still make a VM. */
+export async function vmMakingTaskRuns(vsphere: Vsphere, since: Date, options?: CallOptions): Promise<boolean> {
+  const [found] = await retrieveMany(vsphere, [vsphere.service('taskManager')], ['recentTask'], options)
+  const tasks = (found?.props.get('recentTask')?.items() ?? []).map((item) => item.asRef()).filter((ref) => ref !== undefined)
+  const paths = ['info.state', 'info.descriptionId', 'info.queueTime', 'info.reason']
+  return (await retrieveMany(vsphere, tasks, paths, options)).some(({ props }) => {
+    const state = parseState(props.get('info.state')?.text)
+    const user = props.get('info.reason')?.get('userName')?.text
+    const queued = Date.parse(props.get('info.queueTime')?.text ?? '')
+    return (
+      (state === 'queued' || state === 'running') &&
+      MAKES_A_VM.test(props.get('info.descriptionId')?.text ?? '') &&
+      (user === undefined || user.toLowerCase() === vsphere.user.toLowerCase()) &&
+      !(queued < since.getTime() - SKEW_MS)
+    )
+  })
+}
+
 const stillRunning = (vsphere: Vsphere, vm: MoRef, { descriptionId, state }: TaskState, options?: CallOptions): AgentError =>
   new AgentError('CONFLICT', `A task (${descriptionId}) on ${options?.subject ?? vm.value} is still ${state} at ${vsphere.host}.`, {
     subject: options?.subject ?? vm.value,

@@ -21,6 +21,8 @@ import type { Model } from './model.ts'
 import { type DiskRecord, diskLabel, disksOf, isIndependent, type SnapshotRecord, type VmRecord } from './record.ts'
 import type { View } from './view.ts'
 
+const IMPORT_TASK = 'ResourcePool.ImportVAppLRO'
+
 type Transfer = {
   readonly disk: DiskRecord
   readonly name: string
@@ -118,7 +120,7 @@ export class Leases {
 
   importVm(session: LabSession, pool: LabRef, create: () => Promise<LabRef>, dispose: (vm: VmRecord) => Promise<void>): LabRef {
     const lease = this.#open('import', session, undefined, dispose)
-    void this.#initialise(lease, async () => {
+    const initialised = this.#initialise(lease, async () => {
       const made = await create()
       const entity = this.#view.find(made.value)
       if (entity?.kind !== 'vm') throw notFound(pool)
@@ -133,6 +135,8 @@ export class Leases {
         ),
       )
     })
+    // Before there is a VM the task is the pool's, so that whoever looks for the VM sees that one may still come.
+    this.#view.tasks?.run('ImportVAppLRO', pool, session, () => initialised, { descriptionId: IMPORT_TASK })
     return lease.ref
   }
 
@@ -152,7 +156,7 @@ export class Leases {
           }
           task.signal.addEventListener('abort', cancel, { once: true })
         }),
-      { cancelable: true, descriptionId: 'ResourcePool.ImportVAppLRO' },
+      { cancelable: true, descriptionId: IMPORT_TASK },
     )
   }
 
