@@ -12,7 +12,14 @@ const GENERATED = '<!-- Everything below is written by `npm run test:crash`. -->
 export async function writeDocument(
   recorded: ReadonlyMap<string, readonly string[]>,
   results: readonly CutResult[],
-  facts: { readonly minutes: number; readonly parts: number; readonly left: number; readonly restic: number; readonly next: number },
+  facts: {
+    readonly sample: boolean
+    readonly minutes: number
+    readonly parts: number
+    readonly left: number
+    readonly restic: number
+    readonly next: number
+  },
 ): Promise<void> {
   const text = (await readFile(DOCUMENT, 'utf8')).split(GENERATED)[0] ?? ''
   const row = (name: string, effects: number | string, tally: Tally): string =>
@@ -35,8 +42,7 @@ export async function writeDocument(
       tallyOf(results),
     ),
     '',
-    `Recovery had ${facts.parts} distinct parts after the single kills; each was cut at every effect, before and after.${facts.left === 0 ? '' : ` ${facts.left} of the other second kills were left out for want of time.`} Stock \`restic check --read-data\``,
-    `judged the repository after ${facts.restic} of the cuts, our own check after all; the next backup was run after ${facts.next}. The whole took ${facts.minutes} minutes.`,
+    ...factLines(results, facts),
     '',
     '## Effects of each flow',
     '',
@@ -52,6 +58,19 @@ export async function writeDocument(
     ]),
   ]
   await writeFile(DOCUMENT, `${lines.join('\n').trimEnd()}\n`)
+}
+
+type Facts = Parameters<typeof writeDocument>[2]
+
+function factLines(results: readonly CutResult[], facts: Facts): string[] {
+  const judged = `Stock \`restic check --read-data\` judged the repository after ${facts.restic} of the cuts, our own check after all; the next backup was run after ${facts.next}.`
+  if (facts.sample) return [`A sample of ${results.length} cuts, in ${facts.minutes} minutes; a whole run replaces it.`, judged]
+  return [
+    `Recovery had ${facts.parts} distinct parts after the single kills; each was cut at every effect, before and after.`,
+    ...(facts.left === 0 ? [] : [`${facts.left} of the other second kills were left out for want of time.`]),
+    judged,
+    `The whole took ${facts.minutes} minutes.`,
+  ]
 }
 
 /** `file write` twelve times in a row = `` `file write` ×12 ``. */

@@ -15,6 +15,7 @@ const { values: flags } = parseArgs({
     second: { type: 'string' },
     sample: { type: 'boolean', default: false },
     seed: { type: 'string', default: '1' },
+    write: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     workers: { type: 'string' },
     minutes: { type: 'string', default: '18' },
@@ -53,15 +54,15 @@ async function runMatrix(): Promise<number> {
   } else {
     const recorded = new Map([...(await pool.record(names))].sort(([a], [b]) => names.indexOf(a) - names.indexOf(b)))
     for (const [flow, effects] of recorded) console.log(`${flow}: ${effects.length} effects`)
+    const seconds = new SecondCuts(recorded)
+    let left = 0
     if (flags.sample) await pool.cut(sampledCuts(recorded, flags.seed), take)
     else {
-      const seconds = new SecondCuts(recorded)
       const singles = [...recorded]
         .flatMap(([flow, effects]) => singleCuts(flow, effects))
         .map((task) => ({ ...task, more: seconds.mayFollow(task) }))
       const begun = performance.now()
       let done = 0
-      let left = 0
       await pool.cut(singles, (result) => {
         take(result)
         if (result.task.second !== undefined) return []
@@ -74,15 +75,16 @@ async function runMatrix(): Promise<number> {
         return [...seconds.ofNewParts(result), ...(late ? [] : turn)]
       })
       if (left > 0) console.log(`${left} second kills were left out for want of time`)
-      if (flags.flow === undefined) {
-        await writeDocument(recorded, results, {
-          minutes: Math.ceil((performance.now() - started) / 60_000),
-          parts: seconds.parts,
-          left,
-          restic: results.filter(({ task }) => task.restic).length,
-          next: results.filter(({ task }) => task.next).length,
-        })
-      }
+    }
+    if (flags.flow === undefined && (!flags.sample || flags.write)) {
+      await writeDocument(recorded, results, {
+        sample: flags.sample,
+        minutes: Math.ceil((performance.now() - started) / 60_000),
+        parts: seconds.parts,
+        left,
+        restic: results.filter(({ task }) => task.restic).length,
+        next: results.filter(({ task }) => task.next).length,
+      })
     }
   }
 
