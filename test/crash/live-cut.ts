@@ -50,14 +50,33 @@ export async function recordFlow(place: Place, flow: Flow): Promise<readonly str
   const template = await makeTemplate(place, flow.template, flow.scheme)
   await loadWorld(place, template)
   await using lab = flow.lab ? await openLab(place) : undefined
-  const { seen } = await factsOf(place, template)
+  const facts = await factsOf(place, template)
   const environment = environmentOf(place, lab, repositoryUrl(place, flow.scheme))
   const { effects, ended } = await recordEffects(flow.argv(place), environment, join(place.root, 'effects.jsonl'))
   if (ended.exit !== 0) throw new Error(`The flow ${flow.name} ended with ${ended.exit}: ${textOf(ended)}`)
-  const { problems } = await judge(place, flow, lab, seen)
+  const { problems, points } = await judge(place, flow, lab, facts.seen)
+  if (!(await achieved(place, flow, lab, facts.points.length, points.length)))
+    throw new Error(`The flow ${flow.name} did not do what it is for: ${textOf(ended)}`)
   if (problems.length > 0)
     throw new Error(`The flow ${flow.name} leaves something without any kill: ${problems.map((each) => each.what).join('; ')}`)
   return effects
+}
+
+/** Whether the command did its work when nobody killed it: a flow that does nothing leaves nothing either. */
+async function achieved(place: Place, flow: Flow, lab: Lab | undefined, pointsBefore: number, pointsAfter: number): Promise<boolean> {
+  const { restoresVm, restoresDirectory } = flow
+  const [command] = flow.argv(place)
+  if (restoresDirectory !== undefined) return (await readdir(place.restored)).includes(restoresDirectory.name)
+  if (flow.forgets === true) return pointsAfter < pointsBefore
+  if (command === 'backup') return pointsAfter > pointsBefore
+  if (command === 'init') return (await readdir(place.repository)).includes('config')
+  if (lab === undefined) return true
+  const { vms } = await lab.control.state()
+  if (flow.again === true) return vms.every((vm) => vm.snapshots.every(({ name }) => !name.startsWith('vcb-proxy')))
+  return (
+    restoresVm === undefined ||
+    vms.some((vm) => vm.name === restoresVm.name && vm.powerState === (restoresVm.replaces ? 'poweredOn' : 'poweredOff'))
+  )
 }
 
 /** Kill, recover, judge; from a fresh copy of the flow's template, or from what the last single kill at the same cut left. */
