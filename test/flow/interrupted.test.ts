@@ -50,8 +50,10 @@ async function backupUntil(signal: NodeJS.Signals): Promise<{ readonly child: Ch
   child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()))
   child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()))
   const exited = once(child, 'exit')
-  for (let waited = 0; (await snapshotsOfOurs()) === 0; waited += 50) {
-    if (waited > 30_000 || child.exitCode !== null) throw new Error(`the backup took no snapshot: ${err}`)
+  // Its snapshot is taken and it is storing: the repository is locked.
+  const storing = async (): Promise<boolean> => (await snapshotsOfOurs()) > 0 && (await locks()).some((name) => !name.includes('-'))
+  for (let waited = 0; !(await storing()); waited += 50) {
+    if (waited > 60_000 || child.exitCode !== null) throw new Error(`the backup did not begin to store: ${err}`)
     await systemClock.sleep(50)
   }
   await systemClock.sleep(1000)
