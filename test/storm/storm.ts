@@ -45,6 +45,8 @@ const REFUSALS = new Set([5, 6, 12])
 const BOUND = 180_000
 /** Share of commands that are to be killed, while kills are left. */
 const KILLED = 0.8
+/** Of three moments of the lab one is missed: the command was killed or done before, or the lab was away already. */
+const LAB_MISSED = 1.5
 
 /** So many failures without one success end the storm. */
 const HOPELESS = 10
@@ -91,7 +93,7 @@ class Storm {
     const { seed, kills, labKills, restic, say } = this.#options
     const before = await remember(this.#place)
     this.#forgets = (await this.#plain(['forget', '--help'])).out.includes('vcb forget')
-    const rates = { kills: KILLED, labKills: Math.min(0.9, (labKills / Math.max(1, kills)) * KILLED) }
+    const rates = { kills: KILLED, labKills: Math.min(0.9, (labKills / Math.max(1, kills)) * KILLED * LAB_MISSED) }
     await Promise.all(LANES.map((_vms, lane) => this.#lane(schedule(seed, lane, rates))))
     await this.#place.lab.settled()
     await this.#collect()
