@@ -97,9 +97,10 @@ class Storm {
     await Promise.all(LANES.map((_vms, lane) => this.#lane(schedule(seed, lane, rates))))
     await this.#place.lab.settled()
     await this.#collect()
+    const odd = this.#findings.failed.length
     await checkEndState(this.#place, before, this.#findings)
     await this.#judgeVms()
-    const leftovers = this.#findings.failed.length
+    const leftovers = this.#findings.failed.length - odd
     const { points, wrongDigests } = await checkPoints(this.#place, this.#records, this.#findings)
     if (restic !== undefined) await checkWithRestic(this.#place, restic, points, this.#findings)
     for (const last of this.#last.values()) {
@@ -183,11 +184,11 @@ class Storm {
     if (armed) this.#armed--
     if (ended.hung) return
     if (ended.killed !== undefined) this.#count.kills++
-    else await this.#judge(step, ended, disturbed, point, target)
+    else await this.#judge(step, ended, disturbed, point)
     if (step.kind === 'to-directory') await this.#judgeDirectory(step, point, target, ended.exit === 0)
   }
 
-  async #judge(step: Step, ended: Ended, disturbed: boolean, point: Known | undefined, target: string): Promise<void> {
+  async #judge(step: Step, ended: Ended, disturbed: boolean, point: Known | undefined): Promise<void> {
     const what = describeStep(step)
     if (ended.exit === 0) this.#count.succeeded++
     else if (REFUSALS.has(ended.exit ?? 1)) this.#count.refused++
@@ -197,7 +198,8 @@ class Storm {
     const lockedOut = ended.exit === 12 && onlyConflicts(ended)
     this.#findings.expect(
       allowed.includes(ended.exit ?? -1) || lockedOut,
-      () => `${what} ended with ${ended.exit}${disturbed ? ' (the lab was away)' : ''}: ${ended.out.slice(0, 2000)}${ended.err} ${target}`,
+      () =>
+        `${what} ended with ${ended.exit}${disturbed ? ' (the lab was away)' : ''}: ${ended.out.slice(0, 1000)} … ${ended.out.slice(-1000)}${ended.err}`,
     )
     if (step.kind === 'backup' || step.kind === 'full' || step.kind === 'https') this.#note(ended)
     if (ended.exit === 0 && (step.kind === 'lease' || step.kind === 'folder' || step.kind === 'replace') && point !== undefined)
