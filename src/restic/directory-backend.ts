@@ -184,11 +184,10 @@ class DirectoryBackend implements Backend {
     }
   }
 
-  /** All folders of a new repository, as `restic init` makes them. */
+  /** The folders of a new repository. Those inside `data` come with the first pack of each, which restic does as well where one is missing. */
   async #layOut(): Promise<void> {
     for (const name of Object.values(FOLDERS)) await ensureDirectory(join(this.#root, name))
-    for (let byte = 0; byte < 256; byte++) await ensureDirectory(join(this.#root, FOLDERS.data, byte.toString(16).padStart(2, '0')))
-    await syncDirectory(join(this.#root, FOLDERS.data))
+    await syncDirectory(this.#root)
   }
 
   /** Makes a folder and what is above it durable, once. */
