@@ -72,6 +72,7 @@ export function registerLab(program: Command, io: CliIo, status: ExitStatus): vo
         restricted: running.restricted,
         datastores: running.datastores,
         esxi: { url: esxi.url, thumbprint: esxi.thumbprint, sha1: esxi.sha1, user: 'root', passwordFile: running.passwordFile },
+        nfc: running.endpoints.nfc,
         directory: running.directory,
         pid: process.pid,
       }
@@ -81,6 +82,7 @@ export function registerLab(program: Command, io: CliIo, status: ExitStatus): vo
           `            thumbprint ${ready.thumbprint}`,
           `ESXi        ${esxi.url}   root, the same password`,
           `            thumbprint ${esxi.thumbprint}`,
+          `NFC         ${ready.nfc.host}:${ready.nfc.port} of the hosts`,
           ...Object.entries(ready.datastores).map(([name, path]) => `datastore   ${name} in ${path}`),
           'Stop it with Ctrl-C; the next "vcb lab up" goes on where this one ended.',
         ].join('\n'),
@@ -209,7 +211,7 @@ export function registerLab(program: Command, io: CliIo, status: ExitStatus): vo
 
 /** Options of `fault add`, one for each field of a rule. */
 const RULE_FLAGS: readonly (readonly [flag: string, text: string])[] = [
-  ['on <what>', 'SOAP method, folder:GET, folder:PUT, nfc:GET, nfc:POST, or a glob'],
+  ['on <what>', 'SOAP method, folder:GET, folder:PUT, nfc:GET, nfc:POST, a step of NFC (nfc:open), or a glob'],
   ['object <glob>', 'moref, VM name or file the rule is limited to'],
   ['nth <n>', 'only the n-th match'],
   ['times <n>', 'at most so often'],
@@ -233,8 +235,21 @@ const RULE_FLAGS: readonly (readonly [flag: string, text: string])[] = [
   ['quiesce <how>', 'timeout, application or silent'],
   ['datastore-full <name>', 'no space on this datastore'],
   ['lock-held', 'another host holds the VM’s disks'],
+  ['nfc <quirk>', 'what the NFC server does wrong at a step, see docs/lab-scenario.md'],
+  ['value <n>', 'the number such a rule needs'],
 ]
-const NUMBERS = new Set(['nth', 'times', 'probability', 'delayMs', 'taskMs', 'queueMs', 'status', 'cutAfterBytes', 'shortAfterBytes'])
+const NUMBERS = new Set([
+  'nth',
+  'times',
+  'probability',
+  'delayMs',
+  'taskMs',
+  'queueMs',
+  'status',
+  'cutAfterBytes',
+  'shortAfterBytes',
+  'value',
+])
 
 function ruleOf(flags: FaultFlags): FaultRule {
   const rule: Record<string, string | number | boolean> = {}
@@ -357,6 +372,10 @@ function stateText(state: LabState): string {
     ),
     ...state.tasks.map((task) => `task ${task.name} on ${printable(task.entity)}: ${task.state} ${task.progress} %`),
     ...state.leases.map((lease) => `${lease.kind} lease on ${printable(lease.vm)}: ${lease.state}`),
+    ...state.nfc.sessions.map(
+      (session) =>
+        `NFC session on ${printable(session.vm)} (${session.host}, ${session.encrypted ? 'nbdssl' : 'nbd'}): ${session.path ?? 'no disk open'}`,
+    ),
     ...state.faults.map((each) => `fault ${each.id}: ${JSON.stringify(each.rule)}, struck ${each.struck}`),
     `${state.sessions.length} sessions, ${state.locks.length} file locks`,
   ].join('\n')

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { AgentError, fromErrno } from '../core/index.ts'
+import { NFC_QUIRKS } from './model/nfc-quirks.ts'
 import { defaultScenario } from './scenario-default.ts'
 
 /** Sizes may be written `64MiB`, `8 GiB` or as a number of bytes. */
@@ -137,6 +138,20 @@ export const faultRuleSchema = z.strictObject({
   notCancelable: z.boolean().optional(),
   datastoreFull: z.string().optional(),
   lockHeld: z.boolean().optional(),
+  nfc: z.enum(NFC_QUIRKS).optional(),
+  value: z.number().min(0).optional(),
+})
+
+/** The NFC service of each host. */
+export const nfcSchema = z.strictObject({
+  /** Version that frame 51 tells. */
+  version: z.number().int().min(1).max(20).default(11),
+  /** Buffers of all sessions of a host; 48 MiB before ESXi 8. */
+  memory: size.default(96 * 1024 * 1024),
+  sessionsPerHost: z.number().int().min(1).default(64),
+  throughVcenter: z.number().int().min(1).default(52),
+  /** An unused ticket works for so long. */
+  ticketSeconds: z.number().positive().default(300),
 })
 
 export const scenarioSchema = z.strictObject({
@@ -147,6 +162,7 @@ export const scenarioSchema = z.strictObject({
   recordDigests: z.boolean().default(false),
   sessionTimeoutSeconds: z.number().positive().default(1800),
   leaseTimeoutSeconds: z.number().positive().default(300),
+  nfc: nfcSchema.optional(),
   /** Ordinary duration of a task in milliseconds. */
   taskMs: z.number().min(0).default(20),
   /** Milliseconds a minute of a quiesce time-out lasts: tests scale the least of five minutes down. 60,000 when absent. */

@@ -12,11 +12,13 @@ import {
   type VmRecord,
 } from '../model/index.ts'
 import { faultRuleSchema } from '../scenario.ts'
+import type { NfcServer } from '../nfc/index.ts'
 import { labCapabilities } from './capabilities.ts'
 import type { DiskDigest, FsckReport, LabControl, LabState, LabVmState, SnapshotDigests, WriteRequest, WriteResult } from './lab.ts'
 
 export type ControlSources = {
   readonly model: Model
+  readonly nfc: () => NfcServer | undefined
   readonly leases: () => LabState['leases']
   readonly sessions: () => LabState['sessions']
   readonly tasks: () => LabState['tasks']
@@ -192,8 +194,13 @@ export function createControl(sources: ControlSources): LabControl {
         tasks: sources.tasks(),
         leases: sources.leases(),
         sessions: sources.sessions(),
-        locks: shown.flatMap((vm) => locksOfVm(model, vm)),
+        locks: [...shown.flatMap((vm) => locksOfVm(model, vm)), ...model.holds.list()],
         faults: model.rules.list(),
+        nfc: {
+          connections: sources.nfc()?.connections ?? 0,
+          memoryBytes: sources.nfc()?.memoryBytes ?? 0,
+          sessions: sources.nfc()?.sessions() ?? [],
+        },
       }
     },
     capabilities: labCapabilities,

@@ -3,6 +3,7 @@
  */
 
 import type { ActiveFault, FaultRule } from '../model/index.ts'
+import type { NfcSessionState } from '../nfc/index.ts'
 
 export type LabEndpoint = {
   /** `https://127.0.0.1:PORT`, without path; SOAP is at `/sdk`, files at `/folder`, leases at `/nfc`, control at `/lab` (vCenter only). */
@@ -155,6 +156,8 @@ export type LabState = {
   readonly sessions: readonly { readonly endpoint: string; readonly user: string; readonly calls: number }[]
   readonly locks: readonly { readonly path: string; readonly holder: string; readonly mode: 'exclusive' | 'shared' }[]
   readonly faults: readonly ActiveFault[]
+  /** The NFC service: sessions past their ticket, all open connections, buffer memory in use (bytes). */
+  readonly nfc: { readonly connections: number; readonly memoryBytes: number; readonly sessions: readonly NfcSessionState[] }
 }
 
 export type LabVmState = {
@@ -177,7 +180,12 @@ export type LabVmState = {
 export type Lab = AsyncDisposable & {
   readonly directory: string
   /** Both are there unless `kind` named one. */
-  readonly endpoints: { readonly vcenter: LabEndpoint; readonly esxi: LabEndpoint }
+  readonly endpoints: {
+    readonly vcenter: LabEndpoint
+    readonly esxi: LabEndpoint
+    /** The hosts' NFC service (TCP 902 of real ones); tickets name it. */
+    readonly nfc: { readonly host: string; readonly port: number; readonly sha1: string }
+  }
   /** Full rights on both endpoints. */
   readonly user: string
   readonly passwordFile: string

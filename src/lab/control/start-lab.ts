@@ -3,10 +3,12 @@ import { readFile, rm, unlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { AgentError, type Clock, ensureDirectory, isMissing, type Log, silentLog, systemClock, writeFileAtomic } from '../../core/index.ts'
 import { createEndpoint, type EndpointParts, Model, recordDigests, recoverVm, removeLeft, type Users, View, World } from '../model/index.ts'
+import { type NfcServer, serveNfc } from '../nfc/index.ts'
 import { readScenario } from '../scenario.ts'
 import {
   aboutInfo,
   Events,
+  loadCertificate,
   type LabKind,
   type LabValue,
   labRef,
@@ -84,8 +86,10 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const servers = new Map<LabKind, SoapServer>()
   const parts: EndpointParts[] = []
   const views: View[] = []
+  let nfc: NfcServer | undefined
   const control = createControl({
     model,
+    nfc: () => nfc,
     leases: () => parts.flatMap((part) => part.endpoint.leases.list()),
     sessions: () =>
       [...sessions].flatMap(([endpoint, own]) =>
@@ -167,6 +171,19 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     servers.set(kind, stack.use(server))
     world.lab.ports[kind] = server.port
   }
+  const shown = servers.get('esxi') ?? [...servers.values()][0]
+  if (shown !== undefined) {
+    // A vCenter's tickets lead to its hosts, which all show the ESXi endpoint's certificate.
+    const identity = { certificate: shown.certificate, privateKey: shown.privateKey, sha256: shown.thumbprints.sha256 }
+    const stranger = async () => {
+      const made = await loadCertificate(join(directory, 'tls-stranger'), 'stranger.lab', clock.now())
+      return { certificate: made.certificate, privateKey: made.privateKey, sha256: made.thumbprints.sha256 }
+    }
+    const server = await listen(world.lab.ports.nfc ?? 0, true, (port) => serveNfc({ model, identity, stranger, port }))
+    nfc = stack.use(server)
+    model.nfcTickets.door = { port: server.port, sslThumbprint: shown.thumbprints.sha1 }
+    world.lab.ports.nfc = server.port
+  }
   await world.saveLab()
   await writeFileAtomic(join(directory, 'running.json'), JSON.stringify(running(servers)))
 
@@ -184,7 +201,11 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   }
   return Object.freeze({
     directory,
-    endpoints: Object.freeze({ vcenter: endpoint('vcenter'), esxi: endpoint('esxi') }),
+    endpoints: Object.freeze({
+      vcenter: endpoint('vcenter'),
+      esxi: endpoint('esxi'),
+      nfc: Object.freeze({ host: '127.0.0.1', port: nfc?.port ?? 0, sha1: shown?.thumbprints.sha1 ?? '' }),
+    }),
     user: LAB_USER,
     passwordFile,
     restricted: Object.freeze({ user: RESTRICTED_USER, passwordFile: restrictedFile }),
@@ -204,11 +225,12 @@ const running = (servers: ReadonlyMap<LabKind, SoapServer>): object => ({
 })
 
 /** The ports of the last run when they are free, others otherwise; ports the caller named or none. */
-async function listen(port: number, mayMove: boolean, serve: (port: number) => Promise<SoapServer>): Promise<SoapServer> {
+async function listen<T>(port: number, mayMove: boolean, serve: (port: number) => Promise<T>): Promise<T> {
   try {
     return await serve(port)
   } catch (error) {
-    const taken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
+    const { cause } = error instanceof Error ? error : {}
+    const taken = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE'
     if (!taken) throw error
     if (!mayMove)
       throw new AgentError('CONFLICT', `The port ${port} is in use.`, {

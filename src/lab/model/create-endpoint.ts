@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type CallInfo, type Intervention, type Methods, type ObjectStore, type Sessions, VimFault } from '../wire/index.ts'
+import { isRef, type CallInfo, type Intervention, type Methods, type ObjectStore, type Sessions, VimFault } from '../wire/index.ts'
 import type { Endpoint } from './endpoint.ts'
 import { serveFolder } from './folder-http.ts'
 import { type LeaseHost, Leases } from './lease.ts'
@@ -7,6 +7,7 @@ import { adminMethods } from './methods/admin-methods.ts'
 import { datastoreMethods } from './methods/datastore-methods.ts'
 import { inventoryMethods } from './methods/inventory-methods.ts'
 import { leaseMethods } from './methods/lease-methods.ts'
+import { nfcMethods } from './methods/nfc-methods.ts'
 import { ovfMethods } from './methods/ovf-methods.ts'
 import { powerMethods } from './methods/power-methods.ts'
 import { searchMethods } from './methods/search-methods.ts'
@@ -48,6 +49,7 @@ export function createEndpoint(options: {
     adminMethods(endpoint),
     leaseMethods(endpoint),
     ovfMethods(endpoint),
+    nfcMethods(endpoint),
   )
   const tags = new TagsHttp(endpoint, options.check)
   return {
@@ -67,7 +69,10 @@ const SOAP_EFFECTS = ['delayMs', 'cut', 'expireSession', 'fault'] as const
 /** Rules for SOAP calls must name what they strike: a rule without `on` would cut the login too. */
 function intervene(endpoint: Endpoint, call: CallInfo): Intervention[] {
   const { model, view } = endpoint
-  const entity = view.find(call.self.value)
+  const given = call.args['vm']
+  // NfcService is asked about a VM; a rule names the VM all the same.
+  const about = call.self.$ref === 'NfcService' && isRef(given) ? given.value : call.self.value
+  const entity = view.find(about)
   const record = entity?.kind === 'vm' ? entity.record : entity?.kind === 'snapshot' ? model.world.vm(entity.vm) : undefined
   const names = [
     call.self.value,

@@ -1,10 +1,13 @@
 import type { Scenario } from '../scenario.ts'
 import type { LabKind } from '../wire/index.ts'
+import type { NfcQuirk } from './nfc-quirks.ts'
 
 /** Conditions and effects of one fault rule; a rule without conditions always matches. */
 export type FaultRule = {
   /**
-   * What it strikes: a SOAP method (`CreateSnapshot_Task`), `folder:GET`, `folder:PUT`, `nfc:GET`, `nfc:POST`, or `*`.
+   * What it strikes: a SOAP method (`CreateSnapshot_Task`), `folder:GET`, `folder:PUT`, `nfc:GET`, `nfc:POST`, a step of the NFC disk protocol
+   * (`nfc:ticket`, `nfc:greeting`, `nfc:tls`, `nfc:line`, `nfc:proxy`, `nfc:tls2`, `nfc:frame`, `nfc:record`, `nfc:session`,
+   * `nfc:open`, `nfc:read`, `nfc:write`, `nfc:query`, `nfc:key`, `nfc:close`, `nfc:gone`), or `*`.
    * Effects on the model (`changedAreas`, `consolidationNeeded`, `quiesceTimeout`, `datastoreFull`, `lockHeld`) need none.
    */
   readonly on?: string | undefined
@@ -58,6 +61,10 @@ export type FaultRule = {
   readonly datastoreFull?: string | undefined
   /** Another host or proxy holds this VM's disks: consolidation and commit fail with FileLocked, reads with 500. */
   readonly lockHeld?: boolean | undefined
+  /** What the NFC server does wrong at this step. */
+  readonly nfc?: NfcQuirk | undefined
+  /** The number an `nfc` rule needs: a version, a count of reads, milliseconds, an error code. */
+  readonly value?: number | undefined
 }
 
 /** A rule as it stands in the running lab. */

@@ -7,9 +7,12 @@ export type HeldLock = { readonly path: string; readonly holder: string; readonl
 
 /**
  * The lock a host holds on a file, derived from what runs: current extents of a running VM exclusively, their parents shared, swap and lock
- * files exclusively. Descriptors and configuration files are not locked against reading.
+ * files exclusively, disks that are open over NFC. Other descriptors and configuration files are not locked against reading.
  */
 export function lockOf(model: Model, path: string): HeldLock | undefined {
+  const held = model.holds.of(path)
+  // Whoever wants the file for itself, as a download does, gets none that is open over NFC.
+  if (held !== undefined) return { ...held, mode: 'exclusive' }
   const name = baseName(path)
   const directory = directoryOf(path)
   if (/\.(vswp|lck)$/.test(name)) {

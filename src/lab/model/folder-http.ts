@@ -102,6 +102,7 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
         response.end()
         return
       }
+      using _download = model.holds.download(full)
       const body = createReadStream(local, { start, end, highWaterMark: 262_144 })
       await pipeline(faults.limit(body as AsyncIterable<Uint8Array>, response), response).catch((error: unknown) => {
         model.log.debug('a download was cut short', { file: full, error: String(error) })

@@ -1,9 +1,13 @@
 import type { Clock, Log } from '../../core/index.ts'
 import { type LabRef, type LabSession, type LabValue, type TaskHandle, VimFault } from '../wire/index.ts'
 import { FaultRules } from './fault-rules.ts'
+import type { z } from 'zod'
+import { nfcSchema } from '../scenario.ts'
+import { FileHolds } from './file-holds.ts'
 import { Files } from './files.ts'
 import { fileLocked, taskInProgress } from './faults.ts'
 import { Machine } from './machine.ts'
+import { NfcTickets } from './nfc-tickets.ts'
 import { disksOf, type VmRecord } from './record.ts'
 import type { View } from './view.ts'
 import { makeVmFiles } from './make-vm.ts'
@@ -19,6 +23,10 @@ export class Model implements AsyncDisposable {
   readonly world: World
   readonly files: Files
   readonly rules: FaultRules
+  readonly holds = new FileHolds()
+  readonly nfcTickets: NfcTickets
+  /** Limits of the NFC service. */
+  readonly nfc: Readonly<z.output<typeof nfcSchema>>
   readonly clock: Clock
   readonly log: Log
   readonly #machines = new Map<string, Machine>()
@@ -31,6 +39,8 @@ export class Model implements AsyncDisposable {
     this.clock = options.clock
     this.log = options.log
     this.files = new Files(options.world)
+    this.nfc = Object.freeze(options.world.lab.scenario.nfc ?? nfcSchema.parse({}))
+    this.nfcTickets = new NfcTickets(options.clock, this.nfc.ticketSeconds * 1000)
     this.rules = new FaultRules(options.world.lab.scenario.faults, () => options.world.seeded.next())
   }
 
@@ -124,18 +134,28 @@ export class Model implements AsyncDisposable {
     this.#busy.set(vm.id, what)
   }
 
+  /** The task that works on a VM now. */
+  busyWith(vm: VmRecord): string | undefined {
+    return this.#busy.get(vm.id)
+  }
+
   release(vm: VmRecord): void {
     this.#busy.delete(vm.id)
   }
 
   /**
-   * Who else holds a file of this chain: a fault rule, or another VM that has it attached. Fault FileLocked.
+   * Who else holds a file of this chain: a fault rule, another VM that has it attached, or an NFC session. `readOnly` are those of the paths that
+   * the caller only reads, as other readers may. Fault FileLocked.
    */
-  checkLocks(vm: VmRecord, paths: readonly string[]): void {
+  checkLocks(vm: VmRecord, paths: readonly string[], readOnly: ReadonlySet<string> = new Set()): void {
     const rule = this.rules.strike({ names: this.names(vm) }, 'lockHeld')
     const first = paths[0]
     if (first === undefined) return
     if (rule.length > 0) throw fileLocked(first)
+    for (const path of paths) {
+      const held = this.holds.of(path)
+      if (held !== undefined && (held.mode === 'exclusive' || !readOnly.has(path))) throw fileLocked(path)
+    }
     for (const other of this.world.vms()) {
       if (other.id === vm.id) continue
       for (const disk of disksOf(other.config)) {

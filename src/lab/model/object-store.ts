@@ -1,6 +1,7 @@
 import { arrayOf, type LabRef, labRef, type LabValue, type ManagedObject, managerRefs, type ObjectStore } from '../wire/index.ts'
 import type { Endpoint } from './endpoint.ts'
 import type { Entity } from './entity.ts'
+import { nfcServiceRef } from './methods/nfc-methods.ts'
 import { hostProperty } from './properties/host.ts'
 import { datastoreProperty } from './properties/datastore.ts'
 import { configInfo, customFieldDefs, vmProperty } from './properties/vm.ts'
@@ -18,6 +19,8 @@ export function createObjectStore(endpoint: Endpoint): ObjectStore {
         const own = view.ref(entity)
         return { ref: own, property: (name) => entityProperty(entity, name) }
       }
+      const nfc = nfcServiceRef(view)
+      if (ref.value === nfc.value) return { ref: nfc, property: () => undefined }
       const lease = leases.get(ref.value)
       if (lease !== undefined) return lease
       const manager = managers.get(ref.value)

@@ -52,6 +52,9 @@ const NEEDED: Readonly<Record<string, string>> = {
   RemoveCustomFieldDef: 'Global.ManageCustomFields',
   SetField: 'Global.SetCustomField',
   setCustomValue: 'Global.SetCustomField',
+  NfcGetVmFiles: 'VirtualMachine.Provisioning.GetVmFiles',
+  NfcRandomAccessOpenReadonly: 'VirtualMachine.Provisioning.DiskRandomRead',
+  NfcRandomAccessOpenDisk: 'VirtualMachine.Provisioning.DiskRandomAccess',
 }
 
 export function hasPrivilege(endpoint: Endpoint, userName: string, privilege: string): boolean {

@@ -13,6 +13,7 @@ export { type AreasRequest, type ChangedAreas, type ChangeTracking } from './cha
 export type { CommitOptions } from './commit.ts'
 export { Datastore, type DatastoreOptions, type DatastoreType } from './datastore.ts'
 export { besidePath, type DatastorePath, formatDatastorePath, parseDatastorePath } from './datastore-path.ts'
+export { readDescriptor } from './descriptor.ts'
 export { digestOf, digestOfFile, type DigestOptions, type ImageDigest } from './digest.ts'
 export { type CopyOptions, copyDisk, createDisk, createRdm, deleteDisk, type DiskContent, type DiskSpec, moveDisk } from './disk-files.ts'
 export { childrenOf, diskChain, type DiskInfo, diskInfo, isDescriptorName, MAX_LINKS } from './disk-info.ts'

@@ -9,6 +9,7 @@
  * Composition: `ChangeFeed` → `Sessions`, `Tasks`, `Events` → store and methods → `serveSoap`. Values are `LabValue`s: references
  * `{ $ref, value }`, data objects `{ $type, …fields }`; a fault is a thrown `VimFault`.
  */
+export { loadCertificate } from './certificate.ts'
 export { ChangeFeed, type ChangeListener } from './change-feed.ts'
 export { eventArgument, Events, type EventsOptions } from './events.ts'
 export { invalidArgument, notAuthenticated, notFound, toVimFault, VimFault } from './fault.ts'

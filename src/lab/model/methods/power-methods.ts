@@ -58,7 +58,8 @@ async function setPower(model: Model, vm: VmRecord, to: VmRecord['power']): Prom
   const machine = await model.machine(vm)
   if (to === 'poweredOn') {
     const paths = vm.config.devices.flatMap((device) => (device.kind === 'disk' ? device.chain.map((link) => link.path) : []))
-    model.checkLocks(vm, paths)
+    const parents = vm.config.devices.flatMap((device) => (device.kind === 'disk' ? device.chain.slice(1).map((link) => link.path) : []))
+    model.checkLocks(vm, paths, new Set(parents))
   }
   await machine.use(async () => {
     vm.power = to
