@@ -37,10 +37,10 @@ describe('a command killed at any of its effects', () => {
       'full',
       'after',
       'call CreateSnapshotEx_Task',
-      [/alpha: its snapshots were/, /datastore file/, /unfinished backup job/, /the lock on alpha/],
+      [/alpha: the list of snapshots is/, /datastore file/, /unfinished backup job/, /the lock on alpha/],
     ],
-    ['full', 'before', 'call RemoveSnapshot_Task', [/alpha: its disks were/, /open claim snapshot/]],
-    ['restore-folder', 'after', 'call RegisterVM_Task', [/a VM copy|has the mark of a restore/, /unfinished restore-vm job/]],
+    ['full', 'before', 'call RemoveSnapshot_Task', [/alpha: the list of disks is/, /open claim snapshot/]],
+    ['restore-folder', 'after', 'call RegisterVM_Task', [/copy.*has the mark of a restore/, /unfinished restore-vm job/]],
     ['restore-directory-flat', 'after', 'file truncate', [/\.partial/]],
   ] as const)('is seen by the judges when nobody recovers: %s %s %s', async (flow, phase, effect, expected) => {
     const n = (recorded.get(flow) ?? []).indexOf(effect) + 1

@@ -55,19 +55,19 @@ export async function judgeLab(
     )
       problems.push(leftover(`lock ${lock}`))
   }
-  for (const file of await markedVms(lab, after.files)) problems.push(leftover(`${file} still has the mark of a restore`))
+  for (const file of await markedVms(lab, after.files)) problems.push(leftover(`${file} is or has the mark of a restore`))
   return problems
 }
 
 function compareVm(was: SeenVm, now: SeenVm): Problem[] {
   const problems: Problem[] = []
   const same = (what: string, a: string, b: string): void => {
-    if (a !== b) problems.push(leftover(`${was.name}: ${what} was ${a}, is ${b}`))
+    if (a !== b) problems.push(leftover(`${was.name}: ${what} is ${b}, not ${a}`))
   }
   same('its name', was.name, now.name)
   same('its power state', was.powerState, now.powerState)
-  same('its snapshots', namesOf(was), namesOf(now))
-  same('its disks', linksOf(was), linksOf(now))
+  same('the list of snapshots', namesOf(was), namesOf(now))
+  same('the list of disks', linksOf(was), linksOf(now))
   if (now.frozen) problems.push(leftover(`${was.name} is frozen`))
   if (now.consolidationNeeded) problems.push(leftover(`${was.name} needs consolidation`))
   for (const { method, source } of now.disabledMethods) problems.push(leftover(`${was.name}: ${method} is disabled by ${source}`))

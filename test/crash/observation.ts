@@ -68,14 +68,15 @@ async function filesOf(lab: Lab): Promise<ReadonlySet<string>> {
   return files
 }
 
-/** VMX files that still carry the mark of a restore under way. */
+/** Files that are marks of ours, and VMX files that still carry one: of a restore under way. */
 export async function markedVms(lab: Lab, files: ReadonlySet<string>): Promise<readonly string[]> {
   const marked: string[] = []
   for (const file of files) {
+    if (file.slice(file.lastIndexOf('/') + 1).startsWith('vcb-proxy')) marked.push(file)
     if (!file.endsWith('.vmx')) continue
     const [datastore = '', ...rest] = file.split('/')
     const text = await readFile(join(lab.datastores[datastore] ?? '', ...rest), 'utf8')
-    if (text.includes('vcb-proxy restore')) marked.push(file)
+    if (text.includes('vcb-proxy/')) marked.push(file)
   }
   return marked
 }

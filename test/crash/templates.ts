@@ -13,7 +13,7 @@ import { environmentOf, makeEmptyWorld, openLab, type Place, saveWorld } from '.
 
 /**
  * `bare`: no repository; `empty`: one without points; `points`: one point of each VM, and guests that wrote since; `history`: three points of
- * one VM; `orphans`: a snapshot and a half-restored VM that no journal knows.
+ * one VM, full ones where others would stand on them; `orphans`: a snapshot and a half-restored VM that no journal knows.
  */
 export type TemplateName = 'bare' | 'empty' | 'points' | 'history' | 'orphans'
 
@@ -33,7 +33,7 @@ export async function makeTemplate(place: Place, name: TemplateName, scheme?: 't
   }
   if (name === 'history') {
     for (let point = 0; point < 3; point++) {
-      await must(['backup', 'beta', '--init', '--quiesce', 'none'], environment)
+      await must(['backup', 'beta', '--init', '--quiesce', 'none', '--mode', scheme === undefined ? 'auto' : 'full'], environment)
       await lab.control.write('beta', { records: 2 })
     }
   }

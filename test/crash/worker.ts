@@ -9,7 +9,8 @@ const place = placeIn(process.argv[2] ?? '')
 process.on('message', (request: WorkerRequest) => void answer(request))
 
 async function answer(request: WorkerRequest): Promise<void> {
-  const reply = (message: WorkerAnswer): void => void process.send?.(message)
+  // Nobody waits any more when the run was given up meanwhile.
+  const reply = (message: WorkerAnswer): void => void (process.connected && process.send?.(message))
   try {
     const flow = flowNamed(request.flow)
     if (request.task === undefined) reply({ effects: await recordFlow(place, flow) })
