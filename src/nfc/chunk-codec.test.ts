@@ -19,7 +19,7 @@ describe('FastLZ', () => {
   })
 
   it('decodes far distances of level 2', () => {
-    // 8200 literals, then 10 bytes from 8199 back: base 8192 plus 6, plus 1.
+    // 8200 literals, then 10 bytes from 8198 back: 8192 plus 6.
     const literals = Buffer.from(Array.from({ length: 8200 }, (_, index) => (index * 7) & 255))
     const runs: Buffer[] = []
     for (let at = 0; at < literals.length; at += 32) {
@@ -30,7 +30,7 @@ describe('FastLZ', () => {
     block[0] = (block[0] ?? 0) | 0x20
     const into = Buffer.alloc(8210)
     decodeFastLz(block, into)
-    expect(into.subarray(8200).equals(literals.subarray(1, 11))).toBe(true)
+    expect(into.subarray(8200).equals(literals.subarray(2, 12))).toBe(true)
   })
 
   it.each([

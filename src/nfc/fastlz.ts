@@ -1,7 +1,7 @@
 import { AgentError } from '../core/index.ts'
 
+/** This offset stands for a further one in two more bytes. */
 const FAR = 0x1fff
-const FAR_BASE = 8192
 
 /**
  * Decodes one raw FastLZ block (levels 1 and 2) into exactly `into`; INTEGRITY for anything that reads or writes out of bounds or ends early.
@@ -37,7 +37,7 @@ export function decodeFastLz(block: Uint8Array, into: Uint8Array): void {
     }
     const low = next()
     let distance = ((control & 31) << 8) | low
-    if (level === 2 && distance === FAR) distance = FAR_BASE + ((next() << 8) | next())
+    if (level === 2 && distance === FAR) distance += (next() << 8) | next()
     distance += 1
     if (distance > out || out + length > into.length) throw broken()
     if (distance >= length) into.copyWithin(out, out - distance, out - distance + length)
