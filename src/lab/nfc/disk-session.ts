@@ -95,7 +95,10 @@ export class DiskSession {
       if (header.type === RECORD.closeSession) break
     }
     // The client's last frame, which not every client sends.
-    await Promise.race([this.#farewell(), this.#options.model.clock.sleep(FAREWELL_MS)])
+    const waited = new AbortController()
+    const patience = this.#options.model.clock.sleep(FAREWELL_MS, { signal: waited.signal }).catch(() => undefined) // the frame came
+    await Promise.race([this.#farewell(), patience])
+    waited.abort()
   }
 
   async #answer(header: RecordHeader, payload: Buffer): Promise<void> {

@@ -113,6 +113,8 @@ export async function serveNfc(options: NfcServerOptions): Promise<NfcServer> {
       await new DiskSession(speech, { model, ticket, limits, who, gone, facts, owned }).run()
       released ??= owned.disposeAsync()
     } finally {
+      // What a cut connection held may outlive it, not the other way round.
+      socket.destroy()
       released ??= release()
       await released
     }
