@@ -36,6 +36,7 @@ import {
 } from '../journal/index.ts'
 import { type BackupProvider, hasRepository, openProvider, type OpenProviderOptions, type PointStore } from '../provider/index.ts'
 import { hasAgentId, openAgentId, openState } from '../state/index.ts'
+import { createNfcLimits, type NfcLimits } from '../transport/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import { type AgentConfig, readSecret } from './config.ts'
 
@@ -77,6 +78,9 @@ export class Agent implements AsyncDisposable {
   readonly processes: Processes
   readonly journal: Journal
   readonly locks: VmLocks
+  /** NFC sessions of all runs of this process. */
+  readonly nfcLimits: NfcLimits
+  readonly random: (size: number) => Uint8Array = randomBytes
   readonly catalog: Catalog
   readonly releasers: Releasers
   /** The same for recovery, which tries each claim once a pass. */
@@ -106,6 +110,7 @@ export class Agent implements AsyncDisposable {
     this.processes = systemProcesses
     this.journal = opened.journal
     this.locks = opened.locks
+    this.nfcLimits = createNfcLimits({ perHost: config.nfc.perHost })
     this.catalog = opened.catalog
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>
@@ -196,7 +201,7 @@ export class Agent implements AsyncDisposable {
       openProvider(url, {
         clock: this.clock,
         log: this.log,
-        random: randomBytes,
+        random: this.random,
         hostname: hostname(),
         username: userInfo().username,
         pid: process.pid,

@@ -55,7 +55,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   const vms = await selectVms(vsphere, request.expressions, { bulk: request.bulk, signal: agent.signal })
   const run = agent.ids.run()
   const provider = await agent.provider({ init: request.init, run })
-  const transports = createTransports(config, vsphere)
+  const transports = createTransports(agent, vsphere)
   await using spaceGuard = config.space.guard ? createSpaceGuard({ vsphere, clock, log: agent.log, ...config.space }) : noSpaceGuard()
   const queue = new PQueue({ concurrency: config.parallel })
   // Held until no writer of the run is left: what a killed run half wrote is found by the run's id.

@@ -4,12 +4,13 @@ import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { AgentError, fromErrno, isMissing, type QuiescePolicy, Secret, type TransportName } from '../core/index.ts'
+import type { ChunkCompression } from '../nfc/index.ts'
 import { DEFAULT_FREEZE_LIMIT_MS } from '../quiesce/index.ts'
 import { DEFAULT_REOPEN, type ReopenPolicy } from '../transport/index.ts'
 import { duration, type SpaceAmount, spaceAmount } from './quantity.ts'
 
 /** Transports this version can open, in the order they are tried by default. */
-export const DEFAULT_TRANSPORTS: readonly TransportName[] = ['san', 'https']
+export const DEFAULT_TRANSPORTS: readonly TransportName[] = ['san', 'nbdssl', 'https']
 
 /** Between two looks at a datastore's free space, ms: a full one stuns VMs, a look costs the host a little. */
 const SPACE_INTERVAL_MS = 20_000
@@ -48,6 +49,15 @@ export type AgentConfig = {
   }
   /** How often a transport that broke in mid-read is opened again. */
   readonly resume: ReopenPolicy
+  /** The transports nbd and nbdssl. */
+  readonly nfc: {
+    /** What the host is asked to do to each chunk. */
+    readonly compression: ChunkCompression
+    /** Sessions per disk, while the host has room. */
+    readonly sessions: number
+    /** Sessions of one host at once, of this process. */
+    readonly perHost: number | undefined
+  }
   readonly changeTracking: boolean
   readonly repository: { readonly url: string | undefined; readonly password: SecretSource }
   /** Directory of the journal and the catalog. */
@@ -131,6 +141,13 @@ const fileSchema = z.strictObject({
       maxDelay: duration(1, 10 * 60_000).optional(),
     })
     .optional(),
+  nfc: z
+    .strictObject({
+      compression: z.enum(['none', 'zlib', 'fastlz', 'skipz']).optional(),
+      sessions: z.int().min(1).max(8).optional(),
+      perHost: z.int().min(1).max(64).optional(),
+    })
+    .optional(),
   changeTracking: z.boolean().optional(),
   repository: z
     .strictObject({ url: z.string().optional(), passwordFile: z.string().optional(), passwordEnv: z.string().optional() })
@@ -198,6 +215,11 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
       lastAttempts: file.resume?.lastAttempts ?? DEFAULT_REOPEN.lastAttempts,
       delayMs: file.resume?.delay ?? DEFAULT_REOPEN.delayMs,
       maxDelayMs: file.resume?.maxDelay ?? DEFAULT_REOPEN.maxDelayMs,
+    }),
+    nfc: Object.freeze({
+      compression: file.nfc?.compression ?? 'skipz',
+      sessions: file.nfc?.sessions ?? 1,
+      perHost: file.nfc?.perHost,
     }),
     changeTracking: flags.changeTracking ?? file.changeTracking ?? true,
     repository: Object.freeze({

@@ -10,6 +10,7 @@ import {
 } from '../vsphere/index.ts'
 import type { Agent } from './agent.ts'
 import { mapDatastores } from '../transport/index.ts'
+import { checkNfc } from './doctor-nfc.ts'
 
 /** One thing looked at. `failed` stops backups; `warning` limits them. */
 export type Finding = {
@@ -45,6 +46,7 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
       })
       await attempt('privileges', findings, () => checkPrivileges(vsphere, findings))
       await attempt('datastores', findings, () => checkDatastores(agent, vsphere, findings))
+      await attempt('NFC', findings, () => checkNfc(agent, vsphere, findings))
     })
   }
   await attempt('repository', findings, async () => {
@@ -166,6 +168,8 @@ async function checkDatastore(agent: Agent, datastore: DatastoreRef, directory: 
     }
   }
   const overHttps = agent.config.transports.includes('https') && !['vsan', 'VVOL'].includes(datastore.type)
+  const overNfc = agent.config.transports.filter((name) => name === 'nbdssl' || name === 'nbd')
+  if (overNfc.length > 0) usable.push(`${overNfc.join(', ')}, from the hosts that see it`)
   if (overHttps) usable.push('https, where the host lets snapshot parents be read in ranges')
   return usable.length > 0
     ? { check, result: 'ok', detail: `${space}; ${usable.join('; ')}` }
@@ -173,7 +177,7 @@ async function checkDatastore(agent: Agent, datastore: DatastoreRef, directory: 
         check,
         result: 'warning',
         detail: `${space}; no configured transport reads it`,
-        next: `Mount it here and give --datastore "${datastore.name}=DIR", or add https to --transport.`,
+        next: `Mount it here and give --datastore "${datastore.name}=DIR", or add nbdssl or https to --transport.`,
       }
 }
 

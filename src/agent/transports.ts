@@ -1,12 +1,24 @@
-import { AgentError, type TransportName } from '../core/index.ts'
-import { httpsTransport, sanTransport, type Transport } from '../transport/index.ts'
+import { AgentError, type Clock, type TransportName } from '../core/index.ts'
+import { httpsTransport, nbdTransport, type NfcLimits, sanTransport, type Transport } from '../transport/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config.ts'
 
+export type TransportParts = {
+  readonly config: AgentConfig
+  readonly clock: Clock
+  readonly random: (size: number) => Uint8Array
+  /** One object for all runs of the process. */
+  readonly nfcLimits: NfcLimits
+}
+
 /** The configured transports in their order. CONFIG for one that this version does not have. */
-export function createTransports(config: AgentConfig, vsphere: Vsphere): readonly Transport[] {
+export function createTransports({ config, clock, random, nfcLimits }: TransportParts, vsphere: Vsphere): readonly Transport[] {
+  const { compression, sessions } = config.nfc
+  const nbd = (name: 'nbd' | 'nbdssl') => () => nbdTransport(vsphere, { name, clock, random, limits: nfcLimits, compression, sessions })
   const known: { readonly [name in TransportName]?: () => Transport } = {
     san: () => sanTransport({ datastores: config.datastores }),
+    nbdssl: nbd('nbdssl'),
+    nbd: nbd('nbd'),
     https: () => httpsTransport(vsphere),
   }
   return config.transports.map((name) => {

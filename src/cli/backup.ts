@@ -38,7 +38,7 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
       examples([
         'vcb backup web1 --repo /backup/vms --repo-password-file /etc/vcb/repo.pw',
         'vcb backup "folder:/DC/vm/prod" "!*-test" --mode full --json',
-        'vcb backup db1 --quiesce require --exclude-disk scsi0:2 --transport san:https',
+        'vcb backup db1 --quiesce require --exclude-disk scsi0:2 --transport san:nbdssl:https',
         'vcb backup web1 --repo tar:- | ssh tape-host dd of=/dev/nst0 bs=1M',
       ]),
     )

@@ -44,7 +44,7 @@ export function withJobs(command: Command): Command {
 export function withTransports(command: Command): Command {
   return command
     .option('--datastore <name=dir>', 'where a datastore is mounted here, for transport san; repeatable (VCB_DATASTORES)', collect)
-    .option('--transport <list>', 'transports to try, in order: san:https (VCB_TRANSPORT)')
+    .option('--transport <list>', 'transports to try, in order: san:nbdssl:https (VCB_TRANSPORT)')
 }
 
 export const repeatable = collect

@@ -186,7 +186,16 @@ describe('VMs that are not plain', () => {
   })
 
   test('over https, with no datastore mapped', async () => {
-    const result = await session.vcbWith({ VCB_DATASTORES: undefined }, 'backup', 'web01', '--mode', 'full', '--json')
+    const result = await session.vcbWith(
+      { VCB_DATASTORES: undefined },
+      'backup',
+      'web01',
+      '--mode',
+      'full',
+      '--transport',
+      'san:https',
+      '--json',
+    )
     expect(result.exit, result.out + result.err).toBe(0)
     const [vm] = result.json().vms
     for (const disk of vm.disks) {
