@@ -7,7 +7,15 @@ test.each(['full', 'incremental', 'restore-lease', 'restore-folder'])(
   { timeout: 600_000 },
   async (flow) => {
     const said: string[] = []
-    const result = await otherSide({ seed: 5, sample: 2, every: false, flows: [flow], keep: false, say: (line) => said.push(line) })
+    const result = await otherSide({
+      seed: 5,
+      sample: 2,
+      cut: undefined,
+      every: false,
+      flows: [flow],
+      keep: false,
+      say: (line) => said.push(line),
+    })
     expect(result.problems, said.join('\n')).toEqual([])
     expect(result.cuts).toBe(2)
     expect(result.wrongDigests).toBe(0)

@@ -55,6 +55,8 @@ export type OtherSideOptions = {
   /** So many cuts of each flow, drawn from the seed; all of them when undefined. */
   readonly sample: number | undefined
   readonly seed: number
+  /** Only this effect, in all its moments. */
+  readonly cut: number | undefined
   /** Also every piece of every upload. */
   readonly every: boolean
   /** Only these flows; all when empty. */
@@ -115,7 +117,8 @@ async function cutFlow(
     WHEN.map((when) => ({ at, ...when })),
   )
   const draw = new Draw(options.seed)
-  const chosen = options.sample === undefined ? cuts : Array.from({ length: options.sample }, () => draw.of(cuts))
+  const drawn = options.sample === undefined ? cuts : Array.from({ length: options.sample }, () => draw.of(cuts))
+  const chosen = options.cut === undefined ? drawn : cuts.filter(({ at }) => at === options.cut)
   options.say(`${flow.name}: ${effects.length} effects at the other side, ${cuts.length} cuts, ${chosen.length} tried`)
   for (const cut of chosen) {
     const name = `${flow.name}-${cut.at}-${cut.phase}-${cut.delayMs}`
@@ -133,8 +136,8 @@ async function cutFlow(
     if (flow.restores !== undefined) await checkRestored(place, flow.restores, name, here)
     findings.passed += here.passed
     findings.check(here.failed.map((sentence) => `${what}: ${sentence}`))
-    const found = findings.failed.length - wrong
-    options.say(`${what} (${ended.struck}) → exit ${ended.exit} (${ended.ms} ms)${found > 0 ? `, ${found} WRONG` : ''}`)
+    options.say(`${what} (${ended.struck}) → exit ${ended.exit} (${ended.ms} ms)`)
+    for (const sentence of findings.failed.slice(wrong)) options.say(`WRONG  ${sentence}`)
   }
 }
 

@@ -1,5 +1,5 @@
 /* npm run test:storm -- --seed S --kills N [--lab-kills M]
-   npm run test:storm -- --other-side [--sample N] [--every] [--flow NAME]
+   npm run test:storm -- --other-side [--sample N] [--every] [--flow NAME [--cut EFFECT]]
    See docs/testing.md. */
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
@@ -14,6 +14,7 @@ const { values } = parseArgs({
     'lab-kills': { type: 'string', default: '50' },
     'other-side': { type: 'boolean', default: false },
     sample: { type: 'string' },
+    cut: { type: 'string' },
     every: { type: 'boolean', default: false },
     flow: { type: 'string', multiple: true, default: [] },
     quiet: { type: 'boolean', default: false },
@@ -80,8 +81,8 @@ async function runStorm(): Promise<void> {
 
 async function runOtherSide(): Promise<void> {
   const sample = values.sample === undefined ? undefined : whole(values.sample, '--sample')
-  const result = await otherSide({ seed, sample, every: values.every, flows: values.flow, keep: true, say })
-  for (const problem of result.problems) console.log(`WRONG  ${problem}`)
+  const cut = values.cut === undefined ? undefined : whole(values.cut, '--cut')
+  const result = await otherSide({ seed, sample, cut, every: values.every, flows: values.flow, keep: true, say })
   report({
     cuts: result.cuts,
     commands: `${result.succeeded} succeeded, ${result.failed} failed with a sentence`,
