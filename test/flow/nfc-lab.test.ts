@@ -86,7 +86,7 @@ describe('what is read is what was frozen', () => {
       const { path, sha256 } = await freeze(name)
       const { disk } = await world.open(name, path)
       await using _closed = disk
-      const buffer = Buffer.alloc(Number(disk.size))
+      const buffer = Buffer.alloc(disk.size)
       const extents: Extent[] = []
       for await (const extent of disk.extents({ offset: 0, length: disk.size })) {
         extents.push(extent)
