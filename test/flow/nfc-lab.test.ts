@@ -1,11 +1,14 @@
+import { mkdtemp, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { AgentError, type ErrorCode, type Extent, KIB, MIB, systemClock } from '../../src/core/index.ts'
-import type { FaultRule } from '../../src/lab/index.ts'
+import { type FaultRule, startLab } from '../../src/lab/index.ts'
 import { createNfcSink } from '../../src/nfc/index.ts'
 import { ticketToRead } from '../../src/vsphere/index.ts'
 import { LabClient } from './lab-client.ts'
-import { digestOfSource, type Kind, type NfcWorld, openNfcWorld } from './nfc-world.ts'
+import { digestOfSource, type Kind, nfcScenario, type NfcWorld, openNfcWorld } from './nfc-world.ts'
 
 let world: NfcWorld
 beforeAll(async () => {
@@ -443,6 +446,40 @@ describe('limits', () => {
       expect(await tight.isClean()).toBe(true)
     }
   }, 30_000)
+
+  test('a lab that is started again has the same NFC port, no session, and knows none of the old tickets', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'vcb-nfc-'))
+    try {
+      const first = await startLab({ directory, scenario: nfcScenario })
+      const { port } = first.endpoints.nfc
+      const client = await LabClient.login(first)
+      const vm = (await first.control.state()).vms.find((each) => each.name === 'off')?.moref ?? ''
+      const answer = await client.call(
+        'NfcGetVmFiles',
+        '<_this type="NfcService">nfcService</_this>',
+        `<vm type="VirtualMachine">${vm}</vm>`,
+      )
+      const field = (name: string): string => answer.children[0]?.children.find((each) => each.name === name)?.text ?? ''
+      const ticket = {
+        host: field('host'),
+        port,
+        thumbprint: field('sslThumbprint'),
+        service: field('service'),
+        sessionId: field('sessionId'),
+      }
+      const session = await world.session(ticket)
+      expect((await first.control.state()).nfc).toMatchObject({ connections: 1, sessions: [{ vm: 'off', encrypted: true }] })
+      await first[Symbol.asyncDispose]()
+      expect(await codeOf(session.openDisk('[v6] off/off.vmdk', 'read'))).toBe('UNAVAILABLE')
+      await session[Symbol.asyncDispose]()
+      await using again = await startLab({ directory })
+      expect(again.endpoints.nfc.port).toBe(port)
+      expect((await again.control.state()).nfc).toEqual({ connections: 0, memoryBytes: 0, sessions: [] })
+      expect(await codeOf(world.session(ticket))).toBe('AUTH')
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
+  })
 
   test('a client that says nothing, or rubbish, gets nothing', async () => {
     const { port } = world.lab.endpoints.nfc
