@@ -8,27 +8,42 @@ export const DOCUMENT = join(import.meta.dirname, '..', '..', 'docs', 'crash-mat
 /** What is above the line is written by hand. */
 const GENERATED = '<!-- Everything below is written by `npm run test:crash`. -->'
 
-/** Writes the table and the lists of effects below the text. */
+const LISTS = '## Effects of each flow'
+
+type Facts = {
+  readonly sample: boolean
+  readonly minutes: number
+  readonly parts: number
+  readonly left: number
+  readonly restic: number
+  readonly next: number
+}
+
+/** Writes the lists of effects below the text, and the table of a run; without one the table stays as it is. */
 export async function writeDocument(
   recorded: ReadonlyMap<string, readonly string[]>,
-  results: readonly CutResult[],
-  facts: {
-    readonly sample: boolean
-    readonly minutes: number
-    readonly parts: number
-    readonly left: number
-    readonly restic: number
-    readonly next: number
-  },
+  run?: { readonly results: readonly CutResult[]; readonly facts: Facts },
 ): Promise<void> {
-  const text = (await readFile(DOCUMENT, 'utf8')).split(GENERATED)[0] ?? ''
-  const row = (name: string, effects: number | string, tally: Tally): string =>
+  const [text = '', generated = ''] = (await readFile(DOCUMENT, 'utf8')).split(GENERATED)
+  const table = run === undefined ? (generated.split(LISTS)[0] ?? '').trim().split('\n') : tableLines(recorded, run.results, run.facts)
+  const lists = [...recorded].flatMap(([flow, effects]) => [
+    `### ${flow}`,
+    '',
+    `${flows.find((each) => each.name === flow)?.about ?? ''}:`,
+    '',
+    ...wrap(collapse(effects)),
+    '',
+  ])
+  const opening = 'In the order they start, as `kind what`; several of one name in a row are one entry with their number.'
+  const lines = [text.trimEnd(), '', GENERATED, '', ...table, '', LISTS, '', opening, '', ...lists]
+  await writeFile(DOCUMENT, `${lines.join('\n').trimEnd()}\n`)
+}
+
+function tableLines(recorded: ReadonlyMap<string, readonly string[]>, results: readonly CutResult[], facts: Facts): string[] {
+  const row = (name: string, effects: number, tally: Tally): string =>
     `| ${name} | ${effects} | ${tally.single} | ${tally.double} | ${tally.leftovers} | ${tally.wrongDigests} |`
-  const lines = [
-    text.trimEnd(),
-    '',
-    GENERATED,
-    '',
+  const all = [...recorded.values()].reduce((sum, effects) => sum + effects.length, 0)
+  return [
     '## The table',
     '',
     '| Flow | Effects | Single kills | Double kills | Leftovers | Wrong digests |',
@@ -36,31 +51,11 @@ export async function writeDocument(
     ...[...recorded].map(([flow, effects]) =>
       row(`\`${flow}\``, effects.length, tallyOf(results.filter(({ task }) => task.flow === flow))),
     ),
-    row(
-      'all',
-      [...recorded.values()].reduce((sum, effects) => sum + effects.length, 0),
-      tallyOf(results),
-    ),
+    row('all', all, tallyOf(results)),
     '',
     ...factLines(results, facts),
-    '',
-    '## Effects of each flow',
-    '',
-    'In the order they start, as `kind what`; several of one name in a row are one entry with their number.',
-    '',
-    ...[...recorded].flatMap(([flow, effects]) => [
-      `### ${flow}`,
-      '',
-      `${flows.find((each) => each.name === flow)?.about ?? ''}:`,
-      '',
-      ...wrap(collapse(effects)),
-      '',
-    ]),
   ]
-  await writeFile(DOCUMENT, `${lines.join('\n').trimEnd()}\n`)
 }
-
-type Facts = Parameters<typeof writeDocument>[2]
 
 function factLines(results: readonly CutResult[], facts: Facts): string[] {
   const judged = `Stock \`restic check --read-data\` judged the repository after ${facts.restic} of the cuts, our own check after all; the next backup was run after ${facts.next}.`
@@ -97,7 +92,7 @@ function wrap(parts: readonly string[]): string[] {
 
 /** Flow → names of its effects, as the document has them. */
 export async function readDocument(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
-  const text = (await readFile(DOCUMENT, 'utf8')).split('## Effects of each flow')[1] ?? ''
+  const text = (await readFile(DOCUMENT, 'utf8')).split(LISTS)[1] ?? ''
   const found = new Map<string, ReadonlySet<string>>()
   for (const section of text.split(/^### /m).slice(1)) {
     const [name = '', ...body] = section.split('\n')

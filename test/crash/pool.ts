@@ -8,6 +8,8 @@ import type { CutResult, CutTask } from './live-cut.ts'
 export type WorkerRequest = { readonly flow: string; readonly task?: CutTask | undefined }
 export type WorkerAnswer = { readonly effects: readonly string[] } | { readonly result: CutResult } | { readonly error: string }
 
+/** Room before garbage is collected: a cut leaves tens of MiB of buffers, and collecting them is a sixth of its time. */
+const ROOM = ['--initial-old-space-size=768', '--min-semi-space-size=32', '--max-semi-space-size=64']
 const SHARED_MEMORY = '/dev/shm'
 const WANTED_BYTES = 512 * 1024 * 1024
 
@@ -25,7 +27,7 @@ export class Pool implements AsyncDisposable {
   static async open(size: number, options: { readonly keep?: boolean | undefined } = {}): Promise<Pool> {
     const pool = new Pool(await mkdtemp(join(await fastDirectory(), 'vcb-crash-')), options.keep === true)
     for (let index = 0; index < size; index++) {
-      const worker = fork(join(import.meta.dirname, 'worker.ts'), [join(pool.root, `worker${index}`)], { execArgv: [] })
+      const worker = fork(join(import.meta.dirname, 'worker.ts'), [join(pool.root, `worker${index}`)], { execArgv: ROOM })
       pool.#workers.push(worker)
     }
     return pool

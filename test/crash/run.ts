@@ -16,6 +16,7 @@ const { values: flags } = parseArgs({
     sample: { type: 'boolean', default: false },
     seed: { type: 'string', default: '1' },
     write: { type: 'boolean', default: false },
+    list: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     workers: { type: 'string' },
     minutes: { type: 'string', default: '18' },
@@ -54,6 +55,10 @@ async function runMatrix(): Promise<number> {
   } else {
     const recorded = new Map([...(await pool.record(names))].sort(([a], [b]) => names.indexOf(a) - names.indexOf(b)))
     for (const [flow, effects] of recorded) console.log(`${flow}: ${effects.length} effects`)
+    if (flags.list) {
+      await writeDocument(recorded)
+      return 0
+    }
     const seconds = new SecondCuts(recorded)
     let left = 0
     if (flags.sample) await pool.cut(sampledCuts(recorded, flags.seed), take)
@@ -77,14 +82,15 @@ async function runMatrix(): Promise<number> {
       if (left > 0) console.log(`${left} second kills were left out for want of time`)
     }
     if (flags.flow === undefined && (!flags.sample || flags.write)) {
-      await writeDocument(recorded, results, {
+      const facts = {
         sample: flags.sample,
         minutes: Math.ceil((performance.now() - started) / 60_000),
         parts: seconds.parts,
         left,
         restic: results.filter(({ task }) => task.restic).length,
         next: results.filter(({ task }) => task.next).length,
-      })
+      }
+      await writeDocument(recorded, { results, facts })
     }
   }
 
