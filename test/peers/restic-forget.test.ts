@@ -13,7 +13,21 @@ const SEED = 20_261_122
 
 /** Moments of forty snapshots: several an hour, several a day, then days, weeks, months and years apart. */
 const AGES = [
-  ...[0, 0.2, 0.4, 1.1, 1.5, 3, 7, 11, 23, 25, 26, 40, 50, 51, 75],
+  0,
+  0.2,
+  0.4,
+  1.1,
+  1.5,
+  3,
+  7,
+  11,
+  23,
+  25,
+  26,
+  40,
+  50,
+  51,
+  75,
   ...[5, 6, 7, 8, 9, 13, 14, 15, 20, 21, 28, 30, 31, 45, 59, 60, 61, 90, 180, 330, 360, 365, 366, 700, 1100].map((days) => days * 24),
 ]
 
