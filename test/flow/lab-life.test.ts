@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -82,6 +82,18 @@ describe('life of a lab', () => {
     expect(await lab.control.fsck('a')).toMatchObject({ ok: true })
     expect((await lab.control.state()).vms[0]).toMatchObject({ snapshots: [], consolidationNeeded: false })
   }, 60_000)
+
+  test('removes what was being written beside its place when it was killed', async () => {
+    const place = join(directory, 'lab')
+    const home = await startLab({ directory: place, scenario: small }).then(async (lab) => {
+      await lab[Symbol.asyncDispose]()
+      return join(lab.datastores['ds'] ?? '', 'a')
+    })
+    for (const name of ['a.vmx~', 'a.vmdk~']) await writeFile(join(home, name), 'half')
+    await using _again = await startLab({ directory: place })
+    expect((await readdir(home)).filter((name) => name.endsWith('~'))).toEqual([])
+    expect(await readdir(home)).toContain('a.vmx')
+  })
 
   test('is run by one process at a time', async () => {
     await using lab = await startLab({ directory, scenario: small })

@@ -417,6 +417,12 @@ export async function recoverVm(model: Model, vm: VmRecord): Promise<void> {
   if (!vm.materialised && locks.length === vm.disabledMethods.length) return
   // Locks of a session end with it, and no session outlives the process.
   vm.disabledMethods = locks
+  // What was being written beside its place when the process was killed.
+  const paths = [vm.path, ...disksOf(vm.config).flatMap((disk) => disk.chain.map((link) => link.path))]
+  for (const directory of new Set(paths.map(directoryOf))) {
+    for (const name of model.files.list(directory))
+      if (name.endsWith('~')) rmSync(model.files.local(within(directory, name)), { force: true })
+  }
   for (const link of vm.pending?.links ?? []) if (model.files.exists(link)) await takeBack(model, vm, link)
   vm.pending = undefined
   if (vm.frozenSince !== undefined) {
