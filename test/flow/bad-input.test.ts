@@ -288,7 +288,7 @@ describe('damaged sources', () => {
 })
 
 describe('network in the middle of a read', () => {
-  const https = { VCB_DATASTORES: undefined } as const
+  const https = { VCB_DATASTORES: undefined, VCB_TRANSPORT: 'san:https' } as const
 
   test('a connection cut once is taken up again', async () => {
     await withFault({ on: 'folder:GET', object: '*-flat.vmdk', cutAfterBytes: 100_000, nth: 4 }, async () => {
@@ -299,7 +299,9 @@ describe('network in the middle of a read', () => {
 
   test('short reads are an error, never padding', async () => {
     await withFault({ on: 'folder:GET', object: '*-flat.vmdk', shortAfterBytes: 1000 }, async () => {
-      const result = await session.vcbWith(https, 'backup', 'web01', '--mode', 'full', '--json')
+      const impatient = join(session.directory, 'impatient.yaml')
+      await writeFile(impatient, 'resume:\n  lastAttempts: 2\n  delay: 100ms\n')
+      const result = await session.vcbWith(https, 'backup', 'web01', '--mode', 'full', '--config', impatient, '--json')
       expect(result.exit).toBe(7)
     })
     expect(await points()).toBe(pointsBefore)

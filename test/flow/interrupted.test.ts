@@ -146,7 +146,7 @@ describe('a repository being made that is', () => {
   const cuts: Readonly<Record<string, () => Recorded | undefined>> = {
     'while its key is being saved': () => files.find(({ on, what }) => on.includes('/keys/') && what === 'write'),
     'when its key is there': () => files.find(({ on, what }) => on.includes('/keys/') && what === 'rename'),
-    'among its folders': () => files.filter(({ what }) => what === 'make directories')[100],
+    'among its folders': () => files.filter(({ what }) => what === 'make directories').at(-1),
     'while its configuration is being saved': () => files.find(({ on, what }) => on.includes('/config') && what === 'write'),
   }
 
