@@ -1,5 +1,5 @@
 import PQueue from 'p-queue'
-import { type Abortable, AgentError, type BlockSource, type Range, totalLength } from '../core/index.ts'
+import { type Abortable, type BlockSource, type Range, totalLength } from '../core/index.ts'
 import { BlobIds, type BlobReader, type BlockSlot, type RepositoryWriter, type TreeNode, zeroBlockId } from '../restic/index.ts'
 import { BLOCK_SIZE, EXTENT_FILE, extentDirectory, type ImageLayout } from './image-layout.ts'
 import { InFlight } from './in-flight.ts'
@@ -11,6 +11,8 @@ import { type Piece, type TouchedBlock, touchedBlocks } from './touched-blocks.t
 const MOST_FINISHING = 4
 /** Parent blocks opened at once. Each takes three times its size while it is decrypted and decompressed, on this thread: more would only wait. */
 const PARENT_READS = 2
+/** What a sealed block may have beyond its bytes. */
+const SEAL_ROOM = 4096
 
 export type ImageJob = {
   readonly source: BlockSource
@@ -47,6 +49,8 @@ export class ResticImageWriter {
   readonly #nodes: TreeNode[]
   readonly #work = new InFlight()
   readonly #parentReads = new PQueue({ concurrency: PARENT_READS })
+  /** One for each of them: a fresh MiB for every block would be garbage faster than it is collected. */
+  readonly #scratch: Buffer[] = []
   /** Trees of extents that hold nothing, by size: a thin disk has many. */
   readonly #emptyTrees = new Map<number, Promise<string>>()
   #changedBytes = 0
@@ -155,11 +159,12 @@ export class ResticImageWriter {
       bytes.fill(0)
       return
     }
-    const before = await this.#blobs.read(parentId, this.#options)
-    if (before.length !== bytes.length) {
-      throw new AgentError('INTEGRITY', `A block of the parent point has ${before.length} bytes; ${bytes.length} were expected.`)
+    const scratch = this.#scratch.pop() ?? Buffer.allocUnsafeSlow(BLOCK_SIZE + SEAL_ROOM)
+    try {
+      await this.#blobs.readInto(parentId, bytes, scratch, this.#options)
+    } finally {
+      this.#scratch.push(scratch)
     }
-    bytes.set(before)
   }
 
   async #piece(piece: Piece, block: Uint8Array, blockStart: number): Promise<void> {

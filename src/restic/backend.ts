@@ -9,6 +9,12 @@ export type FileRef = { readonly kind: FileKind; readonly name: string }
 /** The one configuration file. */
 export const CONFIG_FILE: FileRef = Object.freeze({ kind: 'config', name: 'config' })
 
+export type LoadOptions = Abortable & {
+  readonly range?: { readonly offset: number; readonly length: number } | undefined
+  /** Memory to load into when it is large enough: the answer lies at its beginning then. For callers that read many blobs. */
+  readonly into?: Buffer | undefined
+}
+
 /**
  * Where a repository's files lie: a directory, an object store, a server. Knows nothing of what is in them.
  * Every implementation passes `test/contract/restic-backend.ts`. Calls may run concurrently.
@@ -20,10 +26,7 @@ export interface Backend extends AsyncDisposable {
    * The whole file, or exactly `range` of it. NOT_FOUND when there is no such file; INTEGRITY when the file is shorter than the range
    * asks for; UNAVAILABLE; CANCELED.
    */
-  load(
-    file: FileRef,
-    options?: Abortable & { readonly range?: { readonly offset: number; readonly length: number } | undefined },
-  ): Promise<Buffer>
+  load(file: FileRef, options?: LoadOptions): Promise<Buffer>
   /**
    * Writes a file whole and durably: after it resolves a crash loses nothing, and at no moment does a part show under the name.
    * An existing file of the same name is replaced (names are digests, so the content is the same). CAPACITY, UNAVAILABLE, CONFIG.

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 import { type Abortable, AgentError, type BlockSource, isAgentError } from '../core/index.ts'
-import type { Backend } from './backend.ts'
+import type { Backend, LoadOptions } from './backend.ts'
 import { BlobFile } from './blob-file.ts'
 import type { BlobIndex, BlobLocation } from './blob-index.ts'
 import { type BlobType, DATA, TREE } from './blob-records.ts'
@@ -71,6 +71,14 @@ export class BlobStore implements BlobReader {
     return this.#cache.get(idHex(id), () => this.#load(DATA, id, options))
   }
 
+  async readInto(id: Uint8Array, into: Uint8Array, scratch: Buffer, options?: Abortable): Promise<void> {
+    const blob = await this.#load(DATA, id, { signal: options?.signal, into: scratch })
+    if (blob.length !== into.length) {
+      throw new AgentError('INTEGRITY', `The data block ${idHex(id)} has ${blob.length} bytes; ${into.length} were expected.`)
+    }
+    into.set(blob)
+  }
+
   async tree(id: string, options?: Abortable): Promise<readonly TreeNode[]> {
     return parseTree(await this.#load(TREE, idBytes(id, 'a tree id'), options), id)
   }
@@ -107,7 +115,7 @@ export class BlobStore implements BlobReader {
   }
 
   /** Lengths come from the index; a location that has become wrong (a prune meanwhile) is looked up once more. */
-  async #load(type: BlobType, id: Uint8Array, options?: Abortable): Promise<Buffer> {
+  async #load(type: BlobType, id: Uint8Array, options?: Omit<LoadOptions, 'range'>): Promise<Buffer> {
     const index = await this.#parts.index.current(options)
     try {
       return await this.#loadFrom(index, type, id, options)
@@ -123,7 +131,7 @@ export class BlobStore implements BlobReader {
   }
 
   /** Tries every place the blob lies in; NOT_FOUND when there is none or no pack of it exists. */
-  async #loadFrom(index: BlobIndex, type: BlobType, id: Uint8Array, options?: Abortable): Promise<Buffer> {
+  async #loadFrom(index: BlobIndex, type: BlobType, id: Uint8Array, options?: Omit<LoadOptions, 'range'>): Promise<Buffer> {
     let failure: AgentError = new AgentError('NOT_FOUND', `The index does not know blob ${idHex(id)}.`)
     for (const location of index.findAll(type, id)) {
       const pack = index.packId(location.pack).toString('hex')
@@ -132,7 +140,7 @@ export class BlobStore implements BlobReader {
           this.#parts.pending(location.pack, location.offset, location.length) ??
           (await this.#parts.backend.load(
             { kind: 'data', name: pack },
-            { signal: options?.signal, range: { offset: location.offset, length: location.length } },
+            { ...options, range: { offset: location.offset, length: location.length } },
           ))
         return openBlob(this.#parts.opener, sealed, location, id, pack, true)
       } catch (error) {

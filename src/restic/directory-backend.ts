@@ -16,7 +16,7 @@ import {
   syncDirectory,
   throwIfAborted,
 } from '../core/index.ts'
-import { type Backend, CONFIG_FILE, type FileKind, type FileRef } from './backend.ts'
+import { type Backend, CONFIG_FILE, type FileKind, type FileRef, type LoadOptions } from './backend.ts'
 import { isHexId } from './ids.ts'
 
 const FOLDERS: Readonly<Record<Exclude<FileKind, 'config'>, string>> = Object.freeze({
@@ -82,16 +82,14 @@ class DirectoryBackend implements Backend {
     this.url = root
   }
 
-  async load(
-    file: FileRef,
-    options?: Abortable & { readonly range?: { readonly offset: number; readonly length: number } | undefined },
-  ): Promise<Buffer> {
+  async load(file: FileRef, options?: LoadOptions): Promise<Buffer> {
     throwIfAborted(options)
     const path = this.#path(file)
     try {
       await using handle = await openInput(path)
       const { offset, length } = options?.range ?? { offset: 0, length: (await handle.stat()).size }
-      const bytes = Buffer.allocUnsafeSlow(length)
+      const { into } = options ?? {}
+      const bytes = into !== undefined && into.length >= length ? into.subarray(0, length) : Buffer.allocUnsafeSlow(length)
       let filled = 0
       while (filled < length) {
         const { bytesRead } = await handle.read(bytes, filled, length - filled, offset + filled)

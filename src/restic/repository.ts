@@ -87,6 +87,11 @@ export interface SnapshotRemoval extends AsyncDisposable {
 export interface BlobReader {
   /** A data blob whole. The bytes are shared with the cache: not to be changed. NOT_FOUND, INTEGRITY. */
   read(id: Uint8Array, options?: Abortable): Promise<Uint8Array>
+  /**
+   * A data blob of exactly `into.length` bytes, past the cache; `scratch` (a block and its seal, or more) spares the memory it would take on its
+   * way. INTEGRITY also when it has another length.
+   */
+  readInto(id: Uint8Array, into: Uint8Array, scratch: Buffer, options?: Abortable): Promise<void>
   /** Entries of a directory, in the order stored. INTEGRITY. */
   tree(id: string, options?: Abortable): Promise<readonly TreeNode[]>
   /** The entry at `path` (components from the root tree) or undefined. */
