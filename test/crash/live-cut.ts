@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -141,7 +142,7 @@ function missingPoints(flow: Flow, before: readonly PointSummary[], after: reado
 
 /** The judge that is not ours. */
 async function resticCheck(place: Place): Promise<Problem[]> {
-  if (!(await readdir(place.repository)).includes('config')) return []
+  if (!existsSync(join(place.repository, 'config'))) return []
   try {
     await run('restic', [
       '-r',
