@@ -164,7 +164,8 @@ type Ready = {
 
 /** `vcb lab up` as a process of its own; its first line says how to reach it. */
 async function startLab(directory: string): Promise<{ readonly ready: Ready; readonly stop: () => Promise<void> }> {
-  const child = spawn(process.execPath, [COMMAND, 'lab', 'up', '--dir', directory, '--json'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [COMMAND, 'lab', 'up', '--dir', directory, '--json'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  child.stderr.pipe(process.stderr)
   for await (const line of createInterface({ input: child.stdout })) return { ready: JSON.parse(line), stop: () => stop(child) }
   throw new Error('the lab ended before it was ready')
 }
@@ -172,6 +173,8 @@ async function startLab(directory: string): Promise<{ readonly ready: Ready; rea
 async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null) return
   const exited = once(child, 'exit')
+  // What it says of being told to stop is no news here.
+  child.stderr?.unpipe(process.stderr).resume()
   child.kill('SIGTERM')
   await exited
 }
