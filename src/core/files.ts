@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { chmod, type FileHandle, link, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { access, chmod, type FileHandle, link, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { effect } from './effect.ts'
 import { fromErrno } from './errors.ts'
@@ -205,3 +205,14 @@ export async function syncDirectory(path: string): Promise<void> {
 
 /** True for ENOENT. */
 export const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT'
+
+/** Whether anything has this name. Any other answer than yes or ENOENT is thrown. */
+export async function isThere(path: string): Promise<boolean> {
+  try {
+    await access(path)
+    return true
+  } catch (error) {
+    if (isMissing(error)) return false
+    throw error
+  }
+}

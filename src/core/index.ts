@@ -22,6 +22,7 @@ export {
   ensureDirectory,
   type InputFile,
   isMissing,
+  isThere,
   makeDirectory,
   makeTemporaryDirectory,
   openInput,

@@ -1,5 +1,4 @@
-import { access } from 'node:fs/promises'
-import { AgentError, isAgentError, isMissing, type MoRef, toAgentError } from '../core/index.ts'
+import { AgentError, isAgentError, isThere, type MoRef, toAgentError } from '../core/index.ts'
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
@@ -69,7 +68,7 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
     partialFile: {
       find: async (claim) => {
         const path = partialDirectory(claim.args.path, claim.id)
-        return (await exists(path)) ? { path } : undefined
+        return (await isThere(path)) ? { path } : undefined
       },
       release: (ref) => removePartial(ref.path),
     },
@@ -113,15 +112,5 @@ async function goneIsFine(work: Promise<void>): Promise<void> {
     await work
   } catch (error) {
     if (!isAgentError(toAgentError(error), 'NOT_FOUND')) throw error
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path)
-    return true
-  } catch (error) {
-    if (isMissing(error)) return false
-    throw error
   }
 }

@@ -1,6 +1,6 @@
-import { access, readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { AgentError, type AgentId, ensureDirectory, fromErrno, isMissing, removeFile, writeFileOnce } from '../core/index.ts'
+import { AgentError, type AgentId, ensureDirectory, fromErrno, isMissing, isThere, removeFile, writeFileOnce } from '../core/index.ts'
 
 /** Beside the database and not in it, so that a lost database does not make strangers of our own snapshots. */
 const FILE = 'agent-id'
@@ -40,16 +40,6 @@ async function sweep(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     const pid = /^agent-id\.(\d+)\.tmp$/.exec(name)?.[1]
     if (pid !== undefined && !(await isThere(`/proc/${pid}`))) await removeFile(join(directory, name))
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await access(path)
-    return true
-  } catch (error) {
-    if (isMissing(error)) return false
-    throw error
   }
 }
 

@@ -1,6 +1,5 @@
-import { access } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { isMissing, renameFile, syncDirectory } from '../core/index.ts'
+import { isThere, renameFile, syncDirectory } from '../core/index.ts'
 
 /** The database and its companions. */
 const PARTS = ['', '-wal', '-shm'] as const
@@ -36,14 +35,4 @@ export async function isLogLost(path: string): Promise<boolean> {
 async function anyThere(base: string): Promise<boolean> {
   for (const part of PARTS) if (await isThere(`${base}${part}`)) return true
   return false
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await access(path)
-    return true
-  } catch (error) {
-    if (isMissing(error)) return false
-    throw error
-  }
 }
