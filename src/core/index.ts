@@ -56,3 +56,4 @@ export {
   totalLength,
 } from './range.ts'
 export { Secret } from './secret.ts'
+export type { TransportClaim, TransportClaimKind, TransportClaimKinds, TransportClaims } from './transport-claims.ts'

@@ -9,6 +9,7 @@ import { earlierPoints, expectRun } from './expected-run.ts'
 import { chooseParent, type ParentPoint } from './parent-point.ts'
 import { type DiskTransfer, planTransfers } from './plan-transfers.ts'
 import { recordLocks } from './record-locks.ts'
+import { transportClaims } from './transport-claims.ts'
 import { type Frozen, writePoint, type Written } from './write-point.ts'
 
 export type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
@@ -76,7 +77,7 @@ export async function backupVm(
   const plan = (base: ParentPoint | undefined, reason: string): Promise<readonly DiskTransfer[]> =>
     planTransfers(snapshots, { snapshot, disks, parent: base, reason, allocatedMap: before.snapshotCount === 0 }, options)
 
-  const storing = { ...options, recordLocks: recordLocks(claims) }
+  const storing = { ...options, recordLocks: recordLocks(claims), claims: transportClaims(claims, [snapshotClaim]) }
   let written: Written
   try {
     written = await writePoint(deps, request, frozen, await plan(parent, noParent), parent, warnings, storing)

@@ -1,6 +1,6 @@
 import type { BackupMode, ConsistencyLevel, DiskFacts, NotProtected, PointId, SnapshotRef, VmConfig } from '../core/index.ts'
 import type { Locking } from '../provider/index.ts'
-import { openPlanned } from '../transport/index.ts'
+import { openPlanned, type OpenOptions } from '../transport/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest } from './backup-types.ts'
 import { readConfigurationFiles } from './configuration-files.ts'
 import type { ParentPoint } from './parent-point.ts'
@@ -25,7 +25,7 @@ export async function writePoint(
   transfers: readonly DiskTransfer[],
   parent: ParentPoint | undefined,
   warnings: string[],
-  options: Locking & { readonly onProgress?: ((progress: BackupProgress) => void) | undefined },
+  options: Locking & OpenOptions & { readonly onProgress?: ((progress: BackupProgress) => void) | undefined },
 ): Promise<Written> {
   const { config, snapshot } = frozen
   const mode: BackupMode = transfers.some((transfer) => transfer.mode === 'incremental') ? 'incremental' : 'full'
@@ -43,6 +43,7 @@ export async function writePoint(
       clock: deps.clock,
       reopen: deps.reopen,
       signal: options.signal,
+      claims: options.claims,
     })
     await using source = planned.source
     const totalBytes = areas.bytes

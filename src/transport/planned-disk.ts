@@ -9,9 +9,10 @@ import {
   rangeEnd,
   throwIfAborted,
   toAgentError,
+  type TransportClaims,
   type TransportName,
 } from '../core/index.ts'
-import type { SnapshotDisk, Transport } from './transport.ts'
+import type { OpenOptions, SnapshotDisk, Transport } from './transport.ts'
 
 export type Refusal = { readonly transport: TransportName; readonly reason: string }
 
@@ -40,7 +41,7 @@ export type ReopenPolicy = {
 /** A quarter of a minute where there is another way, ten minutes where there is none. */
 export const DEFAULT_REOPEN: ReopenPolicy = Object.freeze({ attempts: 4, lastAttempts: 24, delayMs: 1000, maxDelayMs: 30_000 })
 
-export type PlanOptions = Abortable & {
+export type PlanOptions = OpenOptions & {
   readonly log: Log
   readonly clock: Clock
   readonly reopen?: ReopenPolicy | undefined
@@ -71,6 +72,7 @@ class Planned implements PlannedDisk {
   readonly #log: Log
   readonly #clock: Clock
   readonly #reopen: ReopenPolicy
+  readonly #claims: TransportClaims | undefined
   readonly #refused: Refusal[] = []
   #current: Current | undefined
   #advancing: Promise<void> | undefined
@@ -84,12 +86,13 @@ class Planned implements PlannedDisk {
   readonly #replaced: BlockSource[] = []
   readonly source: BlockSource
 
-  constructor(disk: SnapshotDisk, transports: readonly Transport[], { log, clock, reopen }: PlanOptions) {
+  constructor(disk: SnapshotDisk, transports: readonly Transport[], { log, clock, reopen, claims }: PlanOptions) {
     this.#disk = disk
     this.#rest = [...transports]
     this.#log = log
     this.#clock = clock
     this.#reopen = reopen ?? DEFAULT_REOPEN
+    this.#claims = claims
     this.source = {
       size: disk.disk.capacityBytes,
       read: (offset, into, options) => this.#read(offset, into, options),
@@ -129,7 +132,7 @@ class Planned implements PlannedDisk {
           this.#refuse(transport.name, verdict.reason)
           continue
         }
-        const source = await transport.open(this.#disk, options)
+        const source = await transport.open(this.#disk, { ...options, claims: this.#claims })
         const first = this.#refused.length === 0
         const after = `, after ${this.#refused.map((refusal) => refusal.transport).join(', ')}`
         this.#use({ transport, source, reason: `${verdict.note ?? 'usable'}${first ? ', first choice' : after}` })
@@ -215,7 +218,7 @@ class Planned implements PlannedDisk {
       })
       await this.#clock.sleep(pause, closing)
       try {
-        this.#use({ ...broken, source: await broken.transport.open(this.#disk, closing) })
+        this.#use({ ...broken, source: await broken.transport.open(this.#disk, { ...closing, claims: this.#claims }) })
         this.#resumed++
         this.#interruption = error.message
         return

@@ -1,7 +1,23 @@
-import type { Abortable, BlockSource, DiskRef, SnapshotRef, TransportName, Verdict, VmConfig } from '../core/index.ts'
+import type {
+  Abortable,
+  BlockSink,
+  BlockSource,
+  DiskRef,
+  SnapshotRef,
+  TransportClaims,
+  TransportName,
+  Verdict,
+  VmConfig,
+} from '../core/index.ts'
 
 /** A disk of a snapshot, with the configuration as of that snapshot. */
 export type SnapshotDisk = { readonly snapshot: SnapshotRef; readonly config: VmConfig; readonly disk: DiskRef }
+
+/** A disk to be restored into: of a VM that is off and has no snapshot, made for it and still empty (every byte reads as zero). */
+export type TargetDisk = { readonly config: VmConfig; readonly disk: DiskRef }
+
+/** `claims`: how what outlives the process is held; a transport that holds such things and gets none refuses to open. */
+export type OpenOptions = Abortable & { readonly claims?: TransportClaims | undefined }
 
 /** One way of reading a snapshot's disk. Made per run by the composition root; holds nothing between calls. */
 export interface Transport {
@@ -14,5 +30,18 @@ export interface Transport {
   /** Whether this disk can be read this way now, and why not. Cheap: no bulk data. Never throws for a refusal. */
   probe(disk: SnapshotDisk, options?: Abortable): Promise<Verdict>
   /** The frozen disk, complete: the snapshot's own link and every parent below it. The caller disposes it. */
-  open(disk: SnapshotDisk, options?: Abortable): Promise<BlockSource>
+  open(disk: SnapshotDisk, options?: OpenOptions): Promise<BlockSource>
+  /** Absent where a restore cannot go this way. */
+  readonly writing?: DiskWriting | undefined
+}
+
+/** The same way used by a restore. */
+export interface DiskWriting {
+  /** Whether this disk can be written this way now, and why not. Cheap. Never throws for a refusal. */
+  probe(target: TargetDisk, options?: Abortable): Promise<Verdict>
+  /**
+   * The empty disk, for writes in any order; what is never written stays zero and unallocated. `flush` makes everything durable on the
+   * datastore. The caller disposes it.
+   */
+  open(target: TargetDisk, options?: OpenOptions): Promise<BlockSink>
 }
