@@ -16,8 +16,7 @@ if (parseInt(process.versions.node, 10) >= WANTED) {
   // TypeScript again would cost each of them tens of MiB.
   var cache = path.join(__dirname, '..', 'node_modules', '.cache', 'vcb')
   require('node:module').enableCompileCache(cache)
-  // Young garbage is collected where it is, instead of in a space that doubles up to 64 MiB: what lives long here are buffers, outside of it.
-  require('node:v8').setFlagsFromString('--semi-space-growth-factor=1')
+  require('./heap.cjs')
   process.env.NODE_COMPILE_CACHE = cache
   import('node:url')
     .then(function (url) {

@@ -4,6 +4,14 @@ import { AgentError } from '../core/index.ts'
 /** Bytes waiting to be taken before the peer is asked to stop sending. */
 const HIGH_WATER = 8 * 1024 * 1024
 
+/** Bytes on their way straight to where they belong. */
+type Pour = {
+  left: number
+  readonly take: (piece: Buffer) => void
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
 type Waiter = { readonly ready: () => boolean; readonly resolve: () => void; readonly reject: (error: unknown) => void }
 
 /** One connection's bytes in exact pieces. One reader at a time; writes in the order of their calls. Ends with one error for everybody. */
@@ -13,6 +21,7 @@ export class ByteChannel {
   #chunks: Buffer[] = []
   #length = 0
   #waiter: Waiter | undefined
+  #pour: Pour | undefined
   #failure: AgentError | undefined
   #paused = false
 
@@ -29,6 +38,23 @@ export class ByteChannel {
   async take(length: number): Promise<Buffer> {
     await this.#until(() => this.#length >= length)
     return this.#cut(length)
+  }
+
+  /** Hands exactly `length` bytes to `take`, in the pieces they come in; a piece is the taker's only during the call. What `take` throws ends the wait. */
+  pour(length: number, take: (piece: Buffer) => void): Promise<void> {
+    let left = length
+    while (left > 0 && this.#length > 0) {
+      const piece = this.#cut(Math.min(left, this.#chunks[0]?.length ?? 0))
+      left -= piece.length
+      take(piece)
+    }
+    if (left === 0) return Promise.resolve()
+    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (this.#isAwaited) return Promise.reject(new AgentError('INTERNAL', 'Two readers share one NFC connection.'))
+    return new Promise((resolve, reject) => {
+      this.#pour = { left, take, resolve, reject }
+      this.#resume()
+    })
   }
 
   /** A line without its CR LF. INTEGRITY when none ends within `limit` bytes. */
@@ -59,6 +85,8 @@ export class ByteChannel {
     this.stream.destroy()
     this.#waiter?.reject(error)
     this.#waiter = undefined
+    this.#pour?.reject(error)
+    this.#pour = undefined
   }
 
   /** Leaves the stream to somebody else: no listener stays but one that keeps a late error from being unhandled. INTEGRITY when bytes wait. */
@@ -71,16 +99,40 @@ export class ByteChannel {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    this.#chunks.push(chunk)
-    this.#length += chunk.length
+    const rest = this.#pour === undefined ? chunk : this.#pourOut(this.#pour, chunk)
+    if (rest.length === 0) return
+    this.#chunks.push(rest)
+    this.#length += rest.length
     if (this.#waiter?.ready() === true) {
       const { resolve } = this.#waiter
       this.#waiter = undefined
       resolve()
-    } else if (this.#waiter === undefined && this.#length > HIGH_WATER) {
+    } else if (!this.#isAwaited && this.#length > HIGH_WATER) {
       this.#paused = true
       this.stream.pause()
     }
+  }
+
+  get #isAwaited(): boolean {
+    return this.#waiter !== undefined || this.#pour !== undefined
+  }
+
+  /** What is left of the chunk when the pour has had its share. */
+  #pourOut(pour: Pour, chunk: Buffer): Buffer {
+    const share = chunk.length <= pour.left ? chunk : chunk.subarray(0, pour.left)
+    try {
+      pour.take(share)
+    } catch (error) {
+      this.#pour = undefined
+      pour.reject(error)
+      return chunk
+    }
+    pour.left -= share.length
+    if (pour.left === 0) {
+      this.#pour = undefined
+      pour.resolve()
+    }
+    return chunk.subarray(share.length)
   }
 
   readonly #onEnd = (): void => {
@@ -101,7 +153,7 @@ export class ByteChannel {
   #until(ready: () => boolean): Promise<void> {
     if (ready()) return Promise.resolve()
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    if (this.#waiter !== undefined) return Promise.reject(new AgentError('INTERNAL', 'Two readers share one NFC connection.'))
+    if (this.#isAwaited) return Promise.reject(new AgentError('INTERNAL', 'Two readers share one NFC connection.'))
     return new Promise((resolve, reject) => {
       this.#waiter = { ready, resolve, reject }
       this.#resume()

@@ -1,5 +1,5 @@
 import { AgentError } from '../core/index.ts'
-import { decodeChunk } from './chunk-codec.ts'
+import { COMPRESSION, decodeChunk } from './chunk-codec.ts'
 
 /** Payload of a read's reply, after the record's header. */
 export type ReadReply = {
@@ -47,7 +47,7 @@ export class PendingRead {
     return this.#left === 0
   }
 
-  /** Refuses a chunk that is not a new part of this read. `limit` is the session's buffer size. INTEGRITY. */
+  /** Refuses a chunk that is not a new part of this read, or that would not come whole. `limit` is the session's buffer size. INTEGRITY. */
   check(reply: ReadReply, limit: number): void {
     const { position, length } = reply
     const end = position + length
@@ -57,16 +57,30 @@ export class PendingRead {
         `A chunk of ${length} bytes at ${position} does not belong to the read of ${this.#into.length} bytes at ${this.offset}.`,
       )
     }
+    if (reply.compression === COMPRESSION.none && reply.tail !== length)
+      throw new AgentError('INTEGRITY', `A chunk of ${length} bytes came with ${reply.tail}.`)
     for (const [start, stop] of this.#taken) {
       if (position < stop && start < end) throw new AgentError('INTEGRITY', `The bytes at ${this.offset + position} came twice.`)
     }
   }
 
-  /** Takes a checked chunk; synchronous, so that nothing is written into the caller's buffer after it has gone. */
-  take(reply: ReadReply, tail: Buffer): void {
+  /** A checked chunk begins that comes as it is: where its next piece goes. Nothing is written into the caller's buffer after it has gone. */
+  pieces(reply: ReadReply): (piece: Buffer) => void {
+    let at = reply.position
+    return (piece) => {
+      if (!this.#abandoned) this.#into.set(piece, at)
+      at += piece.length
+    }
+  }
+
+  /** Decodes a checked chunk into its place; synchronous, for the same reason. */
+  decode(reply: ReadReply, tail: Buffer): void {
     const { position, length } = reply
-    const target = this.#abandoned ? Buffer.allocUnsafe(length) : this.#into.subarray(position, position + length)
-    decodeChunk(reply.compression, tail, target)
+    decodeChunk(reply.compression, tail, this.#abandoned ? Buffer.allocUnsafe(length) : this.#into.subarray(position, position + length))
+  }
+
+  /** All of a checked chunk is there. */
+  taken({ position, length }: ReadReply): void {
     this.#taken.set(position, position + length)
     this.#left -= length
   }

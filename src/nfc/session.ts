@@ -67,6 +67,7 @@ export class NfcSession implements AsyncDisposable {
   #failure: AgentError | undefined
   #handle: bigint | undefined
   #capacity = 0
+  #scratch = Buffer.alloc(0)
 
   private constructor(channel: ByteChannel, options: SessionOptions) {
     this.host = options.host
@@ -360,10 +361,23 @@ export class NfcSession implements AsyncDisposable {
     }
     read.check(reply, this.bufferBytes)
     if (reply.tail > 2 * this.bufferBytes) throw this.#outOfStep(`a chunk of ${reply.tail} bytes`)
-    read.take(reply, await this.#channel.take(reply.tail))
+    if (reply.compression === COMPRESSION.none) await this.#channel.pour(reply.tail, read.pieces(reply))
+    else read.decode(reply, await this.#coded(reply.tail))
+    read.taken(reply)
     if (!read.complete) return
     this.#pending.delete(opId)
     pending.resolve({ payload: Buffer.alloc(0), tail: Buffer.alloc(0) })
+  }
+
+  /** The coded form of one chunk, in memory that the next one uses again. */
+  async #coded(length: number): Promise<Buffer> {
+    if (this.#scratch.length < length) this.#scratch = Buffer.allocUnsafeSlow(Math.max(length, this.bufferBytes))
+    let filled = 0
+    await this.#channel.pour(length, (piece) => {
+      this.#scratch.set(piece, filled)
+      filled += piece.length
+    })
+    return this.#scratch.subarray(0, length)
   }
 
   #outOfStep(what: string): AgentError {

@@ -1,4 +1,4 @@
-import { createReadStream, createWriteStream, statSync } from 'node:fs'
+import { createWriteStream, statSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { dirname } from 'node:path'
@@ -9,6 +9,7 @@ import { lockOf } from './file-lock.ts'
 import { directoryOf } from './datastore-path.ts'
 import { bodyFaults } from './http-faults.ts'
 import { hasPrivilege } from './privilege.ts'
+import { sendFile } from './send-file.ts'
 
 /**
  * `/folder/PATH?dcPath=DC&dsName=DS`: GET with ranges, HEAD, PUT, DELETE of datastore files for a logged-in session or a service ticket. A
@@ -103,11 +104,7 @@ async function answer(endpoint: Endpoint, request: IncomingMessage, response: Se
         return
       }
       using _download = model.holds.download(full)
-      const body = createReadStream(local, { start, end, highWaterMark: 262_144 })
-      await pipeline(faults.limit(body as AsyncIterable<Uint8Array>, response), response).catch((error: unknown) => {
-        model.log.debug('a download was cut short', { file: full, error: String(error) })
-        response.destroy()
-      })
+      await sendFile(local, { start, end }, response, { memory: model.sendMemory, limit: faults.limits ? faults.limit : undefined })
       return
     }
     case 'PUT':

@@ -13,8 +13,10 @@ export type HttpFaults = {
   readonly refuseRange: boolean
   /** Bytes after which the body ends early but cleanly, with a Content-Length that promised more. */
   readonly cutAt: number | undefined
+  /** Some rule ends the body early. */
+  readonly limits: boolean
   /** Passes a body through, ending it where a rule says so. */
-  limit(body: AsyncIterable<Uint8Array>, response: ServerResponse): AsyncGenerator<Uint8Array>
+  readonly limit: (body: AsyncIterable<Uint8Array>, response: ServerResponse) => AsyncGenerator<Uint8Array>
 }
 
 const EFFECTS = [
@@ -41,6 +43,7 @@ export async function bodyFaults(model: Model, on: string, names: readonly strin
     status: rules.find((rule) => rule.status !== undefined)?.status ?? locked,
     refuseRange: rules.some((rule) => rule.refuseRange === true),
     cutAt: short,
+    limits: hard !== undefined || short !== undefined,
     limit: async function* (body, response) {
       const end = Math.min(hard ?? Number.POSITIVE_INFINITY, short ?? Number.POSITIVE_INFINITY)
       let sent = 0

@@ -9,6 +9,7 @@ import { fileLocked, taskInProgress } from './faults.ts'
 import { Machine } from './machine.ts'
 import { NfcTickets } from './nfc-tickets.ts'
 import { disksOf, type VmRecord } from './record.ts'
+import { SendMemory } from './send-file.ts'
 import type { View } from './view.ts'
 import { makeVmFiles } from './make-vm.ts'
 import type { World } from './world.ts'
@@ -24,6 +25,7 @@ export class Model implements AsyncDisposable {
   readonly files: Files
   readonly rules: FaultRules
   readonly holds = new FileHolds()
+  readonly sendMemory = new SendMemory()
   readonly nfcTickets: NfcTickets
   /** Limits of the NFC service. */
   readonly nfc: Readonly<z.output<typeof nfcSchema>>

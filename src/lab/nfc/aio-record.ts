@@ -38,8 +38,12 @@ export const readHeader = (bytes: Buffer): RecordHeader => ({
 })
 
 /** A record with room for `tail` bytes behind the payload, which is zero; the tail is not. */
-export function makeRecord(type: number, opId: number, payload: number, tail = 0): Buffer {
-  const bytes = Buffer.allocUnsafe(HEADER_BYTES + payload + tail).fill(0, 0, HEADER_BYTES + payload)
+export const makeRecord = (type: number, opId: number, payload: number, tail = 0): Buffer =>
+  startRecord(Buffer.allocUnsafe(HEADER_BYTES + payload + tail), type, opId, payload)
+
+/** The same in memory that is there. */
+export function startRecord(bytes: Buffer, type: number, opId: number, payload: number): Buffer {
+  bytes.fill(0, 0, HEADER_BYTES + payload)
   bytes.writeUInt32LE(MAGIC, 0)
   bytes.writeUInt32LE(type, 4)
   bytes.writeUInt32LE(payload, 8)

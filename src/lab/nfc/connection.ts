@@ -17,20 +17,29 @@ export const secureContext = (identity: Identity): SecureContext =>
 export class TlsTurn {
   readonly inbox: Inbox
   readonly outlet: Outlet
-  readonly #shim: DetachableSocket
+  readonly #shim: DetachableSocket | undefined
 
-  private constructor(shim: DetachableSocket, tls: TLSSocket, socket: Socket) {
+  private constructor(shim: DetachableSocket | undefined, tls: TLSSocket, socket: Socket) {
     this.#shim = shim
     this.inbox = new Inbox(tls)
     this.outlet = new Outlet(tls, socket)
   }
 
-  /** Waits for the client's hello. ConnectionOver for anything else. */
+  /** Waits for the client's hello, for a session that `drop` will end. ConnectionOver for anything else. */
   static async accept(socket: Socket, context: SecureContext): Promise<TlsTurn> {
     const shim = new DetachableSocket(socket)
     // The session's own errors end in its `close`.
     shim.on('error', () => undefined)
-    const tls = new TLSSocket(shim, { isServer: true, secureContext: context, requestCert: false })
+    return TlsTurn.#greet(socket, context, shim)
+  }
+
+  /** The same for a session that lasts as long as the socket; the bytes of disks go this way, without a stream in between. */
+  static async acceptForGood(socket: Socket, context: SecureContext): Promise<TlsTurn> {
+    return TlsTurn.#greet(socket, context, undefined)
+  }
+
+  static async #greet(socket: Socket, context: SecureContext, shim: DetachableSocket | undefined): Promise<TlsTurn> {
+    const tls = new TLSSocket(shim ?? socket, { isServer: true, secureContext: context, requestCert: false })
     const failed = new Promise<never>((_resolve, reject) => {
       const fail = (error?: unknown): void =>
         reject(new ConnectionOver(`TLS failed${error instanceof Error ? `: ${error.message}` : ''}`, { cause: error }))
@@ -45,7 +54,7 @@ export class TlsTurn {
   /** Forgets the session without a word on the wire. */
   drop(): void {
     this.inbox.release()
-    this.#shim.detach()
+    this.#shim?.detach()
   }
 }
 

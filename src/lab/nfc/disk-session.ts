@@ -21,6 +21,7 @@ import { ConnectionOver } from './inbox.ts'
 import { badRequest, ioFailed, noMemory, NfcRefusal, tooManySessions } from './nfc-refusal.ts'
 import { openFile, type OpenFile } from './open-file.ts'
 import { type PendingRead, readRequest, sendRead } from './read-io.ts'
+import { RecordMemory } from './record-memory.ts'
 import { stepFaults, type StepFaults, type StepNames } from './step-faults.ts'
 import { WriteIo } from './write-io.ts'
 
@@ -64,6 +65,7 @@ export class DiskSession {
   #file: { readonly handle: bigint; readonly file: OpenFile } | undefined
   readonly #writes = new WriteIo()
   readonly #held: PendingRead[] = []
+  readonly #memory = new RecordMemory()
 
   constructor(speech: Speech, options: DiskSessionOptions) {
     this.#speech = speech
@@ -91,7 +93,10 @@ export class DiskSession {
       if (header.type !== RECORD.io && this.#held.length > 0) await this.#answerHeld()
       if (faults.quirk('error') !== undefined) await this.#refuse(header, faultRefusal(faults.quirk('error')))
       else await this.#answer(header, payload)
-      if (faults.cutAfter) throw new ConnectionOver('a fault rule of the lab cut the connection')
+      if (faults.cutAfter) {
+        await this.#speech.outlet.drained()
+        throw new ConnectionOver('a fault rule of the lab cut the connection')
+      }
       if (header.type === RECORD.closeSession) break
     }
     // The client's last frame, which not every client sends.
@@ -211,7 +216,7 @@ export class DiskSession {
 
   async #answerRead(read: PendingRead): Promise<void> {
     try {
-      await sendRead(this.#speech.outlet, read, this.#buffer)
+      await sendRead(this.#speech.outlet, this.#memory, read, this.#buffer)
     } catch (error) {
       if (!(error instanceof NfcRefusal)) throw error
       await this.#refuse({ magic: MAGIC, type: RECORD.io, length: 44, opId: read.request.opId }, error)

@@ -123,7 +123,7 @@ export async function serveNfc(options: NfcServerOptions): Promise<NfcServer> {
   async function secondTurn(socket: Socket, who: StepNames, gone: AbortSignal): Promise<TlsTurn> {
     const faults = await stepFaults(model, 'nfc:tls2', who, gone)
     const shown = faults.quirk('otherSecondCertificate') === undefined ? options.identity : await options.stranger()
-    return TlsTurn.accept(socket, secureContext(shown))
+    return TlsTurn.acceptForGood(socket, secureContext(shown))
   }
 
   const closing = new AbortController()

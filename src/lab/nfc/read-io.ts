@@ -1,10 +1,11 @@
 import { SECTOR } from '../../core/index.ts'
-import { HEADER_BYTES, MAGIC, makeRecord, RECORD, type RecordHeader, writeChunkHead } from './aio-record.ts'
+import { HEADER_BYTES, MAGIC, makeRecord, RECORD, type RecordHeader, startRecord, writeChunkHead } from './aio-record.ts'
 import { encodeChunk, FASTLZ, PLAIN, SKIPZ, ZLIB } from './chunk-code.ts'
 import { ConnectionOver } from './inbox.ts'
 import { badRequest } from './nfc-refusal.ts'
 import type { OpenFile } from './open-file.ts'
 import type { Outlet } from './outlet.ts'
+import type { RecordMemory } from './record-memory.ts'
 import type { StepFaults } from './step-faults.ts'
 
 export type ReadRequest = {
@@ -34,7 +35,12 @@ export function readRequest(header: RecordHeader, payload: Buffer, size: number)
 }
 
 /** Sends the chunks of one read, with what the fault rules want of them. NfcRefusal only before the first. */
-export async function sendRead(outlet: Outlet, { request, file, faults }: PendingRead, buffer: number): Promise<void> {
+export async function sendRead(
+  outlet: Outlet,
+  memory: RecordMemory,
+  { request, file, faults }: PendingRead,
+  buffer: number,
+): Promise<void> {
   const { opId, offset, length, code } = request
   if (faults.cutAfterBytes !== undefined) outlet.cutAfter(faults.cutAfterBytes)
   const status = faults.quirk('status')
@@ -49,18 +55,27 @@ export async function sendRead(outlet: Outlet, { request, file, faults }: Pendin
       ? pieces
       : [...pieces.filter((_piece, index) => index % 2 === 1), ...pieces.filter((_piece, index) => index % 2 === 0)]
   for (const [index, piece] of order.entries()) {
-    await outlet.send(spoiled(chunkRecord(request, file, piece, faults), faults, index))
-    if (faults.quirk('cutChunk') !== undefined) throw new ConnectionOver('a fault rule of the lab cut the connection')
+    const { bytes, giveBack } = memory.take(HEADER_BYTES + PAYLOAD + piece.length)
+    const record = chunkRecord(bytes, piece)
+    await outlet.send(spoiled(record, faults, index), giveBack)
+    if (faults.quirk('cutChunk') !== undefined) {
+      await outlet.drained()
+      throw new ConnectionOver('a fault rule of the lab cut the connection')
+    }
   }
-  if (faults.cutAfter) throw new ConnectionOver('a fault rule of the lab cut the connection')
+  if (faults.cutAfter) {
+    await outlet.drained()
+    throw new ConnectionOver('a fault rule of the lab cut the connection')
+  }
 
-  function chunkRecord(of: ReadRequest, from: OpenFile, piece: Piece, wanted: StepFaults): Buffer {
-    const record = makeRecord(RECORD.io, opId, PAYLOAD, piece.length)
-    const data = record.subarray(HEADER_BYTES + PAYLOAD)
-    from.read(of.offset + piece.position, data)
-    const head = { offset: of.offset, total: of.length, position: piece.position, length: piece.length }
-    const plain = wanted.quirk('stored') !== undefined ? { code, tail: data } : encodeChunk(data, code)
+  /** In `bytes`, or in memory of its own when coded. */
+  function chunkRecord(bytes: Buffer, piece: Piece): Buffer {
+    const data = bytes.subarray(HEADER_BYTES + PAYLOAD)
+    file.read(offset + piece.position, data)
+    const head = { offset, total: length, position: piece.position, length: piece.length }
+    const plain = faults.quirk('stored') !== undefined ? { code, tail: data } : encodeChunk(data, code)
     if (plain.tail === data) {
+      const record = startRecord(bytes, RECORD.io, opId, PAYLOAD)
       writeChunkHead(record, { ...head, code: plain.code, wire: data.length })
       return record
     }

@@ -6,10 +6,11 @@ const LOOK = 512
 /** Fewer zeros between two runs than this cost less as data than as another run. */
 const GAP = 16
 
-/** Chunk length, zero, then the runs that are not zero: start, length, bytes. May come out longer than the data. */
-export function encodeSkipz(data: Uint8Array): Buffer {
+/** Chunk length, zero, then the runs that are not zero: start, length, bytes. Undefined when that is not shorter than the data. */
+export function encodeSkipz(data: Uint8Array): Buffer | undefined {
   const runs = runsOf(data)
   const size = runs.reduce((sum, run) => sum + RUN_HEADER + run.end - run.start, HEADER)
+  if (size >= data.length) return undefined
   const out = Buffer.allocUnsafe(size)
   out.writeUInt32LE(data.length, 0)
   out.writeUInt32LE(0, 4)
@@ -28,7 +29,8 @@ function runsOf(data: Uint8Array): { start: number; end: number }[] {
   const runs: { start: number; end: number }[] = []
   for (let at = 0; at < data.length; at += LOOK) {
     const end = Math.min(data.length, at + LOOK)
-    if (isZero(data.subarray(at, end))) continue
+    // One byte settles most blocks that hold data.
+    if (data[at] === 0 && isZero(data.subarray(at, end))) continue
     let first = at
     while (data[first] === 0) first++
     let last = end
