@@ -1,0 +1,187 @@
+/**
+ * `npm run bench:transports`: each transport against the plainest way to move the same bytes, in turns, on this machine's loopback; prints medians,
+ * ratios, and whether each goal is met (exit 1 when one is not). What is measured and how to read it: bench/README.md.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { LabProcess } from '../test/storm/lab-process.ts'
+import { parseSize } from './image.ts'
+import { measure, median } from './measure.ts'
+import { seededRandom } from './random.ts'
+import type { ReadCost } from './read-cost.ts'
+
+const MIB = 1024 * 1024
+const DISKS = 4
+
+const { values } = parseArgs({
+  options: {
+    size: { type: 'string', default: '1G' },
+    rounds: { type: 'string', default: '5' },
+    only: { type: 'string' },
+    dir: { type: 'string', default: tmpdir() },
+    /** Folder for CPU profiles of lab and reader. */
+    profile: { type: 'string' },
+  },
+})
+const size = parseSize(values.size)
+const rounds = Number(values.rounds)
+const work = mkdtempSync(join(values.dir, 'vcb-bench-'))
+
+/** A transport, what it is compared with, and the share of that speed it has to reach. */
+type Match = { readonly transport: string; readonly yardstick: Yardstick; readonly goal: number }
+type Yardstick = 'tcp' | 'tls' | 'dd'
+
+const MATCHES: readonly Match[] = [
+  { transport: 'nbd', yardstick: 'tcp', goal: 0.6 },
+  { transport: 'nbdssl', yardstick: 'tls', goal: 0.6 },
+  { transport: 'https', yardstick: 'tls', goal: 0.6 },
+  { transport: 'san', yardstick: 'dd', goal: 0.8 },
+]
+
+const scenario = {
+  name: 'bench',
+  taskMs: 0,
+  datacenters: [
+    {
+      name: 'DC',
+      hosts: [{ name: 'esx1' }],
+      datastores: [{ name: 'ds', type: 'VMFS6' }],
+      vms: [
+        {
+          name: 'bench',
+          power: 'poweredOff',
+          tools: 'notInstalled',
+          disks: Array.from({ length: DISKS }, () => ({ size, thin: false, records: false })),
+        },
+      ],
+    },
+  ],
+}
+
+/** Incompressible: neither a compressor nor a look for zeros has anything to gain. */
+function fill(path: string, seed: string): void {
+  const random = seededRandom(seed)
+  const file = openSync(path, 'r+')
+  for (let at = 0; at < size; at += 4 * MIB) writeSync(file, random.bytes(Math.min(4 * MIB, size - at)), 0, undefined, at)
+  closeSync(file)
+}
+
+/** Every process of ours and of the yardsticks keeps its heap as the command does. */
+const node = (name: string, ...args: readonly string[]): string[] => [
+  '--require',
+  join(import.meta.dirname, '..', 'scripts', 'heap.cjs'),
+  join(import.meta.dirname, name),
+  ...args,
+]
+const profiled = (who: string): readonly string[] =>
+  values.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${values.profile}`, `--cpu-prof-name=${who}-${Date.now()}.cpuprofile`]
+const costOf = (output: string): ReadCost => JSON.parse(output.trim().split('\n').at(-1) ?? '') as ReadCost
+
+async function readBy(lab: LabProcess, transport: string, disks: number): Promise<ReadCost> {
+  const args = [...profiled(transport), ...node('read-transport.ts', transport, 'bench', String(disks), String(disks * size))]
+  const { output } = await measure(process.execPath, args, { ...lab.connection, NODE_COMPILE_CACHE: join(work, 'compiled') })
+  return costOf(output)
+}
+
+/** One file over a connection of its own, from a server that lives through the whole benchmark as the lab does. */
+class PlainServer implements AsyncDisposable {
+  readonly port: number
+  readonly #child: ChildProcess
+
+  private constructor(child: ChildProcess, port: number) {
+    this.#child = child
+    this.port = port
+  }
+
+  static async start(wire: 'tcp' | 'tls', file: string, identity: readonly string[]): Promise<PlainServer> {
+    const child = spawn(process.execPath, node('plain-copy.ts', 'serve', wire, file, ...identity), {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const [port] = (await once(child.stdout, 'data')) as [Buffer]
+    return new PlainServer(child, Number(port.toString()))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const gone = once(this.#child, 'exit')
+    this.#child.kill('SIGTERM')
+    await gone
+  }
+}
+
+const show = (what: string, costs: readonly ReadCost[]): string =>
+  `${what.padEnd(18)} ${String(Math.round(speed(costs))).padStart(6)} MB/s  reader ${median(costs.map((cost) => cost.cpuSeconds / cost.seconds)).toFixed(2)} cores`
+const speed = (costs: readonly ReadCost[]): number => median(costs.map((cost) => cost.bytes / cost.seconds)) / 1e6
+
+async function bench(): Promise<void> {
+  const scenarioFile = join(work, 'scenario.json')
+  writeFileSync(scenarioFile, JSON.stringify(scenario))
+  await using lab = await LabProcess.start(
+    join(work, 'lab'),
+    scenarioFile,
+    values.profile === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${values.profile}` },
+  )
+  const folder = join(lab.ready.datastores['ds'] ?? '', 'bench')
+  const flats = Array.from({ length: DISKS }, (_none, index) => join(folder, `bench${index === 0 ? '' : `_${index}`}-flat.vmdk`))
+  for (const [index, flat] of flats.entries()) fill(flat, `disk ${index}`)
+  const [flat = ''] = flats
+  // The certificate the lab shows, so that both sides agree on the same cipher.
+  const identity = ['server.key', 'server.pem'].map((file) => join(work, 'lab', 'tls-esxi', file))
+  await using tcp = await PlainServer.start('tcp', flat, [])
+  await using tls = await PlainServer.start('tls', flat, identity)
+  const yardsticks: Readonly<Record<Yardstick, () => Promise<ReadCost>>> = {
+    tcp: async () => plainFetch('tcp', tcp.port),
+    tls: async () => plainFetch('tls', tls.port),
+    dd: async () => {
+      // dd's own account: starting a process would be part of ours.
+      const { cpuSeconds, output } = await measure('sh', ['-c', 'LC_ALL=C exec dd if="$0" of=/dev/null bs=1M 2>&1', flat])
+      return { bytes: size, seconds: Number(/copied, ([\d.e-]+) s/.exec(output)?.[1]), cpuSeconds }
+    },
+  }
+  const plainFetch = async (wire: string, port: number): Promise<ReadCost> =>
+    costOf((await measure(process.execPath, node('plain-copy.ts', 'fetch', wire, String(port), String(size)))).output)
+
+  const matches = MATCHES.filter(({ transport }) => values.only === undefined || values.only.split(',').includes(transport))
+  const plain = new Map<Yardstick, ReadCost[]>()
+  const ours = new Map<string, ReadCost[]>()
+  const four = new Map<string, ReadCost[]>()
+  const add = <K>(to: Map<K, ReadCost[]>, key: K, cost: ReadCost): void => {
+    const list = to.get(key) ?? []
+    list.push(cost)
+    to.set(key, list)
+  }
+  console.log(`${DISKS} disks of ${size / MIB} MiB, incompressible; ${rounds} rounds in turns, medians, warm cache`)
+  for (let round = 0; round < rounds; round++) {
+    for (const { transport, yardstick } of round % 2 === 0 ? matches : matches.toReversed()) {
+      const turns = [
+        async () => add(plain, yardstick, await yardsticks[yardstick]()),
+        async () => add(ours, transport, await readBy(lab, transport, 1)),
+      ]
+      for (const turn of round % 2 === 0 ? turns : turns.toReversed()) await turn()
+      add(four, transport, await readBy(lab, transport, DISKS))
+    }
+  }
+  let missed = false
+  for (const { transport, yardstick, goal } of matches) {
+    const [base, own, all] = [plain.get(yardstick) ?? [], ours.get(transport) ?? [], four.get(transport) ?? []]
+    const ratio = speed(own) / speed(base)
+    console.log(show(yardstick, base))
+    console.log(show(transport, own))
+    console.log(show(`${transport}, ${DISKS} disks`, all))
+    console.log(
+      `${ratio >= goal ? 'met   ' : 'MISSED'} ${transport} reaches ${Math.round(ratio * 100)} % of ${yardstick} (goal ${goal * 100} %)`,
+    )
+    missed ||= ratio < goal
+  }
+  console.log(`load ${readFileSync('/proc/loadavg', 'latin1').split(' ').slice(0, 3).join(' ')}`)
+  if (missed) process.exitCode = 1
+}
+
+try {
+  await bench()
+} finally {
+  rmSync(work, { recursive: true, force: true })
+}
