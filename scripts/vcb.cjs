@@ -6,7 +6,7 @@ var fs = require('node:fs')
 var WANTED = 26
 
 function entry() {
-  var built = path.join(__dirname, '..', 'dist', 'cli', 'main.js')
+  var built = path.join(__dirname, '..', 'dist', 'main.js')
   var source = path.join(__dirname, '..', 'src', 'cli', 'main.ts')
   return fs.existsSync(source) ? source : built
 }

@@ -1,5 +1,5 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
-import { AgentError } from '../core/index.ts'
+import { AgentError, KIB, MIB } from '../core/index.ts'
 import { ffiCodec } from './ffi-codec.ts'
 
 /** zstd of whole blocks. One object belongs to one thread; calls are synchronous. */
@@ -23,7 +23,7 @@ export function zlibCodec(level: number): ZstdCodec {
       return out.length
     },
     decompress: (source: Uint8Array, length: number): Buffer | undefined => {
-      const out = decompressUpTo(source, length)
+      const out = decompressInPieces(source, length, length + 64)
       return out?.length === length ? out : undefined
     },
   })
@@ -34,12 +34,22 @@ export function zstdCodec(level: number, choice: 'auto' | 'zlib'): ZstdCodec {
   return (choice === 'auto' ? ffiCodec(level) : undefined) ?? zlibCodec(level)
 }
 
+/** A piece of output grows from this with the input, so that a small file does not cost a piece of the largest size. */
+const LEAST_PIECE = 64 * KIB
+const LARGEST_PIECE = 16 * MIB
+/** What JSON of hex ids and names comes to, about. */
+const USUAL_RATIO = 4
+
 /** Decompresses when the result is at most `limit` bytes; undefined for damage or more. */
 export function decompressUpTo(source: Uint8Array, limit: number): Buffer | undefined {
+  return decompressInPieces(source, limit, Math.min(limit + 64, Math.max(LEAST_PIECE, source.length * USUAL_RATIO)))
+}
+
+function decompressInPieces(source: Uint8Array, limit: number, piece: number): Buffer | undefined {
   try {
     return zstdDecompressSync(source, {
       maxOutputLength: Math.max(1, limit),
-      chunkSize: Math.min(Math.max(64, limit + 64), 16 * 1024 * 1024),
+      chunkSize: Math.min(Math.max(64, piece), LARGEST_PIECE),
     })
   } catch (error) {
     if (error instanceof Error && 'code' in error && typeof error.code === 'string' && /^(ZSTD|ERR_BUFFER|ERR_ZSTD|Z_)/u.test(error.code))

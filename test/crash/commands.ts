@@ -6,8 +6,10 @@ import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { main } from '../../src/cli/main.ts'
 import { type Effect, EFFECT_BEFORE } from '../../src/core/effect.ts'
+import type { Place } from './place.ts'
 
-const COMMAND = join(import.meta.dirname, '..', '..', 'scripts', 'vcb.cjs')
+/** The command as it runs from the sources. */
+export const FROM_SOURCES: Pick<Place, 'command'> = { command: join(import.meta.dirname, '..', '..', 'scripts', 'vcb.cjs') }
 const RECORDER = join(import.meta.dirname, 'effect-recorder.mjs')
 
 /** A place to cut: just before effect `n` (from 1) starts, or when it is done and the command has not acted on it. */
@@ -25,13 +27,14 @@ export type Ended = {
   readonly err: string
 }
 
-/** The real command as a process of its own, ended at a cut when one is given: by number, or the first of a name (`after:call Login`). */
+/** The built command as a process of its own, ended at a cut when one is given: by number, or the first of a name (`after:call Login`). */
 export async function runChild(
+  place: Pick<Place, 'command'>,
   argv: readonly string[],
   environment: Readonly<Record<string, string>>,
   options: { readonly kill?: Cut | string | undefined; readonly record?: string | undefined } = {},
 ): Promise<Ended> {
-  const child = spawn(process.execPath, [COMMAND, ...argv], {
+  const child = spawn(process.execPath, [place.command, ...argv], {
     env: {
       PATH: process.env['PATH'],
       HOME: process.env['HOME'],
@@ -52,12 +55,13 @@ export async function runChild(
 
 /** Runs a command to its end; the names of its effects in the order they started. */
 export async function recordEffects(
+  place: Pick<Place, 'command'>,
   argv: readonly string[],
   environment: Readonly<Record<string, string>>,
   file: string,
 ): Promise<{ readonly effects: readonly string[]; readonly ended: Ended }> {
   await rm(file, { force: true })
-  const ended = await runChild(argv, environment, { record: file })
+  const ended = await runChild(place, argv, environment, { record: file })
   const lines = (await readFile(file, 'utf8').catch(() => '')).split('\n').filter((line) => line !== '')
   const effects: string[] = []
   for (const line of lines) {

@@ -41,7 +41,7 @@ export async function killedWorld(place: Place, flow: Flow, task: CutTask): Prom
   const open = { lab, environment, facts }
   if (kept !== undefined) return dispose({ ...open, before: kept.before, ended: kept.ended }, stack.move())
 
-  const ended = await runChild(flow.argv(place), environment, { kill: task.cut })
+  const ended = await runChild(place, flow.argv(place), environment, { kill: task.cut })
   // Whatever became of the agent, its guests go on writing.
   const before = lab === undefined ? facts.seen : await letGuestsWrite(lab, facts.seen)
   if (task.more === true) await keep(place, lab, { of, before, ended })

@@ -53,7 +53,7 @@ export async function recordFlow(place: Place, flow: Flow): Promise<readonly str
   await using lab = flow.lab ? await openLab(place) : undefined
   const facts = await factsOf(place, template)
   const environment = environmentOf(place, lab, repositoryUrl(place, flow.scheme))
-  const { effects, ended } = await recordEffects(flow.argv(place), environment, join(place.root, 'effects.jsonl'))
+  const { effects, ended } = await recordEffects(place, flow.argv(place), environment, join(place.root, 'effects.jsonl'))
   if (ended.exit !== 0) throw new Error(`The flow ${flow.name} ended with ${ended.exit}: ${textOf(ended)}`)
   const { problems, points } = await judge(place, flow, lab, facts.seen)
   if (!(await achieved(place, flow, lab, facts.points.length, points.length)))
@@ -91,7 +91,7 @@ export async function liveCut(place: Place, flow: Flow, task: CutTask): Promise<
   }
   if (!first.killed) mustSucceed('the command', first)
 
-  const second = task.second === undefined ? undefined : await runChild(['recover'], environment, { kill: task.second })
+  const second = task.second === undefined ? undefined : await runChild(place, ['recover'], environment, { kill: task.second })
   if (second !== undefined && !second.killed) mustSucceed('the recovery that was to be killed', second)
   const recovered = task.abandon === true ? undefined : await runInside(['recover', '--json'], environment)
   if (recovered !== undefined) mustSucceed('recovery', recovered)

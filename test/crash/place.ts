@@ -21,9 +21,11 @@ export type Place = {
   readonly restored: string
   /** TMPDIR of the commands. */
   readonly temporary: string
+  /** The entry of the built command (`installCommand`). */
+  readonly command: string
 }
 
-export function placeIn(root: string): Place {
+export function placeIn(root: string, command: string): Place {
   const world = join(root, 'world')
   const inside = (name: string): string => join(world, name)
   return {
@@ -34,6 +36,7 @@ export function placeIn(root: string): Place {
     state: inside('state'),
     restored: inside('restored'),
     temporary: inside('tmp'),
+    command,
   }
 }
 

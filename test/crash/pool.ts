@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { access, mkdtemp, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { installCommand } from './installed-command.ts'
 import type { CutResult, CutTask } from './live-cut.ts'
 
 export type WorkerRequest = { readonly flow: string; readonly task?: CutTask | undefined }
@@ -26,8 +27,9 @@ export class Pool implements AsyncDisposable {
 
   static async open(size: number, options: { readonly keep?: boolean | undefined } = {}): Promise<Pool> {
     const pool = new Pool(await mkdtemp(join(await fastDirectory(), 'vcb-crash-')), options.keep === true)
+    const command = await installCommand(join(pool.root, 'command'))
     for (let index = 0; index < size; index++) {
-      const worker = fork(join(import.meta.dirname, 'worker.ts'), [join(pool.root, `worker${index}`)], { execArgv: ROOM })
+      const worker = fork(join(import.meta.dirname, 'worker.ts'), [join(pool.root, `worker${index}`), command], { execArgv: ROOM })
       pool.#workers.push(worker)
     }
     return pool

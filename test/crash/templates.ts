@@ -57,8 +57,8 @@ const factsFile = (place: Place, saved: string): string => join(place.root, `${s
 /** Two commands killed in their middle, and a new journal that knows nothing of them. */
 async function makeOrphans(place: Place, environment: Readonly<Record<string, string>>): Promise<void> {
   const restore = ['restore', 'beta@latest', '--to-vcenter', '--name', 'copy', '--via', 'folder', '--to-datastore', 'restore1']
-  await runChild(restore, environment, { kill: 'after:call RegisterVM_Task' })
-  await runChild(['backup', 'beta', '--quiesce', 'none'], environment, { kill: 'after:call CreateSnapshotEx_Task' })
+  await runChild(place, restore, environment, { kill: 'after:call RegisterVM_Task' })
+  await runChild(place, ['backup', 'beta', '--quiesce', 'none'], environment, { kill: 'after:call CreateSnapshotEx_Task' })
   for (const name of await readdir(place.state)) if (name.startsWith('state.sqlite')) await rm(join(place.state, name))
   for (const name of await readdir(join(place.repository, 'locks'))) await rm(join(place.repository, 'locks', name))
   for (const name of await readdir(place.repository))

@@ -4,7 +4,8 @@ import { placeIn } from './place.ts'
 import type { WorkerAnswer, WorkerRequest } from './pool.ts'
 
 /* One of the processes that live the cuts: its labs, its checks and the commands it starts are on one core, the other worker's on another. */
-const place = placeIn(process.argv[2] ?? '')
+const [, , root = '', command = ''] = process.argv
+const place = placeIn(root, command)
 
 process.on('message', (request: WorkerRequest) => void answer(request))
 

@@ -7,7 +7,7 @@ import { MIB, type PointId, Secret, silentLog, systemClock } from '../../src/cor
 import { openProvider } from '../../src/provider/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { diskRef, noise, WatchedDisk, writePoint } from '../contract/provider-fixtures.ts'
-import { recordEffects, runChild, runInside } from '../crash/commands.ts'
+import { FROM_SOURCES, recordEffects, runChild, runInside } from '../crash/commands.ts'
 
 /* "vcb forget" killed at a sample of its effects: each point is whole or gone, recovery leaves nothing, and running it again ends what was begun. */
 type Scheme = 'restic' | 'tar' | 'dir'
@@ -55,7 +55,7 @@ test.each<Scheme>(['restic', 'dir', 'tar'])(
         return directory
       }
       const recorded = await fresh('recorded')
-      const { effects, ended } = await recordEffects(argv, environmentOf(scheme, recorded), join(root, 'effects'))
+      const { effects, ended } = await recordEffects(FROM_SOURCES, argv, environmentOf(scheme, recorded), join(root, 'effects'))
       expect(ended.exit, ended.err).toBe(0)
       expect(effects.length).toBeGreaterThan(8)
 
@@ -68,7 +68,7 @@ test.each<Scheme>(['restic', 'dir', 'tar'])(
         const directory = await fresh(`cut-${n}`)
         const environment = environmentOf(scheme, directory)
         const run = (...command: readonly string[]) => runInside([...command, '--json'], environment)
-        const child = await runChild(argv, environment, { kill: { phase: 'before', n } })
+        const child = await runChild(FROM_SOURCES, argv, environment, { kill: { phase: 'before', n } })
         expect(child.killed, what).toBe(true)
         const recovered = await run('recover')
         expect(recovered.exit, `${what}: ${recovered.out}`).toBe(0)
@@ -102,12 +102,12 @@ test('the hidden rest of a directory export is removed by recovery, whatever pro
     const [first = ''] = await makeRepository('dir', root)
     const environment = environmentOf('dir', root)
     const argv = ['forget', first, '--json']
-    const { effects } = await recordEffects(argv, environment, join(root, 'effects'))
+    const { effects } = await recordEffects(FROM_SOURCES, argv, environment, join(root, 'effects'))
     await rm(root, { recursive: true, force: true })
     const [point = ''] = await makeRepository('dir', root)
     await runInside(['recover'], environment)
     const half = effects.indexOf('file rename') + 2
-    const child = await runChild(['forget', point, '--json'], environment, { kill: { phase: 'before', n: half } })
+    const child = await runChild(FROM_SOURCES, ['forget', point, '--json'], environment, { kill: { phase: 'before', n: half } })
     expect(child.killed).toBe(true)
     expect(await readdir(join(root, 'repo'))).toContain(`.${point}.deleted`)
     await writeFile(join(root, 'repo', '.a-stranger.deleted'), 'not ours')

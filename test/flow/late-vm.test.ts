@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { runChild } from '../crash/commands.ts'
+import { FROM_SOURCES, runChild } from '../crash/commands.ts'
 import { crashScenario } from '../crash/scenario.ts'
 import { type LabSession, openLabSession } from './lab-session.ts'
 
@@ -22,7 +22,7 @@ test.each([
 ])('a VM that vSphere was still making when the restore was killed is waited for and removed (%s)', async (via, kill) => {
   const before = await vmNames()
   const argv = ['restore', 'omega@latest', '--to-vcenter', '--name', 'late', '--via', via]
-  expect(await runChild(argv, session.environment, { kill })).toMatchObject({ killed: true })
+  expect(await runChild(FROM_SOURCES, argv, session.environment, { kill })).toMatchObject({ killed: true })
   expect(await vmNames()).toEqual(before)
   const report = await session.json(['recover'])
   const claims = report.recovered.flatMap((job: { claims: { kind: string; result: string }[] }) => job.claims)
