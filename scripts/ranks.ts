@@ -6,6 +6,7 @@ export const RANKS: Readonly<Record<string, number>> = {
   core: 0,
   vsphere: 1,
   nfc: 1,
+  nbd: 1,
   disk: 1,
   restic: 1,
   vmx: 1,
