@@ -1,5 +1,4 @@
-import { access, constants } from 'node:fs/promises'
-import { type AgentError, type DatastoreRef, formatBytes, fromErrno, toAgentError } from '../core/index.ts'
+import { type AgentError, type DatastoreRef, formatBytes, toAgentError } from '../core/index.ts'
 import {
   BACKUP_PRIVILEGES,
   fetchThumbprint,
@@ -9,8 +8,9 @@ import {
   type Vsphere,
 } from '../vsphere/index.ts'
 import type { Agent } from './agent.ts'
-import { mapDatastores } from '../transport/index.ts'
+import { mapDatastores, type MountedDatastore } from '../transport/index.ts'
 import { checkNfc } from './doctor-nfc.ts'
+import { lookAtMount } from './doctor-san.ts'
 
 /** One thing looked at. `failed` stops backups; `warning` limits them. */
 export type Finding = {
@@ -134,9 +134,9 @@ async function checkPrivileges(vsphere: Vsphere, findings: Finding[]): Promise<v
 
 async function checkDatastores(agent: Agent, vsphere: Vsphere, findings: Finding[]): Promise<void> {
   const datastores = await listDatastores(vsphere)
-  const mapped = await mapDatastores(datastores, agent.config.datastores)
+  const mapped = await mapDatastores(datastores, { configured: agent.config.datastores, signal: agent.signal })
   for (const name of Object.keys(agent.config.datastores)) {
-    if (!datastores.some((datastore) => datastore.name === name)) {
+    if (!datastores.some((datastore) => datastore.name === name || datastore.vmfs?.uuid === name)) {
       findings.push({
         check: `datastore ${name}`,
         result: 'warning',
@@ -148,29 +148,19 @@ async function checkDatastores(agent: Agent, vsphere: Vsphere, findings: Finding
   for (const datastore of datastores) findings.push(await checkDatastore(agent, datastore, mapped.get(datastore.name)))
 }
 
-async function checkDatastore(agent: Agent, datastore: DatastoreRef, directory: string | undefined): Promise<Finding> {
+async function checkDatastore(agent: Agent, datastore: DatastoreRef, mounted: MountedDatastore | undefined): Promise<Finding> {
   const check = `datastore ${datastore.name}`
   const space = `${datastore.type}, ${formatBytes(datastore.freeBytes)} of ${formatBytes(datastore.capacityBytes)} free`
   if (!datastore.accessible)
     return { check, result: 'failed', detail: 'No host can reach it.', next: 'Repair the storage connection in vSphere.' }
-  const usable: string[] = []
-  if (directory !== undefined) {
-    try {
-      await access(directory, constants.R_OK | constants.X_OK)
-      usable.push(`san (${directory})`)
-    } catch (error) {
-      return {
-        check,
-        result: 'failed',
-        detail: (fromErrno(error, directory) ?? toAgentError(error)).message,
-        next: 'Mount the datastore there, readable for the user that runs vcb.',
-      }
-    }
-  }
+  const san = await lookAtMount(datastore, mounted)
+  if (san.problem !== undefined) return { check, ...san.problem }
+  const usable = san.usable === undefined ? [] : [san.usable]
   const overHttps = agent.config.transports.includes('https') && !['vsan', 'VVOL'].includes(datastore.type)
   const overNfc = agent.config.transports.filter((name) => name === 'nbdssl' || name === 'nbd')
   if (overNfc.length > 0) usable.push(`${overNfc.join(', ')}, from the hosts that see it`)
   if (overHttps) usable.push('https, where the host lets snapshot parents be read in ranges')
+  if (san.hint !== undefined) usable.push(san.hint)
   return usable.length > 0
     ? { check, result: 'ok', detail: `${space}; ${usable.join('; ')}` }
     : {

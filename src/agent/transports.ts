@@ -16,7 +16,7 @@ export function createTransports({ config, clock, random, nfcLimits }: Transport
   const { compression, sessions } = config.nfc
   const nbd = (name: 'nbd' | 'nbdssl') => () => nbdTransport(vsphere, { name, clock, random, limits: nfcLimits, compression, sessions })
   const known: { readonly [name in TransportName]?: () => Transport } = {
-    san: () => sanTransport({ datastores: config.datastores }),
+    san: () => sanTransport({ datastores: config.datastores, clock, vsphere }),
     nbdssl: nbd('nbdssl'),
     nbd: nbd('nbd'),
     https: () => httpsTransport(vsphere),

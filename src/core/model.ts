@@ -34,8 +34,10 @@ export type DatastoreRef = {
   readonly capacityBytes: number
   readonly freeBytes: number
   readonly accessible: boolean
-  /** NasDatastoreInfo.nas, when it is an NFS export. */
-  readonly nas?: { readonly remoteHost: string; readonly remotePath: string } | undefined
+  /** NasDatastoreInfo.nas, when it is an NFS export; `remoteHosts`: all servers of an NFS41 one. */
+  readonly nas?:
+    | { readonly remoteHost: string; readonly remotePath: string; readonly remoteHosts?: readonly string[] | undefined }
+    | undefined
   /** VmfsDatastoreInfo.vmfs, when it is a VMFS volume. */
   readonly vmfs?: { readonly uuid: string; readonly extents: readonly string[] } | undefined
 }
@@ -60,6 +62,8 @@ export type DiskRef = {
   readonly changeId?: string | undefined
   readonly thin: boolean
   readonly sharing?: string | undefined
+  /** `sharedBus` of its controller, when that shares it with other VMs. */
+  readonly sharedBus?: string | undefined
 }
 
 /** A disk, or the whole VM, that a restore point does not hold, and why. Shown wherever the point is. */

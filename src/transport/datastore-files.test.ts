@@ -3,10 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { AgentError, type DatastoreRef, type DiskRef, MIB, type VmConfig } from '../core/index.ts'
+import { AgentError, type DatastoreRef, type DiskRef, MIB, systemClock, type VmConfig } from '../core/index.ts'
 import { createFlatDisk } from '../disk/index.ts'
 import { insideDatastore, resolveReference } from './datastore-path.ts'
-import { findNfsMount, mapDatastores, parseMountInfo } from './mounted-datastores.ts'
 import { sanTransport } from './san-transport.ts'
 import type { SnapshotDisk } from './transport.ts'
 
@@ -60,31 +59,6 @@ describe('references in descriptors', () => {
   })
 })
 
-describe('mounted NFS exports', () => {
-  const mounts = parseMountInfo(
-    [
-      '22 1 254:0 / / rw,relatime - ext4 /dev/vda1 rw',
-      '44 22 0:50 / /mnt/backup\\040here rw shared:1 - nfs4 Filer:/exports/vm\\040store rw,vers=4.1',
-      '45 22 0:51 / /mnt/six rw master:3 propagate_from:2 - nfs [fe80::1]:/vol6/ rw',
-      'rubbish',
-    ].join('\n'),
-  )
-
-  test('are found by server and path, with escapes decoded, never by name', () => {
-    expect(findNfsMount(datastore('x', { nas: { remoteHost: 'filer', remotePath: '/exports/vm store/' } }), mounts)).toBe(
-      '/mnt/backup here',
-    )
-    expect(findNfsMount(datastore('x', { nas: { remoteHost: 'fe80::1', remotePath: '/vol6' } }), mounts)).toBe('/mnt/six')
-    expect(findNfsMount(datastore('x', { nas: { remoteHost: 'other', remotePath: '/exports/vm store' } }), mounts)).toBeUndefined()
-    expect(findNfsMount(datastore('backup here'), mounts)).toBeUndefined()
-  })
-
-  test('the configured map comes first', async () => {
-    const map = await mapDatastores([datastore('x', { nas: { remoteHost: 'filer', remotePath: '/exports' } })], { x: '/configured' })
-    expect(map.get('x')).toBe('/configured')
-  })
-})
-
 describe('san', () => {
   let directory: string
   beforeEach(async () => {
@@ -96,6 +70,7 @@ describe('san', () => {
     })
     await sink.write(4096, Buffer.from('frozen'))
     await sink.flush()
+    await writeFile(join(directory, 'ds', 'web', 'web.vmsd'), 'snapshot0.displayName = "vcb-proxy 1"\n')
   })
   afterEach(() => rm(directory, { recursive: true, force: true }))
 
@@ -114,11 +89,11 @@ describe('san', () => {
         thin: true,
         ...more,
       },
-      config: { vm, datastores: [datastore('ds')] } as unknown as VmConfig,
-      snapshot: { vm, moref: 's', name: 's', createdAt: '2026-01-01T00:00:00Z', quiesced: false },
+      config: { vm, vmPathName: '[ds] web/web.vmx', datastores: [datastore('ds')] } as unknown as VmConfig,
+      snapshot: { vm, moref: 's', name: 'vcb-proxy 1', createdAt: '2026-01-01T00:00:00Z', quiesced: false },
     }
   }
-  const mapped = () => sanTransport({ datastores: { ds: join(directory, 'ds') } })
+  const mapped = () => sanTransport({ datastores: { ds: join(directory, 'ds') }, clock: systemClock })
 
   test('reads the files of a mapped datastore', async () => {
     expect(await mapped().probe(disk())).toMatchObject({ ok: true })
@@ -139,8 +114,11 @@ describe('san', () => {
   })
 
   test('refuses a datastore that is neither mapped nor mounted, and a map to nowhere', async () => {
-    expect(await sanTransport({ datastores: {} }).probe(disk())).toEqual({ ok: false, reason: expect.stringContaining('neither mapped') })
-    expect(await sanTransport({ datastores: { ds: join(directory, 'gone') } }).probe(disk())).toEqual({
+    expect(await sanTransport({ datastores: {}, clock: systemClock }).probe(disk())).toEqual({
+      ok: false,
+      reason: expect.stringContaining('neither mapped'),
+    })
+    expect(await sanTransport({ datastores: { ds: join(directory, 'gone') }, clock: systemClock }).probe(disk())).toEqual({
       ok: false,
       reason: expect.stringContaining('does not exist'),
     })

@@ -2,8 +2,8 @@ import { type Abortable, AgentError, type BlockSource, toAgentError, type Verdic
 import { type ByteSource, type DiskFiles, openChain } from '../disk/index.ts'
 import { type DatastoreFiles, datacenterOf, openDatastoreFiles, type Vsphere, vmMoRef } from '../vsphere/index.ts'
 import { insideDatastore, resolveReference } from './datastore-path.ts'
-import type { SnapshotDisk, Transport } from './transport.ts'
-import { hasFile, verifyDisk } from './verify-disk.ts'
+import type { PresentDisk, Transport } from './transport.ts'
+import { hasFile, inClear, verifyDisk } from './verify-disk.ts'
 
 /** One request reads at most this much; larger reads are split and run side by side. Bytes. */
 const REQUEST_BYTES = 4 * 1024 * 1024
@@ -15,7 +15,9 @@ const PARALLEL_REQUESTS = 4
  * the parents of a snapshot be read and its web server answers 206; the probe finds out per disk.
  */
 export function httpsTransport(vsphere: Vsphere): Transport {
-  const openVerified = async (disk: SnapshotDisk, options?: Abortable): Promise<BlockSource> => {
+  const openVerified = async (disk: PresentDisk, options?: Abortable): Promise<BlockSource> => {
+    const clear = inClear(disk.config)
+    if (!clear.ok) throw new AgentError('CONFIG', `${clear.reason}.`, { next: 'Read it over nbdssl.' })
     const datacenter = await datacenterOf(vsphere, vmMoRef(disk.config.vm), options)
     const chain = await openChain(disk.disk.fileName, datastoreDiskFiles(openDatastoreFiles(vsphere, datacenter), disk), options)
     try {
@@ -26,28 +28,35 @@ export function httpsTransport(vsphere: Vsphere): Transport {
       throw error
     }
   }
+  const probe = async (disk: PresentDisk, options?: Abortable): Promise<Verdict> => {
+    const handled = hasFile(disk.disk)
+    if (!handled.ok) return handled
+    try {
+      const source = await openVerified(disk, options)
+      await source[Symbol.asyncDispose]()
+      return { ok: true, note: `datastore files from ${vsphere.host}` }
+    } catch (error) {
+      const shown = toAgentError(error)
+      if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
+      if (shown.code === 'CONFLICT' && !('snapshot' in disk))
+        return {
+          ok: true,
+          note: 'the host holds the file locked while the VM writes to it; whether it can be read is seen with the snapshot',
+        }
+      return { ok: false, reason: shown.message }
+    }
+  }
   return {
     name: 'https',
     handles: hasFile,
-    async probe(disk: SnapshotDisk, options?: Abortable): Promise<Verdict> {
-      const handled = hasFile(disk.disk)
-      if (!handled.ok) return handled
-      try {
-        const source = await openVerified(disk, options)
-        await source[Symbol.asyncDispose]()
-        return { ok: true, note: `datastore files from ${vsphere.host}` }
-      } catch (error) {
-        const shown = toAgentError(error)
-        if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
-        return { ok: false, reason: shown.message }
-      }
-    },
+    probe,
+    foresee: probe,
     open: openVerified,
   }
 }
 
 /** The files of a disk chain on its datastores; locations are datastore paths. */
-function datastoreDiskFiles(files: DatastoreFiles, { config }: SnapshotDisk): DiskFiles {
+function datastoreDiskFiles(files: DatastoreFiles, { config }: PresentDisk): DiskFiles {
   return {
     resolve: async (reference, from) => resolveReference(reference, from, config.datastores),
     open: async (location, options) => {

@@ -7,9 +7,10 @@
  * a transport breaks in mid-run opens it again, then the next one, and goes on where it was.
  */
 export { httpsTransport } from './https-transport.ts'
-export { mapDatastores } from './mounted-datastores.ts'
+export { mapDatastores, type MountedDatastore } from './mounted-datastores.ts'
 export { nbdTransport, type NbdOptions } from './nbd-transport.ts'
 export { createNfcLimits, type NfcLimits } from './nfc-limits.ts'
 export { DEFAULT_REOPEN, openPlanned, type PlannedDisk, type PlanOptions, type Refusal, type ReopenPolicy } from './planned-disk.ts'
 export { sanTransport, type SanOptions } from './san-transport.ts'
-export type { DiskWriting, OpenOptions, SnapshotDisk, TargetDisk, Transport } from './transport.ts'
+export type { DiskWriting, OpenOptions, PresentDisk, SnapshotDisk, TargetDisk, Transport } from './transport.ts'
+export { lunHere } from './vmfs-mount.ts'

@@ -13,6 +13,9 @@ import type {
 /** A disk of a snapshot, with the configuration as of that snapshot. */
 export type SnapshotDisk = { readonly snapshot: SnapshotRef; readonly config: VmConfig; readonly disk: DiskRef }
 
+/** A disk of a VM as it is now, with no snapshot taken: for a look ahead. */
+export type PresentDisk = { readonly config: VmConfig; readonly disk: DiskRef }
+
 /** A disk to be restored into: of a VM that is off and has no snapshot, made for it and still empty (every byte reads as zero). */
 export type TargetDisk = { readonly config: VmConfig; readonly disk: DiskRef }
 
@@ -29,6 +32,11 @@ export interface Transport {
   handles(disk: DiskRef): Verdict
   /** Whether this disk can be read this way now, and why not. Cheap: no bulk data. Never throws for a refusal. */
   probe(disk: SnapshotDisk, options?: Abortable): Promise<Verdict>
+  /**
+   * The same as far as can be seen before the snapshot, for `--dry-run`: takes nothing, changes nothing, and does not fail for a file that is locked only
+   * while the VM writes to it. Absent where nothing can be said before. Never throws for a refusal.
+   */
+  foresee?(disk: PresentDisk, options?: Abortable): Promise<Verdict>
   /** The frozen disk, complete: the snapshot's own link and every parent below it. The caller disposes it. */
   open(disk: SnapshotDisk, options?: OpenOptions): Promise<BlockSource>
   /** Absent where a restore cannot go this way. */

@@ -1,13 +1,19 @@
-import { AgentError, type DiskRef, type Verdict } from '../core/index.ts'
+import { AgentError, type DiskRef, type Verdict, type VmConfig } from '../core/index.ts'
 import type { DiskChain } from '../disk/index.ts'
 
 const DISK_BACKINGS: readonly DiskRef['backing'][] = ['flat', 'seSparse', 'sparse']
 
-/** Whether a disk of this kind lies in files that can be read. */
+/** Whether a disk of this kind lies in files that can be read, and is one that a snapshot freezes: no raw device, nothing that other VMs write to. */
 export function hasFile(disk: DiskRef): Verdict {
   if (!DISK_BACKINGS.includes(disk.backing)) return { ok: false, reason: `${disk.label} is backed by ${disk.backing}, which is not a file` }
   if (disk.sharing === 'sharingMultiWriter') return { ok: false, reason: `${disk.label} is shared by several writers` }
+  if (disk.sharedBus !== undefined) return { ok: false, reason: `${disk.label} is on a bus shared with other VMs (${disk.sharedBus})` }
   return { ok: true }
+}
+
+/** Whether the files of a VM hold the bytes of its disks: those of an encrypted VM hold ciphertext, and only its host can read them. */
+export function inClear({ encrypted, vm }: VmConfig): Verdict {
+  return encrypted ? { ok: false, reason: `${vm.name} is encrypted, and its files hold ciphertext` } : { ok: true }
 }
 
 /**

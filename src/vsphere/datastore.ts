@@ -18,7 +18,14 @@ export function parseDatastore({ obj, props }: ObjectProps): DatastoreRef {
     capacityBytes: summary?.number('capacity') ?? 0,
     freeBytes: summary?.number('freeSpace') ?? 0,
     accessible: summary?.boolean('accessible') ?? false,
-    nas: nas === undefined ? undefined : { remoteHost: nas.string('remoteHost') ?? '', remotePath: nas.string('remotePath') ?? '' },
+    nas:
+      nas === undefined
+        ? undefined
+        : {
+            remoteHost: nas.string('remoteHost') ?? '',
+            remotePath: nas.string('remotePath') ?? '',
+            remoteHosts: nas.all('remoteHostNames').map((name) => name.text),
+          },
     vmfs:
       vmfs === undefined
         ? undefined

@@ -37,10 +37,13 @@ function keyOf(device: VimNode): number {
 /** Every VirtualDisk of `hardware.device`, in the order given, labelled by its controller. */
 export function parseDisks(devices: readonly VimNode[]): readonly DiskRef[] {
   const controllers = labels(devices)
-  return devices.filter((device) => device.type === 'VirtualDisk').map((device) => parseDisk(device, controllers))
+  const buses = new Map(devices.map((device) => [device.number('key'), device.string('sharedBus')]))
+  return devices
+    .filter((device) => device.type === 'VirtualDisk')
+    .map((device) => parseDisk(device, controllers, buses.get(device.number('controllerKey'))))
 }
 
-function parseDisk(device: VimNode, controllers: ReadonlyMap<number, string>): DiskRef {
+function parseDisk(device: VimNode, controllers: ReadonlyMap<number, string>, sharedBus: string | undefined): DiskRef {
   const key = keyOf(device)
   const backing = device.get('backing')
   const controller = controllers.get(device.number('controllerKey') ?? Number.NaN)
@@ -58,6 +61,7 @@ function parseDisk(device: VimNode, controllers: ReadonlyMap<number, string>): D
     changeId: emptyAsUnset(backing?.string('changeId')),
     thin: backing?.boolean('thinProvisioned') ?? false,
     sharing: backing?.string('sharing'),
+    sharedBus: sharedBus === 'noSharing' ? undefined : sharedBus,
   }
 }
 

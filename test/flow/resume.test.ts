@@ -193,7 +193,7 @@ test('a read over san that dies for good goes on over https, nothing read twice'
     const planned = await openPlanned(
       { snapshot, config, disk },
       [
-        counted(sanTransport({ datastores: session.lab.datastores }), 'san', 20 * MIB),
+        counted(sanTransport({ datastores: session.lab.datastores, clock: systemClock, vsphere }), 'san', 20 * MIB),
         counted(httpsTransport(vsphere), 'https', Number.POSITIVE_INFINITY),
       ],
       { log: silentLog, clock: systemClock, reopen: { attempts: 3, lastAttempts: 3, delayMs: 5, maxDelayMs: 20 } },
