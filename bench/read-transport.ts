@@ -19,7 +19,7 @@ function transportOf(vsphere: Vsphere): Transport {
   const nbd = { clock: systemClock, random: randomBytes, limits: createNfcLimits() }
   switch (name) {
     case 'san':
-      return sanTransport({ datastores })
+      return sanTransport({ datastores, clock: systemClock, vsphere })
     case 'nbd':
     case 'nbdssl':
       return nbdTransport(vsphere, { ...nbd, name })
