@@ -1,5 +1,5 @@
 import { AgentError, type Clock, type TransportName } from '../core/index.ts'
-import { httpsTransport, nbdTransport, type NfcLimits, sanTransport, type Transport } from '../transport/index.ts'
+import { httpsTransport, leaseTransport, nbdTransport, type NfcLimits, sanTransport, type Transport } from '../transport/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config.ts'
 
@@ -20,6 +20,7 @@ export function createTransports({ config, clock, random, nfcLimits }: Transport
     nbdssl: nbd('nbdssl'),
     nbd: nbd('nbd'),
     https: () => httpsTransport(vsphere),
+    lease: () => leaseTransport(vsphere),
   }
   return config.transports.map((name) => {
     const create = known[name]

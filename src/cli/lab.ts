@@ -235,6 +235,7 @@ const RULE_FLAGS: readonly (readonly [flag: string, text: string])[] = [
   ['quiesce <how>', 'timeout, application or silent'],
   ['datastore-full <name>', 'no space on this datastore'],
   ['lock-held', 'another host holds the VM’s disks'],
+  ['lease <quirk>', 'what an export lease does wrong, see docs/lab-scenario.md'],
   ['nfc <quirk>', 'what the NFC server does wrong at a step, see docs/lab-scenario.md'],
   ['value <n>', 'the number such a rule needs'],
 ]

@@ -1,11 +1,14 @@
 import type { ClaimId } from './ids.ts'
+import type { VmRef } from './model.ts'
 
 /**
  * What a transport may hold beyond the process while it has a disk open, by the name of its claim: `args` is known before the effect, `ref` is
  * what undoes it. Plain JSON. A kind here is a kind of `journal/claim-kinds.ts` too, with one releaser in the registry.
  */
-// oxlint-disable-next-line typescript/no-generated-empty-object-type -- the kinds come with the transports that hold something
-export type TransportClaimKinds = Readonly<Record<never, { readonly args: unknown; readonly ref: unknown }>>
+export interface TransportClaimKinds {
+  /** An NFC lease of a snapshot's disks. Nothing carries the claim's id, but a VM has one lease at most. */
+  exportLease: { args: { readonly vm: VmRef; readonly snapshot: string }; ref: { readonly lease: string } }
+}
 
 export type TransportClaimKind = keyof TransportClaimKinds
 

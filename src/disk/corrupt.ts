@@ -16,3 +16,15 @@ export function notUnderstood(name: string, what: string, next?: string): AgentE
     next: next ?? 'Read this disk another way (--transport nbdssl or lease), or convert it with vmkfstools.',
   })
 }
+
+/**
+ * INTEGRITY (`now`): a stream ended before it was whole. What came of it until then is right, and asking for it again may help. `how` completes
+ * "The file NAME …".
+ */
+export function cutShort(name: string, how: string): AgentError {
+  return new AgentError('INTEGRITY', `The file ${name} ${how}, so its transfer was cut.`, {
+    subject: name,
+    retry: 'now',
+    next: 'Do not use this copy; transfer the file again.',
+  })
+}

@@ -1,5 +1,5 @@
 import { type Abortable, isZero, throwIfAborted } from '../core/index.ts'
-import { corrupt } from './corrupt.ts'
+import { cutShort } from './corrupt.ts'
 
 /** Exact reads from bytes that arrive in chunks and can be read only once. */
 export class ForwardBytes {
@@ -24,7 +24,7 @@ export class ForwardBytes {
   async take(length: number): Promise<Uint8Array> {
     const into = Buffer.allocUnsafe(length)
     for (let done = 0; done < length; ) {
-      if (!(await this.#fill())) throw corrupt(this.name, `ended early, after ${this.#position} bytes, so its transfer was cut`)
+      if (!(await this.#fill())) throw cutShort(this.name, `ended early, after ${this.#position} bytes`)
       const part = this.#chunk.subarray(0, length - done)
       into.set(part, done)
       this.#chunk = this.#chunk.subarray(part.length)

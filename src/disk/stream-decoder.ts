@@ -1,7 +1,7 @@
-import { type Abortable, SECTOR } from '../core/index.ts'
+import { type Abortable, AgentError, isAgentError, SECTOR } from '../core/index.ts'
 import { ahead } from './ahead.ts'
 import { inflateGrain, maxCompressedBytes } from './compressed-grain.ts'
-import { corrupt, notUnderstood } from './corrupt.ts'
+import { corrupt, cutShort, notUnderstood } from './corrupt.ts'
 import { type Descriptor, MAX_DESCRIPTOR_BYTES } from './descriptor.ts'
 import { parseDescriptor } from './descriptor-parser.ts'
 import { ForwardBytes } from './forward-bytes.ts'
@@ -25,7 +25,9 @@ export interface StreamOptimizedStream {
   readonly descriptor: Descriptor | undefined
   /**
    * The stored grains in the order they come; everything not yielded is zero. Called once. Completes only when the stream is proven
-   * whole: end-of-stream reached, footer right, every grain of the tables met. Errors: INTEGRITY, those of the source, CANCELED.
+   * whole: end-of-stream reached, footer right, every grain of the tables met. Errors: those of the source, CANCELED, and INTEGRITY, whose `retry`
+   * says what it means for the grains already yielded: `now` = the stream was cut, `later` = the next grain is damaged, and what came before is
+   * right; `never` = the stream contradicts itself, and none of it can be trusted.
    */
   grains(): AsyncIterable<StreamGrain>
 }
@@ -70,7 +72,12 @@ async function* decodeGrains(stream: ForwardBytes, header: HostedSparseHeader): 
     yield* ahead(packedGrains(stream, header), INFLATES_AT_ONCE, async ({ grain, data }: Packed): Promise<StreamGrain> => {
       const offset = grain * grainBytes
       const needed = Math.min(grainBytes, capacity - offset)
-      return { offset, data: await inflateGrain(data, grainBytes, needed, `grain ${grain}`, name) }
+      try {
+        return { offset, data: await inflateGrain(data, grainBytes, needed, `grain ${grain}`, name) }
+      } catch (error) {
+        if (!isAgentError(error, 'INTEGRITY')) throw error
+        throw new AgentError(error.code, error.message, { subject: name, next: error.next, cause: error, retry: 'later' })
+      }
     })
   } finally {
     await stream.close()
@@ -89,7 +96,7 @@ async function* packedGrains(stream: ForwardBytes, header: HostedSparseHeader): 
     const head = await stream.takeOrEnd(MARKER_BYTES)
     // A file with its tables up front may simply end; the tally below tells whether it is whole.
     if (head === undefined && header.directory !== undefined) break
-    if (head === undefined) throw corrupt(name, `ended early, after ${start} bytes, so its transfer was cut`)
+    if (head === undefined) throw cutShort(name, `ended early, after ${start} bytes`)
     const marker = parseMarker(head, name)
     if (marker.size !== 0) {
       tally.met(start / SECTOR)

@@ -2,8 +2,9 @@ import { AgentError, isAgentError, isThere, type MoRef, toAgentError } from '../
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
 import { createSnapshots } from '../snapshot/index.ts'
-import { deleteDatastoreFile, listDatastores, parseDatastorePath, type Vsphere } from '../vsphere/index.ts'
+import { deleteDatastoreFile, endExport, listDatastores, parseDatastorePath, type Vsphere } from '../vsphere/index.ts'
 import { destroyRestored } from './destroy-restored.ts'
+import { findExport } from './find-export.ts'
 import { findRestored } from './find-restored.ts'
 import type { ReleasePatience } from './release-patience.ts'
 import { settleReplacement } from './replaced-vm.ts'
@@ -46,6 +47,20 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
   return {
     vmLock: vmLockReleaser(deps.locks),
     snapshot,
+    exportLease: {
+      // Refused to this process: there is none. One whose answer was lost ends by itself, and the snapshot's removal is tried until then.
+      find: ({ id, args, intendedAt }, options) =>
+        patience.run(id, args.vm.name, options, async () => {
+          if (intendedAt === undefined) return undefined
+          const lease = await findExport(await on(args.vm.vcenterUuid), args.snapshot, { ...options, subject: args.vm.name })
+          return lease === undefined ? undefined : { lease }
+        }),
+      release: (ref, { id, args }, options) =>
+        patience.run(id, args.vm.name, options, async () => {
+          const lease: MoRef = { type: 'HttpNfcLease', value: ref.lease }
+          await endExport(await on(args.vm.vcenterUuid), lease, { ...options, subject: args.vm.name })
+        }),
+    },
     changeTrackingSnapshot: snapshot,
     repositoryWrite: {
       find: async (claim) => claim.args,

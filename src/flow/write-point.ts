@@ -1,6 +1,16 @@
-import type { BackupMode, ConsistencyLevel, DiskFacts, NotProtected, PointId, SnapshotRef, VmConfig } from '../core/index.ts'
+import {
+  type BackupMode,
+  type ConsistencyLevel,
+  type DiskFacts,
+  isAgentError,
+  type NotProtected,
+  type PointId,
+  type SnapshotRef,
+  type VmConfig,
+} from '../core/index.ts'
 import type { Locking } from '../provider/index.ts'
-import { openPlanned, type OpenOptions } from '../transport/index.ts'
+import { openPlanned, type OpenOptions, type PlannedDisk } from '../transport/index.ts'
+import { AreaList } from './area-list.ts'
 import type { BackupDeps, BackupProgress, BackupRequest } from './backup-types.ts'
 import { readConfigurationFiles } from './configuration-files.ts'
 import type { ParentPoint } from './parent-point.ts'
@@ -28,7 +38,7 @@ export async function writePoint(
   options: Locking & OpenOptions & { readonly onProgress?: ((progress: BackupProgress) => void) | undefined },
 ): Promise<Written> {
   const { config, snapshot } = frozen
-  const mode: BackupMode = transfers.some((transfer) => transfer.mode === 'incremental') ? 'incremental' : 'full'
+  const mode = modeOf(transfers)
   await using writer = await deps.provider.begin(
     { config, run: request.run, time: snapshot.createdAt, parent: mode === 'incremental' ? parent?.id : undefined },
     options,
@@ -37,14 +47,9 @@ export async function writePoint(
     await writer.putFile(file.name, file.body, options)
 
   const facts: DiskFacts[] = []
-  for (const { disk, areas, ...transfer } of transfers) {
-    const planned = await openPlanned({ snapshot, config, disk }, deps.transports, {
-      log: deps.log,
-      clock: deps.clock,
-      reopen: deps.reopen,
-      signal: options.signal,
-      claims: options.claims,
-    })
+  for (const wanted of transfers) {
+    const { planned, transfer } = await openTransfer(deps, frozen, wanted, options)
+    const { disk, areas } = transfer
     await using source = planned.source
     const totalBytes = areas.bytes
     const report = (doneBytes: number): void => options.onProgress?.({ vm: request.vm.name, disk: disk.label, doneBytes, totalBytes })
@@ -56,6 +61,7 @@ export async function writePoint(
       { mode: transfer.mode, ranges: areas },
       { signal: options.signal, onProgress: (at) => report(at.doneBytes) },
     )
+    await planned.finish(options)
     report(totalBytes)
     facts.push({
       key: disk.key,
@@ -76,8 +82,42 @@ export async function writePoint(
     })
   }
   const { id, manifest } = await writer.commit(
-    { mode, consistency: frozen.level, consistencyReason: frozen.reason, disks: facts, notProtected: frozen.notProtected },
+    { mode: modeOf(facts), consistency: frozen.level, consistencyReason: frozen.reason, disks: facts, notProtected: frozen.notProtected },
     options,
   )
   return { point: id, mode: manifest.mode, disks: manifest.disks }
+}
+
+const modeOf = (disks: readonly { readonly mode: BackupMode }[]): BackupMode =>
+  disks.some((disk) => disk.mode === 'incremental') ? 'incremental' : 'full'
+
+/**
+ * A disk, open, and what of it is transferred in the end: where nothing that can read the changed areas alone works, but something that reads whole
+ * disks does, the disk is read in full and says why.
+ */
+async function openTransfer(
+  deps: BackupDeps,
+  { config, snapshot }: Frozen,
+  transfer: DiskTransfer,
+  { signal, claims }: OpenOptions,
+): Promise<{ readonly planned: PlannedDisk; readonly transfer: DiskTransfer }> {
+  const { disk, mode } = transfer
+  const open = (wanted: 'allocated' | 'changed'): Promise<PlannedDisk> =>
+    openPlanned({ snapshot, config, disk, wanted }, deps.transports, {
+      log: deps.log,
+      clock: deps.clock,
+      reopen: deps.reopen,
+      signal,
+      claims,
+    })
+  if (mode === 'full') return { planned: await open('allocated'), transfer }
+  try {
+    return { planned: await open('changed'), transfer }
+  } catch (error) {
+    if (!isAgentError(error, 'UNAVAILABLE') || !deps.transports.some(({ wholeDisks }) => wholeDisks === true)) throw error
+    const planned = await open('allocated')
+    const areas = new AreaList()
+    areas.add({ offset: 0, length: disk.capacityBytes })
+    return { planned, transfer: { disk, mode: 'full', areas, reason: `only ${planned.transport} works, which reads whole disks` } }
+  }
 }

@@ -9,6 +9,8 @@ export interface ClaimKinds {
   vmLock: { args: { readonly vm: VmRef }; ref: { readonly vmKey: string } }
   /** A VMware snapshot; the claim id is in its name. */
   snapshot: { args: { readonly vm: VmRef; readonly quiesce: boolean; readonly before?: VmBefore | undefined }; ref: SnapshotRef }
+  /** An NFC lease that sends a snapshot's disks; it stands on the snapshot. */
+  exportLease: { args: { readonly vm: VmRef; readonly snapshot: string }; ref: { readonly lease: string } }
   /** The short snapshot taken and removed once so that newly enabled change tracking becomes active. Found like any snapshot of ours. */
   changeTrackingSnapshot: { args: { readonly vm: VmRef; readonly before?: VmBefore | undefined }; ref: SnapshotRef }
   /**

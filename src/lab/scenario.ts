@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { AgentError, fromErrno } from '../core/index.ts'
+import { LEASE_QUIRKS } from './model/lease-quirks.ts'
 import { NFC_QUIRKS } from './model/nfc-quirks.ts'
 import { defaultScenario } from './scenario-default.ts'
 
@@ -139,6 +140,7 @@ export const faultRuleSchema = z.strictObject({
   datastoreFull: z.string().optional(),
   lockHeld: z.boolean().optional(),
   nfc: z.enum(NFC_QUIRKS).optional(),
+  lease: z.enum(LEASE_QUIRKS).optional(),
   value: z.number().min(0).optional(),
 })
 

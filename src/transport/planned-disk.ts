@@ -12,7 +12,7 @@ import {
   type TransportClaims,
   type TransportName,
 } from '../core/index.ts'
-import type { OpenOptions, SnapshotDisk, Transport } from './transport.ts'
+import type { OpenDisk, OpenOptions, SnapshotDisk, Transport } from './transport.ts'
 
 export type Refusal = { readonly transport: TransportName; readonly reason: string }
 
@@ -25,6 +25,8 @@ export interface PlannedDisk {
   readonly refused: readonly Refusal[]
   /** How often a transport broke in mid-run and was opened again. */
   readonly resumed: number
+  /** Proves what was read, where only the end of the disk tells; after the last read and before the bytes count. INTEGRITY, UNAVAILABLE. */
+  finish(options?: Abortable): Promise<void>
 }
 
 /** How often a transport that broke in mid-run is opened again before it is given up. */
@@ -61,7 +63,7 @@ export async function openPlanned(disk: SnapshotDisk, transports: readonly Trans
   return planned
 }
 
-type Current = { readonly transport: Transport; readonly source: BlockSource; readonly reason: string }
+type Current = { readonly transport: Transport; readonly source: OpenDisk; readonly reason: string }
 
 /** What one read or listing has seen fail, so that an area that never comes is not tried for ever while others go on. */
 type Failures = { on: TransportName | undefined; count: number }
@@ -118,6 +120,10 @@ class Planned implements PlannedDisk {
 
   get resumed(): number {
     return this.#resumed
+  }
+
+  async finish(options?: Abortable): Promise<void> {
+    await this.#open().source.finish?.(options)
   }
 
   /** Opens the next transport that works. */

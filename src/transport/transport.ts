@@ -11,7 +11,22 @@ import type {
 } from '../core/index.ts'
 
 /** A disk of a snapshot, with the configuration as of that snapshot. */
-export type SnapshotDisk = { readonly snapshot: SnapshotRef; readonly config: VmConfig; readonly disk: DiskRef }
+export type SnapshotDisk = {
+  readonly snapshot: SnapshotRef
+  readonly config: VmConfig
+  readonly disk: DiskRef
+  /** What of it is to be read: all that is allocated when absent, or here and there what has changed, which a stream of the whole disk is no way to. */
+  readonly wanted?: 'allocated' | 'changed' | undefined
+}
+
+/** A frozen disk, open. */
+export type OpenDisk = BlockSource & {
+  /**
+   * Of a source that learns only at its end whether it was right: reads that end, and resolves when what was read is proven. Called once, after the
+   * last read and before the bytes count. Errors: INTEGRITY, UNAVAILABLE.
+   */
+  readonly finish?: ((options?: Abortable) => Promise<void>) | undefined
+}
 
 /** A disk of a VM as it is now, with no snapshot taken: for a look ahead. */
 export type PresentDisk = { readonly config: VmConfig; readonly disk: DiskRef }
@@ -38,7 +53,9 @@ export interface Transport {
    */
   foresee?(disk: PresentDisk, options?: Abortable): Promise<Verdict>
   /** The frozen disk, complete: the snapshot's own link and every parent below it. The caller disposes it. */
-  open(disk: SnapshotDisk, options?: OpenOptions): Promise<BlockSource>
+  open(disk: SnapshotDisk, options?: OpenOptions): Promise<OpenDisk>
+  /** It reads whole disks and refuses where only changed areas are wanted. */
+  readonly wholeDisks?: boolean | undefined
   /** Absent where a restore cannot go this way. */
   readonly writing?: DiskWriting | undefined
 }

@@ -6,8 +6,12 @@ const MAX_CHAIN = 256
 
 /** `scsi0` by the controller's class and bus number; undefined for anything that holds no disks. */
 function controllerLabel(device: VimNode): string | undefined {
-  const type = device.type ?? ''
-  const prefix = /AHCI|SATA/i.test(type)
+  const prefix = busOf(device.type ?? '')
+  return prefix === undefined ? undefined : `${prefix}${device.number('busNumber') ?? 0}`
+}
+
+const busOf = (type: string): string | undefined =>
+  /AHCI|SATA/i.test(type)
     ? 'sata'
     : /IDE/.test(type)
       ? 'ide'
@@ -16,7 +20,12 @@ function controllerLabel(device: VimNode): string | undefined {
         : /SCSI|LsiLogic|BusLogic/i.test(type)
           ? 'scsi'
           : undefined
-  return prefix === undefined ? undefined : `${prefix}${device.number('busNumber') ?? 0}`
+
+/** `scsi0:1` of a lease's device key, `/vm-4681/ParaVirtualSCSIController0:1`; undefined for what is no disk's place. */
+export function labelOfLeaseKey(key: string): string | undefined {
+  const [, type = '', bus, unit] = /\/([A-Za-z]+)(\d+):(\d+)$/.exec(key) ?? []
+  const prefix = busOf(type)
+  return prefix === undefined ? undefined : `${prefix}${bus}:${unit}`
 }
 
 const labels = (devices: readonly VimNode[]): ReadonlyMap<number, string> => {

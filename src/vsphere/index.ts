@@ -20,7 +20,7 @@ export {
 export { datastoreSpace, snapshotDirectory, type VmFile, vmFiles } from './datastore-space.ts'
 export { type DatastoreFiles, type DatastoreFileStat, openDatastoreFiles } from './datastore-files.ts'
 export { type DatastoreBrowser, datastoreBrowsers, type DatastoreEntry, type DatastoreFolder, searchDatastore } from './datastore-search.ts'
-export { parseDevices, parseDisks } from './device.ts'
+export { labelOfLeaseKey, parseDevices, parseDisks } from './device.ts'
 export {
   createVirtualDisk,
   deleteDatastoreFile,
@@ -40,7 +40,8 @@ export {
   loadInventoryTree,
 } from './inventory-tree.ts'
 export { listNetworks, type NetworkRef } from './network.ts'
-export { exportSnapshot, exportVm, type LeaseDevice, leaseManifest, type ManifestEntry, type NfcLease } from './nfc-lease.ts'
+export { askSha256, type ChecksumType, leaseManifest, type ManifestEntry } from './lease-manifest.ts'
+export { beginExport, beginVmExport, endExport, type LeaseDevice, type NfcLease, openExport } from './nfc-lease.ts'
 export { type NfcServiceTicket, ticketToRead, ticketToWrite } from './nfc-ticket.ts'
 export { createImportSpec, type ImportItem, type ImportLease, type ImportTarget, importVm } from './ovf-import.ts'
 export { isNotNow, passesByItself, type Patience, patiently } from './patience.ts'

@@ -1,12 +1,13 @@
 import { Readable } from 'node:stream'
-import { type Abortable, AgentError, type MoRef } from '../core/index.ts'
+import { type Abortable, AgentError, anySignal, type MoRef } from '../core/index.ts'
 import { connectionError } from './connection-error.ts'
 import { faultError } from './fault-error.ts'
 import { drainText, HttpClient } from './http-client.ts'
-import { retrieveOne } from './property-collector.ts'
+import { retrieveMany, retrieveOne } from './property-collector.ts'
 import { decodeLocalizedFault } from './soap.ts'
 import { exactly, piece, StallWatch } from './stall-watch.ts'
 import { parsePin } from './trust.ts'
+import { isFault } from './vim-fault.ts'
 import type { VimNode } from './vim-node.ts'
 import type { CallOptions, Vsphere } from './vsphere.ts'
 
@@ -26,7 +27,10 @@ export type LeaseDevice = {
   readonly fileSize: number | undefined
 }
 
-/** A lease that is ready, kept alive until completed. Disposal without `complete` aborts it: an import's VM is deleted then. */
+/**
+ * A lease that is ready, kept alive until completed or disposed. Disposal of an import without `complete` aborts it, which deletes its VM; an export
+ * is its claim's to end (`endExport`).
+ */
 export interface NfcLease extends AsyncDisposable {
   readonly moref: MoRef
   /** The VM or snapshot exported, or the VM being made. */
@@ -49,26 +53,56 @@ const READY_MS = 5 * 60_000
 const RENEW_MS = 30_000
 const STALL_MS = 300_000
 
-/** ExportSnapshot: the VM may run. CONFLICT, AUTH (VApp.Export). */
-export async function exportSnapshot(vsphere: Vsphere, snapshot: MoRef, options?: CallOptions): Promise<NfcLease> {
-  return ready(vsphere, await vsphere.call('ExportSnapshot', snapshot, {}, options), options)
+/**
+ * ExportSnapshot: asks for a lease on the disks as of a snapshot, whether the VM runs or not, and gives its reference at once; `openExport` waits
+ * for it. One lease a VM at a time, and no snapshot, power or removal of the VM meanwhile. CONFLICT, AUTH (VApp.Export).
+ */
+export async function beginExport(vsphere: Vsphere, snapshot: MoRef, options?: CallOptions): Promise<MoRef> {
+  return leaseRef(vsphere, await vsphere.call('ExportSnapshot', snapshot, {}, options), options)
 }
 
-/** ExportVm: the VM must be off. CONFLICT, AUTH (VApp.Export). */
-export async function exportVm(vsphere: Vsphere, vm: MoRef, options?: CallOptions): Promise<NfcLease> {
-  return ready(vsphere, await vsphere.call('ExportVm', vm, {}, options), options)
+/** ExportVm: the disks as they are now; the VM must be off. As `beginExport`. */
+export async function beginVmExport(vsphere: Vsphere, vm: MoRef, options?: CallOptions): Promise<MoRef> {
+  return leaseRef(vsphere, await vsphere.call('ExportVm', vm, {}, options), options)
 }
 
-/** Waits until a lease is ready and keeps it alive from then on. Aborts it when that fails. */
-export async function ready(vsphere: Vsphere, answer: readonly VimNode[], options?: CallOptions): Promise<NfcLease> {
-  const moref = answer[0]?.asRef()
-  if (moref === undefined) throw new AgentError('INTEGRITY', `${vsphere.host} gave no lease.`, { subject: options?.subject })
+/** Waits until an export's lease is ready and keeps it alive until disposed; whoever began the export ends it. UNAVAILABLE, CONFLICT. */
+export async function openExport(vsphere: Vsphere, lease: MoRef, options?: CallOptions): Promise<NfcLease> {
+  return new Lease(vsphere, lease, await info(vsphere, lease, options), { subject: options?.subject, abortUnlessDone: false })
+}
+
+/** Ends an export by its reference, from any session. One that is over, or that only its own session can see, counts as ended. */
+export async function endExport(vsphere: Vsphere, lease: MoRef, options?: CallOptions): Promise<void> {
   try {
-    return new Lease(vsphere, moref, await info(vsphere, moref, options), options?.subject)
+    await vsphere.call('HttpNfcLeaseAbort', lease, {}, options)
+  } catch (error) {
+    if (isFault(error, 'ManagedObjectNotFound', 'Timedout')) return
+    if (isFault(error, 'NoPermission')) {
+      vsphere.log.warn('a lease of another session cannot be aborted; it ends by itself', { host: vsphere.host, lease: lease.value })
+      return
+    }
+    if (!isFault(error, 'InvalidState')) throw error
+    const [found] = await retrieveMany(vsphere, [lease], ['state'], options)
+    const state = found?.props.get('state')?.text
+    if (state === 'ready' || state === 'initializing') throw error
+  }
+}
+
+/** Waits until an import's lease is ready and keeps it alive from then on. Aborts it when that fails. */
+export async function openImport(vsphere: Vsphere, answer: readonly VimNode[], options?: CallOptions): Promise<NfcLease> {
+  const moref = leaseRef(vsphere, answer, options)
+  try {
+    return new Lease(vsphere, moref, await info(vsphere, moref, options), { subject: options?.subject, abortUnlessDone: true })
   } catch (error) {
     await abort(vsphere, moref)
     throw error
   }
+}
+
+function leaseRef(vsphere: Vsphere, answer: readonly VimNode[], options?: CallOptions): MoRef {
+  const moref = answer[0]?.asRef()
+  if (moref === undefined) throw new AgentError('INTEGRITY', `${vsphere.host} gave no lease.`, { subject: options?.subject })
+  return moref
 }
 
 async function info(vsphere: Vsphere, lease: MoRef, options?: CallOptions): Promise<VimNode> {
@@ -120,14 +154,23 @@ class Lease implements NfcLease {
   readonly totalBytes: number
   readonly #vsphere: Vsphere
   readonly #subject: string | undefined
+  readonly #abortUnlessDone: boolean
   readonly #keepAlive: Disposable
+  /** Aborted when the server says that the lease is over: what is still transferred then ends with that reason. */
+  readonly #over = new AbortController()
   readonly #clients = new Map<string, HttpClient>()
   #percent = 0
   #done = false
 
-  constructor(vsphere: Vsphere, moref: MoRef, node: VimNode, subject: string | undefined) {
+  constructor(
+    vsphere: Vsphere,
+    moref: MoRef,
+    node: VimNode,
+    options: { readonly subject: string | undefined; readonly abortUnlessDone: boolean },
+  ) {
     this.#vsphere = vsphere
-    this.#subject = subject
+    this.#subject = options.subject
+    this.#abortUnlessDone = options.abortUnlessDone
     this.moref = moref
     this.entity = node.ref('entity')
     this.devices = node.all('deviceUrl').map(parseLeaseDevice)
@@ -136,11 +179,13 @@ class Lease implements NfcLease {
     this.#keepAlive = vsphere.clock.every(
       Math.max(1000, Math.min(RENEW_MS, timeout / 4)),
       () => this.#renew(),
-      (error) =>
+      (error) => {
         vsphere.log.warn('the lease was not renewed', {
           lease: moref.value,
           error: error instanceof Error ? error.message : String(error),
-        }),
+        })
+        if (isFault(error, 'Timedout', 'InvalidState', 'ManagedObjectNotFound')) this.#over.abort(this.#isOver())
+      },
     )
   }
 
@@ -150,12 +195,13 @@ class Lease implements NfcLease {
 
   async *download(device: LeaseDevice, options?: Abortable): AsyncGenerator<Uint8Array> {
     const { client, path, cookie } = this.#route(device)
-    const answer = await client.send({ method: 'GET', path, headers: cookie, timeoutMs: STALL_MS }, options)
+    const signal = anySignal(options?.signal, this.#over.signal)
+    const answer = await client.send({ method: 'GET', path, headers: cookie, timeoutMs: STALL_MS }, { signal })
     if (answer.status !== 200) throw this.#refused(device, answer.status, await drainText(answer))
     try {
       yield* answer.body as AsyncIterable<Uint8Array>
     } catch (error) {
-      throw connectionError(error, client.host, options?.signal)
+      throw connectionError(error, client.host, signal)
     }
   }
 
@@ -195,8 +241,14 @@ class Lease implements NfcLease {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#keepAlive[Symbol.dispose]()
-    if (!this.#done) await abort(this.#vsphere, this.moref)
+    if (!this.#done && this.#abortUnlessDone) await abort(this.#vsphere, this.moref)
     for (const client of this.#clients.values()) await client[Symbol.asyncDispose]()
+  }
+
+  #isOver(): AgentError {
+    return new AgentError('UNAVAILABLE', `The lease on ${this.#subject ?? this.moref.value} ended while its disks were transferred.`, {
+      subject: this.#subject ?? this.moref.value,
+    })
   }
 
   async #renew(): Promise<void> {
@@ -247,17 +299,4 @@ async function* touching(body: AsyncIterable<Uint8Array>, watch: StallWatch): As
     await piece(chunk)
     yield chunk
   }
-}
-
-export type ManifestEntry = { readonly key: string; readonly sha1: string; readonly size: number; readonly disk: boolean }
-
-/** What the server counted and hashed during the transfers; after them and before `complete`. Empty on servers that keep none. */
-export async function leaseManifest(vsphere: Vsphere, lease: NfcLease, options?: CallOptions): Promise<readonly ManifestEntry[]> {
-  const entries = await vsphere.call('HttpNfcLeaseGetManifest', lease.moref, {}, options)
-  return entries.map((entry) => ({
-    key: entry.string('key') ?? '',
-    sha1: entry.string('sha1') ?? '',
-    size: entry.number('size') ?? 0,
-    disk: entry.boolean('disk') ?? false,
-  }))
 }

@@ -1,5 +1,5 @@
 import { AgentError, type MoRef } from '../core/index.ts'
-import { type NfcLease, ready } from './nfc-lease.ts'
+import { type NfcLease, openImport } from './nfc-lease.ts'
 import { decodeLocalizedFault } from './soap.ts'
 import { data, type VimData } from './vim-data.ts'
 import type { VimNode } from './vim-node.ts'
@@ -67,7 +67,7 @@ export type ImportLease = NfcLease & { readonly entity: MoRef }
 /** ImportVApp: makes the VM and opens the lease to fill its disks. `lease.entity` is the VM; aborting the lease deletes it. CONFLICT, AUTH. */
 export async function importVm(vsphere: Vsphere, target: VmTarget, spec: VimNode | VimData, options?: CallOptions): Promise<ImportLease> {
   const { pool, folder, host } = target
-  const lease = await ready(vsphere, await vsphere.call('ImportVApp', pool, { spec, folder, host }, options), options)
+  const lease = await openImport(vsphere, await vsphere.call('ImportVApp', pool, { spec, folder, host }, options), options)
   if (namesItsVm(lease)) return lease
   await lease[Symbol.asyncDispose]()
   throw new AgentError('INTEGRITY', `${vsphere.host} imports a VM without naming it.`, { subject: options?.subject })

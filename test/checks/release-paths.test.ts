@@ -54,6 +54,14 @@ const PATHS: readonly Path[] = [
     ],
   },
   { kind: 'snapshot', undoes: 'a snapshot, its redo logs committed', path: SNAPSHOT },
+  {
+    kind: 'exportLease',
+    undoes: 'a lease that sends a snapshot’s disks',
+    path: [
+      { calls: 'endExport', from: REGISTRY },
+      { calls: "'HttpNfcLeaseAbort'", from: 'src/vsphere/nfc-lease.ts' },
+    ],
+  },
   { kind: 'changeTrackingSnapshot', undoes: 'a snapshot, its redo logs committed', path: SNAPSHOT },
   {
     kind: 'repositoryWrite',
@@ -116,7 +124,11 @@ const PATHS: readonly Path[] = [
 
 /** Effects that are undone inside the scope that made them, with `await using`, and are no claims: one file each. */
 const SCOPED: readonly (Step & { readonly why: string })[] = [
-  { calls: "'HttpNfcLeaseAbort'", from: 'src/vsphere/nfc-lease.ts', why: 'a lease is its scope’s; one whose process died ends by itself' },
+  {
+    calls: "'HttpNfcLeaseAbort'",
+    from: 'src/vsphere/nfc-lease.ts',
+    why: 'an import’s lease is its scope’s, and its VM registeredVm’s; an export’s is the claim exportLease',
+  },
   { calls: "'CancelTask'", from: 'src/vsphere/task.ts', why: 'a task that its own starter gives up' },
   { calls: "'DestroyPropertyCollector'", from: 'src/vsphere/task.ts', why: 'of the session, and gone with it' },
   { calls: "'DestroyView'", from: 'src/vsphere/property-collector.ts', why: 'of the session, and gone with it' },

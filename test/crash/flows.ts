@@ -78,6 +78,14 @@ export const flows: readonly Flow[] = [
     next: 'beta',
   },
   {
+    name: 'lease',
+    about: 'full backup of three disks over export leases',
+    template: 'empty',
+    argv: () => ['backup', 'gamma', '--mode', 'full', '--quiesce', 'none', '--transport', 'lease'],
+    lab: true,
+    next: 'gamma',
+  },
+  {
     name: 'several-disks',
     about: 'backup of a VM with three disks',
     template: 'points',

@@ -5,16 +5,17 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { selectVms } from '../../src/inventory/index.ts'
 import {
+  beginVmExport,
   createVirtualDisk,
   type Datacenter,
   deleteDatastoreFile,
-  exportVm,
   leaseManifest,
   listDatacenters,
   listDatastore,
   listDatastores,
   makeDirectory,
   openDatastoreFiles,
+  openExport,
   powerOff,
   powerOn,
   registerVm,
@@ -115,9 +116,10 @@ describePeer('vcsim-lite', "export lease in VMware's own encoding", (program) =>
       await using vsphere = await sim.connect()
       const [vm] = await selectVms(vsphere, ['DC0_H0_VM0'])
       if (vm === undefined) throw new Error('no VM')
-      await expect(exportVm(vsphere, vmMoRef(vm), { subject: vm.name })).rejects.toMatchObject({ code: 'CONFLICT' })
+      await expect(beginVmExport(vsphere, vmMoRef(vm), { subject: vm.name })).rejects.toMatchObject({ code: 'CONFLICT' })
       await powerOff(vsphere, vmMoRef(vm))
-      await using lease = await exportVm(vsphere, vmMoRef(vm), { subject: vm.name })
+      const begun = await beginVmExport(vsphere, vmMoRef(vm), { subject: vm.name })
+      await using lease = await openExport(vsphere, begun, { subject: vm.name })
       const [device] = lease.devices.filter(({ disk }) => disk)
       if (device === undefined) throw new Error('no disk in the lease')
       expect(Buffer.compare(Buffer.concat(await Array.fromAsync(lease.download(device))), bytes)).toBe(0)

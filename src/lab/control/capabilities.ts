@@ -104,7 +104,11 @@ const CAPABILITIES: readonly Capability[] = Object.freeze([
   no('guest', 'guest operations: programs and files in the guest'),
   no('guest', 'VSS metadata (backupManifest)'),
   yes('http', '/folder GET with ranges, HEAD, PUT, DELETE with locks'),
-  yes('http', '/nfc export and import', 'streamOptimized; no ranges; device URLs of a vCenter name the ESXi endpoint'),
+  yes(
+    'http',
+    '/nfc export and import',
+    'streamOptimized; no ranges; device URLs of a vCenter name the ESXi endpoint; an export is no task, a lease outlives its session',
+  ),
   yes('http', 'service tickets', 'used up by one request; hosts under the vCenter have no port 443 of their own here'),
   yes('http', 'REST session and reading tags', 'tags cannot be made or attached through REST'),
   yes('endpoint', 'vCenter', 'one'),

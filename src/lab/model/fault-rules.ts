@@ -1,5 +1,6 @@
 import type { Scenario } from '../scenario.ts'
 import type { LabKind } from '../wire/index.ts'
+import type { LeaseQuirk } from './lease-quirks.ts'
 import type { NfcQuirk } from './nfc-quirks.ts'
 
 /** Conditions and effects of one fault rule; a rule without conditions always matches. */
@@ -63,6 +64,8 @@ export type FaultRule = {
   readonly lockHeld?: boolean | undefined
   /** What the NFC server does wrong at this step. */
   readonly nfc?: NfcQuirk | undefined
+  /** What an export lease does wrong; `value` = the grain it happens at, counted from 0. */
+  readonly lease?: LeaseQuirk | undefined
   /** The number an `nfc` rule needs: a version, a count of reads, milliseconds, an error code. */
   readonly value?: number | undefined
 }

@@ -15,8 +15,10 @@ import {
   toVimFault,
   VimFault,
 } from '../wire/index.ts'
+import type { FaultRule } from './fault-rules.ts'
 import { invalidPowerState, invalidState, taskInProgress } from './faults.ts'
 import { bodyFaults, type HttpFaults } from './http-faults.ts'
+import { type LeaseQuirk, quirkyExport } from './lease-quirks.ts'
 import type { Model } from './model.ts'
 import { type DiskRecord, diskLabel, disksOf, isIndependent, type SnapshotRecord, type VmRecord } from './record.ts'
 import type { View } from './view.ts'
@@ -45,6 +47,10 @@ type Lease = {
   transfers: Transfer[]
   readonly checksums: Map<string, string>
   readonly dispose: (vm: VmRecord) => Promise<void>
+  /** Answers that are being sent; cut when the lease ends. */
+  readonly sending: Set<ServerResponse>
+  /** What the rules want of it from its beginning. */
+  readonly quirks: readonly FaultRule[]
   /** Ends the task that shows the lease. */
   onEnd: (fault: VimFault | undefined) => void
 }
@@ -105,14 +111,16 @@ export class Leases {
 
   exportVm(session: LabSession, vm: VmRecord, snapshot: SnapshotRecord | undefined): LabRef {
     if (snapshot === undefined && vm.power !== 'poweredOff') throw invalidPowerState('poweredOff', vm.power)
-    if (this.holds(vm)) throw taskInProgress()
-    const lease = this.#open('export', session, snapshot, async () => undefined)
+    if (this.holds(vm) || this.#model.busyWith(vm) !== undefined) throw taskInProgress()
+    const on = snapshot === undefined ? 'ExportVm' : 'ExportSnapshot'
+    const quirks = this.#model.rules.strike({ on, names: this.#model.names(vm), endpoint: this.#view.kind }, 'lease')
+    const lease = this.#open('export', session, snapshot, async () => undefined, quirks)
     lease.vm = vm
     void this.#initialise(lease, async () => {
       await this.#model.ensure(vm)
       const config = snapshot?.config ?? vm.config
       lease.transfers = disksOf(config)
-        .filter((disk) => !isIndependent(disk) && disk.rdm !== 'physical')
+        .filter((disk, index) => !isIndependent(disk) && disk.rdm !== 'physical' && (index > 0 || !has(quirks, 'missingDisk')))
         .map((disk, index) => transferOf(disk, index, `/${this.#view.vmRef(vm).value}/${controllerName(diskLabel(config, disk))}`, ''))
     })
     return lease.ref
@@ -257,6 +265,9 @@ export class Leases {
       const sha256 = createHash('sha256')
       let size = 0
       let whole = false
+      const names = [...this.#model.names(vm), transfer.name]
+      const quirks = this.#model.rules.strike({ on: 'nfc:GET', names, endpoint: this.#view.kind }, 'lease')
+      const expire = (): Promise<void> => this.#end(lease, new VimFault('Timedout', {}, 'The lease timed out: no progress was reported.'))
       const counted = async function* (): AsyncGenerator<Uint8Array> {
         for await (const piece of exportStream(view, { name: transfer.name })) {
           sha1.update(piece)
@@ -267,14 +278,21 @@ export class Leases {
         whole = true
       }
       response.writeHead(200, { 'content-type': 'application/x-vnd.vmware-streamVmdk' })
-      await pipeline(Readable.from(faults.limit(counted(), response), { objectMode: false }), response).catch((error: unknown) => {
-        this.#model.log.debug('an export was cut short', { vm: vm.config.name, error: String(error) })
-      })
+      lease.sending.add(response)
+      const body = quirkyExport(faults.limit(counted(), response), quirks, response, expire)
+      await pipeline(Readable.from(body, { objectMode: false }), response)
+        .catch((error: unknown) => {
+          this.#model.log.debug('an export was cut short', { vm: vm.config.name, error: String(error) })
+        })
+        .finally(() => lease.sending.delete(response))
       let populated = 0
       for (const area of view.allocated()) populated += area.length
-      if (whole) transfer.done = { size, sha1: sha1.digest('hex'), sha256: sha256.digest('hex'), populated }
-      lease.lastSign = this.#model.clock.monotonicMs()
+      if (!whole || has(quirks, 'noManifest')) return
+      const digests = { sha1: sha1.digest('hex'), sha256: sha256.digest('hex') }
+      if (has(quirks, 'wrongDigest')) Object.assign(digests, { sha1: sha1OfNothing, sha256: sha256OfNothing })
+      transfer.done = { ...digests, size: has(quirks, 'wrongSize') ? size + 1 : size, populated }
     })
+    // Bytes that flow are no sign of life: only HttpNfcLeaseProgress is.
   }
 
   async #receive(lease: Lease, vm: VmRecord, transfer: Transfer, request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -309,7 +327,13 @@ export class Leases {
     }
   }
 
-  #open(kind: Lease['kind'], owner: LabSession, snapshot: SnapshotRecord | undefined, dispose: Lease['dispose']): Lease {
+  #open(
+    kind: Lease['kind'],
+    owner: LabSession,
+    snapshot: SnapshotRecord | undefined,
+    dispose: Lease['dispose'],
+    quirks: readonly FaultRule[] = [],
+  ): Lease {
     const number = this.#next++
     const id = this.#model.world.seeded.uuid('lease', this.#view.kind, number, this.#model.clock.now().getTime())
     const ref = labRef('HttpNfcLease', `session[${owner.key}]${id}`)
@@ -326,6 +350,8 @@ export class Leases {
       lastSign: this.#model.clock.monotonicMs(),
       transfers: [],
       checksums: new Map(),
+      sending: new Set(),
+      quirks,
       dispose,
       onEnd: () => undefined,
     }
@@ -365,6 +391,7 @@ export class Leases {
     lease.state = 'error'
     lease.error = fault
     this.#view.feed.changed(lease.ref, 'state', 'error', 'info')
+    for (const response of lease.sending) response.destroy()
     try {
       if (lease.kind === 'import' && lease.vm !== undefined) await lease.dispose(lease.vm)
     } finally {
@@ -410,7 +437,7 @@ export class Leases {
         key: transfer.key,
         importKey: transfer.importKey,
         url: `${this.#host.base()}/${path}/${lease.id}/${transfer.name}`,
-        sslThumbprint: this.#host.sslThumbprint(),
+        sslThumbprint: has(lease.quirks, 'wrongThumbprint') ? Array(20).fill('AB').join(':') : this.#host.sslThumbprint(),
         disk: true,
         targetId: transfer.name,
         datastoreKey: '1',
@@ -421,6 +448,11 @@ export class Leases {
     }
   }
 }
+
+const has = (rules: readonly FaultRule[], quirk: LeaseQuirk): boolean => rules.some((rule) => rule.lease === quirk)
+
+const sha1OfNothing = createHash('sha1').digest('hex')
+const sha256OfNothing = createHash('sha256').digest('hex')
 
 const isOpen = (lease: Lease): boolean => lease.state === 'initializing' || lease.state === 'ready'
 

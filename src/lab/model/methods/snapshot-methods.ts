@@ -3,15 +3,21 @@ import { flag, needNumber, needText, number, object, reference, text } from '../
 import { changedAreas } from '../changed-areas.ts'
 import { type Endpoint, selfVm, snapshotOf } from '../endpoint.ts'
 import { invalidState } from '../faults.ts'
+import type { VmRecord } from '../record.ts'
 import { consolidate, createSnapshot, removeSnapshot, revertTo, type SnapshotWish } from '../snapshot.ts'
 
 /** Snapshots, consolidation and change tracking. */
 export function snapshotMethods(endpoint: Endpoint): Methods {
   const { model, view } = endpoint
 
+  /** A lease keeps whatever rearranges the VM's files away until it ends. */
+  const refuseLeased = (vm: VmRecord): void => {
+    if (endpoint.leases.holds(vm)) throw invalidState('A transfer of this VM is under way.')
+  }
+
   const create = (call: MethodCall, name: string, wish: SnapshotWish) => {
     const vm = selfVm(endpoint, call)
-    if (endpoint.leases.holds(vm)) throw invalidState('A transfer of this VM is under way.')
+    refuseLeased(vm)
     const cancelable = model.rules.strike({ names: model.names(vm) }, 'notCancelable').length === 0
     return model.task(
       view,
@@ -56,6 +62,7 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
       },
       RemoveAllSnapshots_Task: (call) => {
         const vm = selfVm(endpoint, call)
+        refuseLeased(vm)
         return model.task(view, call, 'RemoveAllSnapshots_Task', view.vmRef(vm), vm, async (task) => {
           const machine = await model.machine(vm)
           await machine.use(async () => {
@@ -72,6 +79,7 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
       },
       RevertToCurrentSnapshot_Task: (call) => {
         const vm = selfVm(endpoint, call)
+        refuseLeased(vm)
         const snapshot = vm.snapshots.find((candidate) => candidate.id === vm.currentSnapshot)
         if (snapshot === undefined) throw invalidState('The VM has no snapshot.')
         return model.task(view, call, 'RevertToCurrentSnapshot_Task', view.vmRef(vm), vm, () =>
@@ -80,6 +88,7 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
       },
       ConsolidateVMDisks_Task: (call) => {
         const vm = selfVm(endpoint, call)
+        refuseLeased(vm)
         return model.task(view, call, 'ConsolidateVMDisks_Task', view.vmRef(vm), vm, async (task) => {
           const machine = await model.machine(vm)
           await machine.use(() => consolidate(model, vm, machine, (percent) => task.progress(percent)))
@@ -102,7 +111,7 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
     VirtualMachineSnapshot: {
       RemoveSnapshot_Task: (call) => {
         const { vm, snapshot } = snapshotOf(endpoint, call.self.ref)
-        if (endpoint.leases.holds(vm)) throw invalidState('A transfer of this VM is under way.')
+        refuseLeased(vm)
         return model.task(view, call, 'RemoveSnapshot_Task', view.vmRef(vm), vm, async (task) => {
           const machine = await model.machine(vm)
           await machine.use(() =>
@@ -117,6 +126,7 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
       },
       RevertToSnapshot_Task: (call) => {
         const { vm, snapshot } = snapshotOf(endpoint, call.self.ref)
+        refuseLeased(vm)
         return model.task(view, call, 'RevertToSnapshot_Task', view.vmRef(vm), vm, () =>
           revertTo(model, vm, snapshot).then(() => undefined),
         )
