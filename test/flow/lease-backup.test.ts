@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { MIB } from '../../src/core/index.ts'
 import type { FaultRule } from '../../src/lab/index.ts'
-import { runChild } from '../crash/commands.ts'
+import { FROM_SOURCES, runChild } from '../crash/commands.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 
 vi.setConfig({ testTimeout: 120_000 })
@@ -182,7 +182,7 @@ describe('a backup over an export lease', () => {
 
   test('a killed process leaves a lease that recovery ends, or waits for', async () => {
     for (const kill of ['after:call ExportSnapshot', 'before:call HttpNfcLeaseSetManifestChecksumType']) {
-      const ended = await runChild(['backup', 'big', '--mode', 'full', '--transport', 'lease'], session.environment, { kill })
+      const ended = await runChild(FROM_SOURCES, ['backup', 'big', '--mode', 'full', '--transport', 'lease'], session.environment, { kill })
       expect(ended.killed).toBe(true)
       const { leases } = await session.lab.control.state()
       expect(leases.some(({ state }) => state === 'ready' || state === 'initializing')).toBe(true)
