@@ -1,7 +1,7 @@
 /**
  * The yardstick of a network transport: Node sends a file over one connection and another process takes it, with nothing else done to it.
- * `node bench/plain-copy.ts serve tcp|tls FILE [KEY CERTIFICATE]` prints its port and serves until it is ended;
- * `node bench/plain-copy.ts fetch tcp|tls PORT BYTES` prints one line of JSON.
+ * `node bench/plain-copy.ts serve tcp|tls1.2|tls1.3 FILE [KEY CERTIFICATE]` prints its port and serves until it is ended;
+ * `node bench/plain-copy.ts fetch tcp|tls1.2|tls1.3 PORT BYTES SERVER` prints one line of JSON.
  */
 import { createReadStream, readFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
@@ -10,7 +10,9 @@ import { type ReadCost, startCost, WARM_UP } from './read-cost.ts'
 
 /** What a stream of files is read with where speed counts. Bytes. */
 const PIECE = 1024 * 1024
-const [action, wire, ...rest] = process.argv.slice(2)
+const [action, wire = '', ...rest] = process.argv.slice(2)
+/** Of the transport that is compared: each version has its own ciphers. */
+const version = wire === 'tls1.2' ? 'TLSv1.2' : 'TLSv1.3'
 
 function serve(file: string, key: string, cert: string): void {
   const send = (socket: Socket): void => {
@@ -18,9 +20,9 @@ function serve(file: string, key: string, cert: string): void {
     socket.on('error', () => socket.destroy())
   }
   const server =
-    wire === 'tls'
-      ? createTlsServer({ key: readFileSync(key), cert: readFileSync(cert), minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' }, send)
-      : createServer({ noDelay: true }, send)
+    wire === 'tcp'
+      ? createServer({ noDelay: true }, send)
+      : createTlsServer({ key: readFileSync(key), cert: readFileSync(cert), minVersion: version, maxVersion: version }, send)
   server.listen(0, '127.0.0.1', () => {
     const address = server.address()
     console.log(typeof address === 'object' && address !== null ? address.port : 0)
@@ -28,9 +30,9 @@ function serve(file: string, key: string, cert: string): void {
 }
 
 /** Counts what comes and drops it. */
-async function fetchAll(port: number, bytes: number): Promise<ReadCost> {
+async function fetchAll(port: number, bytes: number, server: number): Promise<ReadCost> {
   const socket: Socket =
-    wire === 'tls' ? connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false }) : connect({ port, host: '127.0.0.1' })
+    wire === 'tcp' ? connect({ port, host: '127.0.0.1' }) : connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false })
   let done: ReturnType<typeof startCost> | undefined
   let received = 0
   let warm = 0
@@ -38,7 +40,7 @@ async function fetchAll(port: number, bytes: number): Promise<ReadCost> {
     received += piece.length
     if (done === undefined && received >= WARM_UP) {
       warm = received
-      done = startCost()
+      done = startCost(server)
     }
   })
   await new Promise<void>((resolve, reject) => socket.once('end', resolve).once('error', reject))
@@ -49,4 +51,4 @@ async function fetchAll(port: number, bytes: number): Promise<ReadCost> {
 }
 
 if (action === 'serve') serve(rest[0] ?? '', rest[1] ?? '', rest[2] ?? '')
-else console.log(JSON.stringify(await fetchAll(Number(rest[0]), Number(rest[1]))))
+else console.log(JSON.stringify(await fetchAll(Number(rest[0]), Number(rest[1]), Number(rest[2]))))

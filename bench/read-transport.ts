@@ -1,34 +1,18 @@
 /**
  * Reads disks of a VM through one transport, as a backup reads them (four reads of 1 MiB ahead), as a process of its own.
- * `node bench/read-transport.ts TRANSPORT VM DISKS BYTES`, the connection in the environment (VCB_…); prints one line of JSON.
+ * `node bench/read-transport.ts TRANSPORT VM DISKS BYTES SERVER`, the connection in the environment (VCB_…); prints one line of JSON. BYTES are read in
+ * all, of each disk its share; SERVER is the pid whose processor time counts too.
  */
-import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { type BlockSource, MIB, Secret, silentLog, systemClock } from '../src/core/index.ts'
-import { createNfcLimits, httpsTransport, nbdTransport, type SnapshotDisk, sanTransport, type Transport } from '../src/transport/index.ts'
-import { connectVsphere, type Vsphere } from '../src/vsphere/index.ts'
+import { connectVsphere } from '../src/vsphere/index.ts'
 import { freezeDisks } from '../test/transports/frozen-disks.ts'
+import { TRANSPORTS } from '../test/transports/transports.ts'
 import { type ReadCost, startCost, WARM_UP } from './read-cost.ts'
 
 const DEPTH = 4
 const { env } = process
-const [name = '', vm = '', count = '1', bytes = '0'] = process.argv.slice(2)
-
-function transportOf(vsphere: Vsphere): Transport {
-  const datastores = Object.fromEntries((env['VCB_DATASTORES'] ?? '').split(',').map((pair) => pair.split('=') as [string, string]))
-  const nbd = { clock: systemClock, random: randomBytes, limits: createNfcLimits() }
-  switch (name) {
-    case 'san':
-      return sanTransport({ datastores, clock: systemClock, vsphere })
-    case 'nbd':
-    case 'nbdssl':
-      return nbdTransport(vsphere, { ...nbd, name })
-    case 'https':
-      return httpsTransport(vsphere)
-    default:
-      throw new Error(`there is no transport ${name}`)
-  }
-}
+const [name = '', vm = '', count = '1', bytes = '0', server = ''] = process.argv.slice(2)
 
 /** Every byte of a range in order, four reads ahead. */
 async function readAll(source: BlockSource, start: number, end: number): Promise<void> {
@@ -55,18 +39,20 @@ async function measure(): Promise<ReadCost> {
     log: silentLog,
   })
   await using frozen = await freezeDisks(vsphere, vm)
-  const transport = transportOf(vsphere)
-  const open = async (disk: SnapshotDisk): Promise<BlockSource> => transport.open(disk)
+  const datastores = Object.fromEntries((env['VCB_DATASTORES'] ?? '').split(',').map((pair) => pair.split('=') as [string, string]))
+  const transport = TRANSPORTS.find((each) => each.name === name)?.make({ vsphere, datastores })
+  if (transport === undefined) throw new Error(`there is no transport ${name}`)
   await using stack = new AsyncDisposableStack()
   const sources: BlockSource[] = []
-  for (const disk of frozen.disks.slice(0, Number(count))) sources.push(stack.use(await open(disk)))
-  const total = sources.reduce((sum, source) => sum + source.size, 0)
-  if (total !== Number(bytes)) throw new Error(`the disks hold ${total} bytes instead of ${bytes}`)
+  for (const disk of frozen.disks.slice(0, Number(count))) sources.push(stack.use(await transport.open(disk, { claims: frozen.claims })))
+  const share = Number(bytes) / sources.length
+  if (sources.length !== Number(count) || sources.some((source) => source.size < share))
+    throw new Error('the disks are not as they should be')
   const warm = Math.floor(WARM_UP / sources.length)
   await Promise.all(sources.map((source) => readAll(source, 0, warm)))
-  const done = startCost()
-  await Promise.all(sources.map((source) => readAll(source, warm, source.size)))
-  return done(total - warm * sources.length)
+  const done = startCost(Number(server))
+  await Promise.all(sources.map((source) => readAll(source, warm, share)))
+  return done((share - warm) * sources.length)
 }
 
 console.log(JSON.stringify(await measure()))

@@ -6,7 +6,7 @@ import { request } from 'node:https'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { systemClock } from '../../src/core/index.ts'
-import type { DiskDigest, FaultRule, FsckReport, LabState, SnapshotDigests } from '../../src/lab/index.ts'
+import type { DiskDigest, FaultRule, FsckReport, LabState, SnapshotDigests, WriteRequest, WriteResult } from '../../src/lab/index.ts'
 
 export const COMMAND = join(import.meta.dirname, '..', '..', 'scripts', 'vcb.cjs')
 
@@ -144,13 +144,14 @@ export class LabProcess implements AsyncDisposable {
     await this.stop()
   }
 
+  write = (vm: string, write: WriteRequest): Promise<WriteResult> => this.#ask('write', { vm, write })
   state = (): Promise<LabState> => this.#ask('state', {})
   sha256 = (vm: string, snapshot?: string): Promise<readonly DiskDigest[]> => this.#ask('sha256', { vm, snapshot })
   digests = (vm: string): Promise<readonly SnapshotDigests[]> => this.#ask('digests', { vm })
   fsck = (vm: string): Promise<FsckReport> => this.#ask('fsck', { vm })
   workload = (vm: string, rate: number): Promise<unknown> => this.#ask('workload', { vm, rate })
   fault = (rule: FaultRule): Promise<string> => this.#ask('fault-add', { rule })
-  clearFaults = (): Promise<unknown> => this.#ask('fault-clear', {})
+  clearFaults = (id?: string): Promise<unknown> => this.#ask('fault-clear', { id })
 
   async #ask<T>(verb: string, body: object): Promise<T> {
     const running: { url: string; certificate: string } = JSON.parse(await readFile(join(this.directory, 'running.json'), 'utf8'))

@@ -1,0 +1,66 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { selectVms } from '../../src/inventory/index.ts'
+import { connectVsphere, createSnapshot, type Vsphere, vmMoRef } from '../../src/vsphere/index.ts'
+import { LabProcess } from '../storm/lab-process.ts'
+
+/** A lab as a process of its own, so that what stays open in this one is ours, and a session at its vCenter. */
+export type TransportWorld = AsyncDisposable & {
+  readonly lab: LabProcess
+  readonly vsphere: Vsphere
+  /** Another session; the caller disposes it. */
+  connect(): Promise<Vsphere>
+  /** A snapshot of a user's own. */
+  userSnapshot(vm: string, name: string): Promise<void>
+  /** What of a read is left at the lab, in words; empty when all was given back. */
+  left(): Promise<readonly string[]>
+}
+
+export async function openTransportWorld(scenario: object): Promise<TransportWorld> {
+  await using stack = new AsyncDisposableStack()
+  const directory = await mkdtemp(join(tmpdir(), 'vcb-transports-'))
+  stack.defer(() => rm(directory, { recursive: true, force: true }))
+  const file = join(directory, 'scenario.json')
+  await writeFile(file, JSON.stringify(scenario))
+  const lab = stack.use(await LabProcess.start(join(directory, 'lab'), file))
+  const { url, thumbprint, user, passwordFile } = lab.ready
+  const password = new Secret((await readFile(passwordFile, 'utf8')).trim())
+  const connect = (): Promise<Vsphere> => connectVsphere({ url, user, password, trust: { thumbprint }, clock: systemClock, log: silentLog })
+  const vsphere = stack.use(await connect())
+  const kept = stack.move()
+  return {
+    lab,
+    vsphere,
+    connect,
+    async userSnapshot(vm, name) {
+      const [found] = await selectVms(vsphere, [`name:${vm}`])
+      if (found === undefined) throw new Error(`there is no VM ${vm}`)
+      await createSnapshot(vsphere, vmMoRef(found), { name, description: '' })
+    },
+    async left() {
+      // A server hears of a closed connection a moment later.
+      for (let turn = 0; ; turn++) {
+        const found = leftIn(await lab.state())
+        if (found.length === 0 || turn === 100) return found
+        await systemClock.sleep(20)
+      }
+    },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  }
+}
+
+function leftIn({ vms, leases, nfc, locks, tasks }: Awaited<ReturnType<LabProcess['state']>>): readonly string[] {
+  return [
+    ...vms.flatMap((vm) =>
+      vm.snapshots.filter(({ name }) => name.includes('vcb-proxy')).map(({ name }) => `snapshot ${name} of ${vm.name}`),
+    ),
+    ...vms.filter((vm) => vm.consolidationNeeded).map((vm) => `${vm.name} needs consolidation`),
+    ...leases.filter(({ state }) => state === 'ready' || state === 'initializing').map(({ id, vm }) => `lease ${id} of ${vm}`),
+    ...nfc.sessions.map(({ vm }) => `NFC session of ${vm}`),
+    ...(nfc.connections > 0 ? [`${nfc.connections} NFC connections`] : []),
+    ...locks.filter(({ holder }) => holder.startsWith('NFC')).map(({ path, holder }) => `${path} locked by ${holder}`),
+    ...tasks.filter(({ state }) => state === 'running' || state === 'queued').map(({ name }) => `task ${name}`),
+  ]
+}
