@@ -2,7 +2,7 @@ import { deflateSync } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isAgentError } from '../core/index.ts'
-import { COMPRESSION, decodeChunk } from './chunk-codec.ts'
+import { COMPRESSION, decodeChunk, encodeChunk } from './chunk-codec.ts'
 import { decodeFastLz } from './fastlz.ts'
 import { decodeSkipz } from './skipz.ts'
 
@@ -144,5 +144,38 @@ describe('a chunk', () => {
     ['with a broken stream', COMPRESSION.zlib, Buffer.from('no zlib')],
   ])('%s is refused', (_name, code, tail) => {
     expect(() => decoded(code, tail)).toThrow(expect.objectContaining({ code: 'INTEGRITY' }))
+  })
+})
+
+describe('what we send', () => {
+  /** Chunks with repeats, zeros and noise in them. */
+  const chunk = fc
+    .array(
+      fc.oneof(
+        fc.uint8Array({ minLength: 1, maxLength: 700 }),
+        fc.integer({ min: 1, max: 5000 }).map((length) => new Uint8Array(length)),
+        fc
+          .tuple(fc.uint8Array({ minLength: 1, maxLength: 9 }), fc.integer({ min: 1, max: 900 }))
+          .map(([part, times]) => Buffer.alloc(part.length * times, part)),
+      ),
+      { minLength: 1, maxLength: 8 },
+    )
+    .map((parts) => Buffer.concat(parts))
+
+  it.each(['none', 'zlib', 'fastlz', 'skipz'] as const)('decodes to the same with %s, and is never larger', (compression) => {
+    fc.assert(
+      fc.property(chunk, (data) => {
+        const { code, tail } = encodeChunk(data, compression)
+        expect(tail.length).toBeLessThanOrEqual(data.length)
+        const back = Buffer.alloc(data.length, 0xee)
+        decodeChunk(code, Buffer.from(tail), back)
+        expect(back.equals(data)).toBe(true)
+      }),
+      { seed: 5, numRuns: 300 },
+    )
+  })
+
+  it('a chunk of zeros is the header of skipz alone', () => {
+    expect(encodeChunk(Buffer.alloc(4096), 'skipz')).toEqual({ code: COMPRESSION.skipz, tail: Buffer.from('0010000000000000', 'hex') })
   })
 })

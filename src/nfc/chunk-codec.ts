@@ -1,11 +1,35 @@
-import { inflateSync } from 'node:zlib'
+import { deflateSync, inflateSync } from 'node:zlib'
 import { AgentError } from '../core/index.ts'
-import { decodeFastLz } from './fastlz.ts'
-import { decodeSkipz } from './skipz.ts'
+import { decodeFastLz, encodeFastLz } from './fastlz.ts'
+import { decodeSkipz, encodeSkipz } from './skipz.ts'
 
 /** How chunks travel. */
 export const COMPRESSION = Object.freeze({ none: 0, zlib: 1, fastlz: 2, skipz: 3 })
 export type ChunkCompression = keyof typeof COMPRESSION
+
+/** FastLZ needs so many bytes. */
+const FASTLZ_LEAST = 16
+
+/** A chunk as it is sent: coded as asked for where that is smaller, as it is otherwise. */
+export function encodeChunk(chunk: Uint8Array, compression: ChunkCompression): { readonly code: number; readonly tail: Uint8Array } {
+  const tail = coded(chunk, compression)
+  return tail !== undefined && tail.length < chunk.length
+    ? { code: COMPRESSION[compression], tail }
+    : { code: COMPRESSION.none, tail: chunk }
+}
+
+function coded(chunk: Uint8Array, compression: ChunkCompression): Uint8Array | undefined {
+  switch (compression) {
+    case 'none':
+      return undefined
+    case 'zlib':
+      return deflateSync(chunk, { level: 1 })
+    case 'fastlz':
+      return chunk.length < FASTLZ_LEAST ? undefined : encodeFastLz(chunk)
+    case 'skipz':
+      return encodeSkipz(chunk)
+  }
+}
 
 /**
  * Decodes one chunk's tail into exactly `into`. Hosts that repeat the asked code on a stored chunk are understood (docs/formats/nfc.md).

@@ -47,4 +47,59 @@ export function decodeFastLz(block: Uint8Array, into: Uint8Array): void {
   if (out !== into.length) throw broken()
 }
 
+/** Longest literal run and longest copy of one instruction of level 1, and how far back it reaches. */
+const LITERALS = 32
+const COPY = 264
+const REACH = 8192
+const HASH_BITS = 13
+
+/** One raw FastLZ block of level 1, which every host decodes. Not smaller for every input: the caller compares. Input of 16 bytes and more. */
+export function encodeFastLz(data: Uint8Array): Buffer {
+  const out = Buffer.allocUnsafe(data.length + Math.ceil(data.length / LITERALS) + 1)
+  const seen = new Int32Array(1 << HASH_BITS).fill(-1)
+  let to = 0
+  let literal = 0
+  const flush = (end: number): void => {
+    for (; literal < end; literal += LITERALS) {
+      const run = data.subarray(literal, Math.min(end, literal + LITERALS))
+      out[to++] = run.length - 1
+      out.set(run, to)
+      to += run.length
+    }
+    literal = end
+  }
+  for (let at = 0; at + 3 <= data.length; ) {
+    const key = (data[at] ?? 0) | ((data[at + 1] ?? 0) << 8) | ((data[at + 2] ?? 0) << 16)
+    const slot = Math.imul(key, 2654435761) >>> (32 - HASH_BITS)
+    const before = seen[slot] ?? -1
+    seen[slot] = at
+    // The block begins with literals: its first byte also tells the level.
+    const length = before < 0 || at - before > REACH ? 0 : equalBytes(data, before, at)
+    if (length < 3) {
+      at++
+      continue
+    }
+    flush(at)
+    const distance = at - before - 1
+    if (length < 9) out[to++] = ((length - 2) << 5) | (distance >> 8)
+    else {
+      out[to++] = (7 << 5) | (distance >> 8)
+      out[to++] = length - 9
+    }
+    out[to++] = distance & 255
+    at += length
+    literal = at
+  }
+  flush(data.length)
+  return out.subarray(0, to)
+}
+
+/** How many bytes from `before` on repeat at `at`, up to one copy. */
+function equalBytes(data: Uint8Array, before: number, at: number): number {
+  const most = Math.min(COPY, data.length - at)
+  let length = 0
+  while (length < most && data[before + length] === data[at + length]) length++
+  return length
+}
+
 const broken = (): AgentError => new AgentError('INTEGRITY', 'A FastLZ block of the host cannot be decoded.')

@@ -19,6 +19,12 @@ export function nfcError(host: string, what: string, code: bigint, text: string)
       next: 'Wait until what holds the file has ended; a browser download of it counts.',
     })
   }
+  if (/(?:not enough|no) space|disk (?:is )?full/i.test(text)) {
+    return new AgentError('CAPACITY', `The datastore has no room left for ${what} (${said}).`, {
+      subject: what,
+      next: 'Free space on the datastore, or restore to another one.',
+    })
+  }
   if (/failed to allocate/i.test(text) || code === 5n) {
     return new AgentError('UNAVAILABLE', `The NFC memory of the host is used up (${said}).`, {
       subject: host,

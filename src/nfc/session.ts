@@ -1,7 +1,7 @@
 import { type Abortable, AgentError, type Clock, effect, SECTOR, throwIfAborted, toAgentError } from '../core/index.ts'
 import { AIO, decodeHeader, encodeRecord, HEADER_BYTES } from './aio-record.ts'
 import type { ByteChannel } from './byte-channel.ts'
-import { COMPRESSION, type ChunkCompression } from './chunk-codec.ts'
+import { COMPRESSION, type ChunkCompression, encodeChunk } from './chunk-codec.ts'
 import { classicFrame, FRAME } from './classic-frame.ts'
 import { ERROR_TEXT_BYTES, nfcError } from './nfc-error.ts'
 import { decodeReadReply, PendingRead } from './pending-read.ts'
@@ -67,6 +67,7 @@ export class NfcSession implements AsyncDisposable {
   #failure: AgentError | undefined
   #handle: bigint | undefined
   #capacity = 0
+  #access: 'read' | 'write' = 'read'
   #scratch = Buffer.alloc(0)
 
   private constructor(channel: ByteChannel, options: SessionOptions) {
@@ -129,6 +130,7 @@ export class NfcSession implements AsyncDisposable {
     }
     this.#handle = reply.readBigUInt64LE(8)
     this.#capacity = Number(capacity)
+    this.#access = access
     const geometry = { cylinders: reply.readUInt32LE(40), heads: reply.readUInt32LE(44), sectors: reply.readUInt32LE(48) }
     return { handle: this.#handle, capacity: this.#capacity, geometry }
   }
@@ -149,22 +151,27 @@ export class NfcSession implements AsyncDisposable {
     await this.#request(AIO.io, `the disk at ${offset}`, payload, { read, patienceMs: READ_MS, ...options })
   }
 
-  /** One write of whole sectors, in as many records as the buffer size needs; resolves with the host's one answer. Needs a writable disk. */
-  async write(offset: number, data: Uint8Array, options?: Abortable): Promise<void> {
+  /**
+   * One write of whole sectors, in as many records as the buffer size needs, each coded as asked for where that makes it smaller; resolves with the host's
+   * one answer. Needs a writable disk. CAPACITY (the datastore is full), UNAVAILABLE; both end the session.
+   */
+  async write(offset: number, data: Uint8Array, compression: ChunkCompression, options?: Abortable): Promise<void> {
     throwIfAborted(options)
     this.#inside(offset, data.length)
     const records: Buffer[] = []
     const opId = this.#nextOpId()
     for (let position = 0; position < data.length; position += this.bufferBytes) {
       const part = data.subarray(position, position + this.bufferBytes)
+      const { code, tail } = encodeChunk(part, compression)
       const payload = Buffer.alloc(44)
       payload.writeBigUInt64LE(this.#open(), 0)
+      payload.writeUInt32LE(code, 12)
       payload.writeBigUInt64LE(BigInt(offset), 16)
       payload.writeUInt32LE(data.length, 24)
       payload.writeUInt32LE(position, 28)
       payload.writeUInt32LE(part.length, 32)
-      payload.writeUInt32LE(part.length, 36)
-      records.push(encodeRecord(AIO.io, opId, payload, part))
+      payload.writeUInt32LE(tail.length, 36)
+      records.push(encodeRecord(AIO.io, opId, payload, tail))
     }
     const what = `the disk at ${offset}`
     const { payload } = await effect({ kind: 'upload', what: 'NFC write', on: `${this.host} at ${offset}` }, () =>
@@ -224,7 +231,10 @@ export class NfcSession implements AsyncDisposable {
     this.#handle = undefined
     const payload = Buffer.alloc(8)
     payload.writeBigUInt64LE(handle, 0)
-    await this.#request(AIO.closeFile, 'the disk', payload, { patienceMs: WRITE_MS, ...options })
+    const close = async (): Promise<void> => {
+      await this.#request(AIO.closeFile, 'the disk', payload, { patienceMs: WRITE_MS, ...options })
+    }
+    await (this.#access === 'read' ? close() : effect({ kind: 'upload', what: 'NFC close', on: this.host }, close))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,4 +1,4 @@
-import { AgentError } from '../core/index.ts'
+import { AgentError, isZero } from '../core/index.ts'
 
 const HEADER = 8
 
@@ -18,6 +18,35 @@ export function decodeSkipz(tail: Buffer, into: Uint8Array): void {
     written = start + length
   }
   into.fill(0, written)
+}
+
+/** Zeros that end a run: a shorter gap costs more than its own bytes. */
+const GAP = 64
+
+/** The chunk as skipz: its runs, zeros left out. A chunk of zeros is the header alone. */
+export function encodeSkipz(chunk: Uint8Array): Buffer {
+  const header = Buffer.alloc(HEADER)
+  header.writeUInt32LE(chunk.length, 0)
+  const pieces: Uint8Array[] = [header]
+  for (const [start, end] of runs(chunk)) {
+    const head = Buffer.alloc(8)
+    head.writeUInt32LE(start, 0)
+    head.writeUInt32LE(end - start, 4)
+    pieces.push(head, chunk.subarray(start, end))
+  }
+  return Buffer.concat(pieces)
+}
+
+function* runs(chunk: Uint8Array): Generator<readonly [start: number, end: number]> {
+  let start = -1
+  for (let at = 0; at < chunk.length; at += GAP) {
+    const zero = isZero(chunk.subarray(at, at + GAP))
+    if (zero && start >= 0) {
+      yield [start, at]
+      start = -1
+    } else if (!zero && start < 0) start = at
+  }
+  if (start >= 0) yield [start, chunk.length]
 }
 
 const broken = (): AgentError => new AgentError('INTEGRITY', 'A skipz chunk of the host cannot be decoded.')

@@ -262,7 +262,7 @@ describe('writing', () => {
     const session = await world.session(await world.writeTicket('other', disks[0]?.key ?? 0))
     await session.openDisk(disks[0]?.fileName ?? '', 'write')
     const before = await session.allocated(0, 64 * KIB, 16)
-    await session.write(512 * KIB, Buffer.alloc(64 * KIB, 1))
+    await session.write(512 * KIB, Buffer.alloc(64 * KIB, 1), 'none')
     expect(await session.allocated(0, 64 * KIB, 16)).toEqual(before)
     await session[Symbol.asyncDispose]()
     const again = await world.open('other', disks[0]?.fileName ?? '')
@@ -373,7 +373,7 @@ describe('each fault of the server ends with its error and never with wrong byte
       faulty(rule, async () => {
         await using session = await world.session(await world.writeTicket('off', disk?.key ?? 0), { bufferBytes: 64 * KIB })
         await session.openDisk(disk?.fileName ?? '', 'write')
-        await session.write(0, Buffer.alloc(256 * KIB, 7))
+        await session.write(0, Buffer.alloc(256 * KIB, 7), 'none')
       })
     expect(await codeOf(writing({ on: 'nfc:write', nth: 2, nfc: 'error' }))).toBe('UNAVAILABLE')
     expect(await codeOf(writing({ on: 'nfc:write', nth: 3, nfc: 'cutChunk' }))).toBe('UNAVAILABLE')

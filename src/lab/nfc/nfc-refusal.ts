@@ -16,3 +16,5 @@ export const noMemory = (bytes: number): NfcRefusal => new NfcRefusal(5, `Failed
 export const tooManySessions = (): NfcRefusal => new NfcRefusal(1, 'NfcAioOpenSession: the maximum number of sessions is in use')
 export const badRequest = (text: string): NfcRefusal => new NfcRefusal(3, text)
 export const ioFailed = (text: string): NfcRefusal => new NfcRefusal(13, text)
+export const noSpace = (): NfcRefusal =>
+  new NfcRefusal(13, 'DiskLib error: There is not enough space in the file system for the selected operation')

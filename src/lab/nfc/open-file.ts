@@ -2,7 +2,7 @@ import type { Range } from '../../core/index.ts'
 import { disksOf, type DiskRecord, type LinkRecord, type Model, type NfcTicket, type VmRecord } from '../model/index.ts'
 import { diskChain, LabStorageError, openView, readDescriptor } from '../storage/index.ts'
 import { VimFault } from '../wire/index.ts'
-import { badRequest, ioFailed, liveDisk, lockedFile, type NfcRefusal, permissionRefused } from './nfc-refusal.ts'
+import { badRequest, ioFailed, liveDisk, lockedFile, type NfcRefusal, noSpace, permissionRefused } from './nfc-refusal.ts'
 import type { StepFaults } from './step-faults.ts'
 
 /** A disk as one session has it open. Calls are synchronous and short; they throw NfcRefusal. */
@@ -164,7 +164,8 @@ function guarded<T>(work: () => T): T {
 
 function refusalOf(error: unknown): unknown {
   if (error instanceof LabStorageError || error instanceof VimFault) {
-    const refusal: NfcRefusal = ioFailed(`DiskLib error: ${error.message}`)
+    const full = error instanceof LabStorageError && error.failure === 'NoDiskSpace'
+    const refusal: NfcRefusal = full ? noSpace() : ioFailed(`DiskLib error: ${error.message}`)
     refusal.cause = error
     return refusal
   }
