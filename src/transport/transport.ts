@@ -31,7 +31,10 @@ export type OpenDisk = BlockSource & {
 /** A disk of a VM as it is now, with no snapshot taken: for a look ahead. */
 export type PresentDisk = { readonly config: VmConfig; readonly disk: DiskRef }
 
-/** A disk to be restored into: of a VM that is off and has no snapshot, made for it and still empty (every byte reads as zero). */
+/**
+ * A disk to be restored into: of a VM that is off and has no snapshot, made for it and empty (every byte reads as zero). One that is opened again after a
+ * failure holds a part of what was written; whoever opens it writes the same bytes at the same places again, and nothing else.
+ */
 export type TargetDisk = { readonly config: VmConfig; readonly disk: DiskRef }
 
 /** `claims`: how what outlives the process is held; a transport that holds such things and gets none refuses to open. */
@@ -65,8 +68,9 @@ export interface DiskWriting {
   /** Whether this disk can be written this way now, and why not. Cheap. Never throws for a refusal. */
   probe(target: TargetDisk, options?: Abortable): Promise<Verdict>
   /**
-   * The empty disk, for writes in any order; what is never written stays zero and unallocated. `flush` makes everything durable on the
-   * datastore. The caller disposes it.
+   * The empty disk, for writes of any size in any order; what is never written stays zero and unallocated. `flush` makes everything durable on the
+   * datastore, and nothing is written after it. The caller disposes it. Errors: CONFLICT (the VM is on or has a snapshot, the disk is in use),
+   * CAPACITY (the datastore is full), INTEGRITY (not the disk vSphere describes), UNAVAILABLE.
    */
   open(target: TargetDisk, options?: OpenOptions): Promise<BlockSink>
 }
