@@ -1,15 +1,10 @@
-import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { pipeline } from 'node:stream/promises'
-import { Readable } from 'node:stream'
-import { exportStream, importStream } from '../storage/index.ts'
 import {
   invalidArgument,
   type LabObject,
   type LabRef,
   labRef,
   type LabSession,
-  type LabValue,
   type ManagedObject,
   notFound,
   toVimFault,
@@ -17,50 +12,15 @@ import {
 } from '../wire/index.ts'
 import type { FaultRule } from './fault-rules.ts'
 import { invalidPowerState, invalidState, taskInProgress } from './faults.ts'
-import { bodyFaults, type HttpFaults } from './http-faults.ts'
-import { type LeaseQuirk, quirkyExport } from './lease-quirks.ts'
+import { bodyFaults } from './http-faults.ts'
+import { type LeaseHost, leaseManifest, leaseProperty, type LeaseView } from './lease-answers.ts'
+import { controllerName, hasQuirk, isOpen, type Lease, transferOf } from './lease-record.ts'
+import { receiveDisk, sendDisk } from './lease-transfer.ts'
 import type { Model } from './model.ts'
-import { type DiskRecord, diskLabel, disksOf, isIndependent, type SnapshotRecord, type VmRecord } from './record.ts'
+import { diskLabel, disksOf, isIndependent, type SnapshotRecord, type VmRecord } from './record.ts'
 import type { View } from './view.ts'
 
 const IMPORT_TASK = 'ResourcePool.ImportVAppLRO'
-
-type Transfer = {
-  readonly disk: DiskRecord
-  readonly name: string
-  readonly key: string
-  readonly importKey: string
-  done: { size: number; sha1: string; sha256: string; populated: number } | undefined
-}
-
-type Lease = {
-  readonly ref: LabRef
-  readonly id: string
-  readonly kind: 'export' | 'import'
-  readonly owner: LabSession
-  readonly snapshot: SnapshotRecord | undefined
-  vm: VmRecord | undefined
-  state: 'initializing' | 'ready' | 'done' | 'error'
-  error: VimFault | undefined
-  progress: number
-  lastSign: number
-  transfers: Transfer[]
-  readonly checksums: Map<string, string>
-  readonly dispose: (vm: VmRecord) => Promise<void>
-  /** Answers that are being sent; cut when the lease ends. */
-  readonly sending: Set<ServerResponse>
-  /** What the rules want of it from its beginning. */
-  readonly quirks: readonly FaultRule[]
-  /** Ends the task that shows the lease. */
-  onEnd: (fault: VimFault | undefined) => void
-}
-
-export type LeaseHost = {
-  /** `https://host:port` that the device URLs name; `https://*` on ESXi. */
-  readonly base: () => string
-  /** SHA-1 thumbprint of the server behind the URLs. */
-  readonly sslThumbprint: () => string
-}
 
 /**
  * Export and import leases of one endpoint, and the `/nfc` URLs behind them. The id in a URL is the ticket; no cookie is asked for. A lease
@@ -73,6 +33,10 @@ export class Leases {
   readonly #leases = new Map<string, Lease>()
   readonly #sweep: Disposable
   #next = 1
+
+  get #shown(): LeaseView {
+    return { view: this.#view, host: this.#host, timeoutSeconds: this.#model.world.lab.scenario.leaseTimeoutSeconds }
+  }
 
   constructor(model: Model, view: View, host: LeaseHost) {
     this.#model = model
@@ -97,7 +61,7 @@ export class Leases {
 
   get(id: string): ManagedObject | undefined {
     const lease = this.#leases.get(id)
-    return lease === undefined ? undefined : { ref: lease.ref, property: (name) => this.#property(lease, name) }
+    return lease === undefined ? undefined : { ref: lease.ref, property: (name) => leaseProperty(lease, name, this.#shown) }
   }
 
   list(): { id: string; vm: string; kind: 'export' | 'import'; state: string }[] {
@@ -120,7 +84,7 @@ export class Leases {
       await this.#model.ensure(vm)
       const config = snapshot?.config ?? vm.config
       lease.transfers = disksOf(config)
-        .filter((disk, index) => !isIndependent(disk) && disk.rdm !== 'physical' && (index > 0 || !has(quirks, 'missingDisk')))
+        .filter((disk, index) => !isIndependent(disk) && disk.rdm !== 'physical' && (index > 0 || !hasQuirk(quirks, 'missingDisk')))
         .map((disk, index) => transferOf(disk, index, `/${this.#view.vmRef(vm).value}/${controllerName(diskLabel(config, disk))}`, ''))
     })
     return lease.ref
@@ -204,24 +168,7 @@ export class Leases {
   }
 
   manifest(ref: LabRef): LabObject[] {
-    const lease = this.#known(ref)
-    return lease.transfers.flatMap((transfer): LabObject[] => {
-      if (transfer.done === undefined) return []
-      const type = lease.checksums.get(transfer.key)
-      return [
-        {
-          $type: 'HttpNfcLeaseManifestEntry',
-          key: transfer.key,
-          sha1: transfer.done.sha1,
-          checksum: type === undefined ? undefined : type === 'sha256' ? transfer.done.sha256 : transfer.done.sha1,
-          checksumType: type,
-          size: transfer.done.size,
-          disk: true,
-          capacity: transfer.disk.capacity,
-          populatedSize: transfer.done.populated,
-        },
-      ]
-    })
+    return leaseManifest(this.#known(ref))
   }
 
   /** Serves `/nfc/ID/disk-0.vmdk` and `/ha-nfc/…`. True when the path is one. */
@@ -242,89 +189,19 @@ export class Leases {
       [...this.#model.names(lease.vm), transfer.name],
       this.#view.kind,
     )
+    const at = { model: this.#model, lease, vm: lease.vm }
     if (faults.status !== undefined) {
       request.resume()
       response.writeHead(faults.status).end()
-    } else if (request.method === 'GET' && lease.kind === 'export') await this.#send(lease, lease.vm, transfer, response, faults)
+    } else if (request.method === 'GET' && lease.kind === 'export')
+      await sendDisk({ ...at, view: this.#view, expire: () => this.#endLate(lease) }, transfer, response, faults)
     else if ((request.method === 'POST' || request.method === 'PUT') && lease.kind === 'import')
-      await this.#receive(lease, lease.vm, transfer, request, response)
+      await receiveDisk(at, transfer, request, response)
     else {
       request.resume()
       response.writeHead(405).end()
     }
     return true
-  }
-
-  async #send(lease: Lease, vm: VmRecord, transfer: Transfer, response: ServerResponse, faults: HttpFaults): Promise<void> {
-    const machine = await this.#model.machine(vm)
-    await machine.use(async () => {
-      const link = transfer.disk.chain[0]
-      if (link === undefined) throw new Error('a disk without a file')
-      using view = machine.view(transfer.disk, link)
-      const sha1 = createHash('sha1')
-      const sha256 = createHash('sha256')
-      let size = 0
-      let whole = false
-      const names = [...this.#model.names(vm), transfer.name]
-      const quirks = this.#model.rules.strike({ on: 'nfc:GET', names, endpoint: this.#view.kind }, 'lease')
-      const expire = (): Promise<void> => this.#end(lease, new VimFault('Timedout', {}, 'The lease timed out: no progress was reported.'))
-      const counted = async function* (): AsyncGenerator<Uint8Array> {
-        for await (const piece of exportStream(view, { name: transfer.name })) {
-          sha1.update(piece)
-          sha256.update(piece)
-          size += piece.length
-          yield piece
-        }
-        whole = true
-      }
-      response.writeHead(200, { 'content-type': 'application/x-vnd.vmware-streamVmdk' })
-      lease.sending.add(response)
-      const body = quirkyExport(faults.limit(counted(), response), quirks, response, expire)
-      await pipeline(Readable.from(body, { objectMode: false }), response)
-        .catch((error: unknown) => {
-          this.#model.log.debug('an export was cut short', { vm: vm.config.name, error: String(error) })
-        })
-        .finally(() => lease.sending.delete(response))
-      let populated = 0
-      for (const area of view.allocated()) populated += area.length
-      if (!whole || has(quirks, 'noManifest')) return
-      const digests = { sha1: sha1.digest('hex'), sha256: sha256.digest('hex') }
-      if (has(quirks, 'wrongDigest')) Object.assign(digests, { sha1: sha1OfNothing, sha256: sha256OfNothing })
-      transfer.done = { ...digests, size: has(quirks, 'wrongSize') ? size + 1 : size, populated }
-    })
-    // Bytes that flow are no sign of life: only HttpNfcLeaseProgress is.
-  }
-
-  async #receive(lease: Lease, vm: VmRecord, transfer: Transfer, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const machine = await this.#model.machine(vm)
-    const sha1 = createHash('sha1')
-    const sha256 = createHash('sha256')
-    let size = 0
-    const counted = async function* (): AsyncGenerator<Uint8Array> {
-      // A refused upload still gets an answer: the request must not go with its reader.
-      for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-        sha1.update(piece)
-        sha256.update(piece)
-        size += piece.length
-        yield piece
-      }
-    }
-    try {
-      const populated = await machine.use(async () => {
-        const open = machine.disk(transfer.disk.key)
-        if (open === undefined) throw new Error('the disk is not open')
-        return importStream(counted(), open)
-      })
-      transfer.done = { size, sha1: sha1.digest('hex'), sha256: sha256.digest('hex'), populated }
-      lease.lastSign = this.#model.clock.monotonicMs()
-      response.writeHead(201).end()
-    } catch (error) {
-      this.#model.log.info('an upload was refused', { vm: vm.config.name, error: String(error) })
-      if (!response.headersSent && !response.destroyed) {
-        response.writeHead(500, { 'content-type': 'text/plain' }).end(error instanceof Error ? error.message : 'refused')
-        request.resume()
-      }
-    }
   }
 
   #open(
@@ -382,9 +259,12 @@ export class Leases {
     const now = this.#model.clock.monotonicMs()
     for (const lease of this.#leases.values()) {
       const late = now - lease.lastSign > this.#model.world.lab.scenario.leaseTimeoutSeconds * 1000
-      if (lease.state === 'ready' && late)
-        await this.#end(lease, new VimFault('Timedout', {}, 'The lease timed out: no progress was reported.'))
+      if (lease.state === 'ready' && late) await this.#endLate(lease)
     }
+  }
+
+  #endLate(lease: Lease): Promise<void> {
+    return this.#end(lease, new VimFault('Timedout', {}, 'The lease timed out: no progress was reported.'))
   }
 
   async #end(lease: Lease, fault: VimFault): Promise<void> {
@@ -404,73 +284,4 @@ export class Leases {
     if (lease === undefined) throw notFound(ref)
     return lease
   }
-
-  #property(lease: Lease, name: string): LabValue {
-    switch (name) {
-      case 'state':
-        return lease.state
-      case 'initializeProgress':
-        return lease.state === 'initializing' ? 0 : 100
-      case 'transferProgress':
-        return lease.progress
-      case 'mode':
-        return 'pushOrGet'
-      case 'capabilities':
-        return { $type: 'HttpNfcLeaseCapabilities', pullModeSupported: false, corsSupported: false }
-      case 'error':
-        return lease.error?.localized
-      case 'info':
-        return lease.state === 'initializing' || lease.vm === undefined ? undefined : this.#info(lease, lease.vm)
-      default:
-        return undefined
-    }
-  }
-
-  #info(lease: Lease, vm: VmRecord): LabObject {
-    const path = this.#view.kind === 'esxi' ? 'ha-nfc' : 'nfc'
-    return {
-      $type: 'HttpNfcLeaseInfo',
-      lease: lease.ref,
-      entity: this.#view.vmRef(vm),
-      deviceUrl: lease.transfers.map((transfer) => ({
-        $type: 'HttpNfcLeaseDeviceUrl',
-        key: transfer.key,
-        importKey: transfer.importKey,
-        url: `${this.#host.base()}/${path}/${lease.id}/${transfer.name}`,
-        sslThumbprint: has(lease.quirks, 'wrongThumbprint') ? Array(20).fill('AB').join(':') : this.#host.sslThumbprint(),
-        disk: true,
-        targetId: transfer.name,
-        datastoreKey: '1',
-      })),
-      totalDiskCapacityInKB: Math.ceil(lease.transfers.reduce((sum, transfer) => sum + transfer.disk.capacity, 0) / 1024),
-      leaseTimeout: this.#model.world.lab.scenario.leaseTimeoutSeconds,
-      hostMap: [],
-    }
-  }
-}
-
-const has = (rules: readonly FaultRule[], quirk: LeaseQuirk): boolean => rules.some((rule) => rule.lease === quirk)
-
-const sha1OfNothing = createHash('sha1').digest('hex')
-const sha256OfNothing = createHash('sha256').digest('hex')
-
-const isOpen = (lease: Lease): boolean => lease.state === 'initializing' || lease.state === 'ready'
-
-const transferOf = (disk: DiskRecord, index: number, key: string, importKey: string): Transfer => ({
-  disk,
-  name: `disk-${index}.vmdk`,
-  key,
-  importKey,
-  done: undefined,
-})
-
-/** `VirtualLsiLogicController0:1`-like names, from `scsi0:1`. */
-const controllerName = (label: string): string => {
-  const kind = {
-    scsi: 'ParaVirtualSCSIController',
-    sata: 'VirtualAHCIController',
-    nvme: 'VirtualNVMEController',
-    ide: 'VirtualIDEController',
-  }[label.replace(/\d.*$/, '')]
-  return `${kind ?? 'VirtualController'}${label.replace(/^\D+/, '')}`
 }
