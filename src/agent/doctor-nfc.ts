@@ -1,5 +1,5 @@
 import { isAgentError, type MoRef, toAgentError } from '../core/index.ts'
-import { dialNfc, NfcSession } from '../nfc/index.ts'
+import { type NfcTicket, openNfcSession } from '../nfc/index.ts'
 import { type HostRef, listHosts, retrieveOne, ticketToRead, type Vsphere } from '../vsphere/index.ts'
 import type { Agent } from './agent.ts'
 import type { Finding } from './doctor.ts'
@@ -21,15 +21,15 @@ export async function checkNfc(agent: Agent, vsphere: Vsphere, findings: Finding
       continue
     }
     try {
-      const ticket = await ticketToRead(vsphere, vm, { signal: agent.signal })
-      const dialled = await dialNfc(ticket, {
-        encrypted: name === 'nbdssl',
-        clock: agent.clock,
-        random: agent.random,
-        signal: agent.signal,
-      })
-      await using _session = await NfcSession.open(dialled, { host: ticket.host, clock: agent.clock })
-      findings.push({ check, result: 'ok', detail: `${name} at ${ticket.host}:${ticket.port}` })
+      let where = ''
+      const ask = async (): Promise<NfcTicket> => {
+        const ticket = await ticketToRead(vsphere, vm, { signal: agent.signal })
+        where = `${ticket.host}:${ticket.port}`
+        return ticket
+      }
+      const dial = { encrypted: name === 'nbdssl', clock: agent.clock, random: agent.random, signal: agent.signal }
+      await using _session = await openNfcSession(ask, dial)
+      findings.push({ check, result: 'ok', detail: `${name} at ${where}` })
     } catch (error) {
       if (isAgentError(error, 'CANCELED')) throw error
       findings.push({

@@ -1,23 +1,39 @@
 import type { Duplex } from 'node:stream'
-import { AgentError } from '../core/index.ts'
+import { AgentError } from './errors.ts'
 
-/** Bytes waiting to be taken before the peer is asked to stop sending. */
+export type ChannelOptions = {
+  /** Who is at the other end, and what is spoken (`NFC`, `NBD`), for messages. */
+  readonly peer: string
+  readonly protocol: string
+  /** Bytes waiting to be taken before the peer is asked to stop sending; 8 MiB when absent. */
+  readonly highWater?: number | undefined
+}
+
 const HIGH_WATER = 8 * 1024 * 1024
 
 /** Bytes on their way straight to where they belong. */
 type Pour = {
+  at: number
   left: number
-  readonly take: (piece: Buffer) => void
+  readonly take: (piece: Buffer, at: number) => void
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
 
 type Waiter = { readonly ready: () => boolean; readonly resolve: () => void; readonly reject: (error: unknown) => void }
 
-/** One connection's bytes in exact pieces. One reader at a time; writes in the order of their calls. Ends with one error for everybody. */
+/**
+ * One connection's bytes in exact pieces, for protocols that are read by lengths. One reader at a time; writes in the order of their calls. Ends with
+ * one error for everybody; what came before the end can still be taken.
+ */
 export class ByteChannel {
   readonly stream: Duplex
-  readonly #host: string
+  readonly peer: string
+  /** Aborts with the error that ended the channel. */
+  readonly ended: AbortSignal
+  readonly #protocol: string
+  readonly #highWater: number
+  readonly #end = new AbortController()
   #chunks: Buffer[] = []
   #length = 0
   #waiter: Waiter | undefined
@@ -25,9 +41,12 @@ export class ByteChannel {
   #failure: AgentError | undefined
   #paused = false
 
-  constructor(stream: Duplex, host: string) {
+  constructor(stream: Duplex, { peer, protocol, highWater = HIGH_WATER }: ChannelOptions) {
     this.stream = stream
-    this.#host = host
+    this.peer = peer
+    this.ended = this.#end.signal
+    this.#protocol = protocol
+    this.#highWater = highWater
     stream.on('data', this.#onData)
     stream.on('end', this.#onEnd)
     stream.on('close', this.#onEnd)
@@ -40,19 +59,21 @@ export class ByteChannel {
     return this.#cut(length)
   }
 
-  /** Hands exactly `length` bytes to `take`, in the pieces they come in; a piece is the taker's only during the call. What `take` throws ends the wait. */
-  pour(length: number, take: (piece: Buffer) => void): Promise<void> {
-    let left = length
-    while (left > 0 && this.#length > 0) {
-      const piece = this.#cut(Math.min(left, this.#chunks[0]?.length ?? 0))
-      left -= piece.length
-      take(piece)
+  /**
+   * Hands exactly `length` bytes to `take`, in the pieces they come in and with the place of each; a piece is the taker's only during the call. What
+   * `take` throws ends the wait.
+   */
+  async pour(length: number, take: (piece: Buffer, at: number) => void): Promise<void> {
+    let at = 0
+    while (at < length && this.#length > 0) {
+      const piece = this.#cut(Math.min(length - at, this.#chunks[0]?.length ?? 0))
+      take(piece, at)
+      at += piece.length
     }
-    if (left === 0) return Promise.resolve()
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    if (this.#isAwaited) return Promise.reject(new AgentError('INTERNAL', 'Two readers share one NFC connection.'))
-    return new Promise((resolve, reject) => {
-      this.#pour = { left, take, resolve, reject }
+    if (at === length) return
+    this.#free()
+    await new Promise<void>((resolve, reject) => {
+      this.#pour = { at, left: length - at, take, resolve, reject }
       this.#resume()
     })
   }
@@ -61,24 +82,27 @@ export class ByteChannel {
   async takeLine(limit: number): Promise<string> {
     let end = -1
     await this.#until(() => (end = this.#indexOf(0x0a, limit)) >= 0 || this.#length > limit)
-    if (end < 0) throw new AgentError('INTEGRITY', `${this.#host} sent a line of more than ${limit} bytes.`, { subject: this.#host })
+    if (end < 0) throw new AgentError('INTEGRITY', `${this.peer} sent a line of more than ${limit} bytes.`, { subject: this.peer })
     return this.#cut(end + 1)
       .toString('latin1')
       .replace(/\r?\n$/, '')
   }
 
-  /** Resolves when the bytes are handed to the system. */
-  write(bytes: Uint8Array): Promise<void> {
+  /** Sends the parts in one go, nothing of another write between them. Resolves when the system has taken them. */
+  write(...parts: readonly Uint8Array[]): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#failure !== undefined) {
         reject(this.#failure)
         return
       }
-      this.stream.write(bytes, (error) => (error == null ? resolve() : reject(this.#failure ?? this.#broken(error))))
+      const done = (error?: Error | null): void => (error == null ? resolve() : reject(this.#failure ?? this.#broken(error)))
+      if (parts.length > 1) this.stream.cork()
+      parts.forEach((part, index) => this.stream.write(part, index === parts.length - 1 ? done : undefined))
+      if (parts.length > 1) this.stream.uncork()
     })
   }
 
-  /** Ends every wait with `error` and the connection at once. */
+  /** Ends every wait with `error` and the connection at once. The first reason stays. */
   fail(error: AgentError): void {
     if (this.#failure !== undefined) return
     this.#failure = error
@@ -87,12 +111,13 @@ export class ByteChannel {
     this.#waiter = undefined
     this.#pour?.reject(error)
     this.#pour = undefined
+    this.#end.abort(error)
   }
 
   /** Leaves the stream to somebody else: no listener stays but one that keeps a late error from being unhandled. INTEGRITY when bytes wait. */
   release(): void {
     if (this.#length > 0)
-      throw new AgentError('INTEGRITY', `${this.#host} sent ${this.#length} bytes where it must be silent.`, { subject: this.#host })
+      throw new AgentError('INTEGRITY', `${this.peer} sent ${this.#length} bytes where it must be silent.`, { subject: this.peer })
     this.stream.off('data', this.#onData)
     this.stream.off('end', this.#onEnd)
     this.stream.off('close', this.#onEnd)
@@ -107,7 +132,7 @@ export class ByteChannel {
       const { resolve } = this.#waiter
       this.#waiter = undefined
       resolve()
-    } else if (!this.#isAwaited && this.#length > HIGH_WATER) {
+    } else if (!this.#isAwaited && this.#length > this.#highWater) {
       this.#paused = true
       this.stream.pause()
     }
@@ -121,12 +146,13 @@ export class ByteChannel {
   #pourOut(pour: Pour, chunk: Buffer): Buffer {
     const share = chunk.length <= pour.left ? chunk : chunk.subarray(0, pour.left)
     try {
-      pour.take(share)
+      pour.take(share, pour.at)
     } catch (error) {
       this.#pour = undefined
       pour.reject(error)
       return chunk
     }
+    pour.at += share.length
     pour.left -= share.length
     if (pour.left === 0) {
       this.#pour = undefined
@@ -136,7 +162,7 @@ export class ByteChannel {
   }
 
   readonly #onEnd = (): void => {
-    this.fail(new AgentError('UNAVAILABLE', `${this.#host} closed the NFC connection.`, { subject: this.#host }))
+    this.fail(new AgentError('UNAVAILABLE', `${this.peer} closed the ${this.#protocol} connection.`, { subject: this.peer }))
   }
 
   readonly #onError = (error: Error): void => {
@@ -144,20 +170,25 @@ export class ByteChannel {
   }
 
   #broken(error: Error): AgentError {
-    return new AgentError('UNAVAILABLE', `The NFC connection to ${this.#host} broke: ${error.message}.`, {
-      subject: this.#host,
+    return new AgentError('UNAVAILABLE', `The ${this.#protocol} connection to ${this.peer} broke: ${error.message}.`, {
+      subject: this.peer,
       cause: error,
     })
   }
 
-  #until(ready: () => boolean): Promise<void> {
-    if (ready()) return Promise.resolve()
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    if (this.#isAwaited) return Promise.reject(new AgentError('INTERNAL', 'Two readers share one NFC connection.'))
+  async #until(ready: () => boolean): Promise<void> {
+    if (ready()) return
+    this.#free()
     return new Promise((resolve, reject) => {
       this.#waiter = { ready, resolve, reject }
       this.#resume()
     })
+  }
+
+  /** Throws unless a reader may wait. */
+  #free(): void {
+    if (this.#failure !== undefined) throw this.#failure
+    if (this.#isAwaited) throw new AgentError('INTERNAL', `Two readers share one ${this.#protocol} connection.`)
   }
 
   #indexOf(byte: number, limit: number): number {
@@ -195,7 +226,7 @@ export class ByteChannel {
       this.#chunks.splice(0, used)
     }
     this.#length -= length
-    if (this.#length < HIGH_WATER / 2) this.#resume()
+    if (this.#length < this.#highWater / 2) this.#resume()
     return cut
   }
 

@@ -4,8 +4,10 @@
  */
 export { type Abortable, anySignal, throwIfAborted, unlessAborted } from './abort.ts'
 export type { BlockSink, BlockSource, Verdict } from './block.ts'
+export { ByteChannel, type ChannelOptions } from './byte-channel.ts'
 export { formatBytes, GIB, isZero, KIB, MIB, readU64, SECTOR, writeU64 } from './bytes.ts'
 export { type Clock, systemClock } from './clock.ts'
+export { Coverage } from './coverage.ts'
 export { type Effect, effect, effectNow, EFFECT_AFTER, EFFECT_BEFORE } from './effect.ts'
 export {
   AgentError,

@@ -1,5 +1,13 @@
-import { type Abortable, AgentError, type Clock, effect, type Range, throwIfAborted, toAgentError } from '../core/index.ts'
-import type { ByteChannel } from './byte-channel.ts'
+import {
+  type Abortable,
+  AgentError,
+  type ByteChannel,
+  type Clock,
+  effect,
+  type Range,
+  throwIfAborted,
+  toAgentError,
+} from '../core/index.ts'
 import { type DialOptions, dialNbd, type NbdAddress } from './dial.ts'
 import type { ExportInfo } from './handshake.ts'
 import { nbdError, outOfStep } from './nbd-error.ts'

@@ -1,6 +1,5 @@
 import { connect } from 'node:net'
-import { type Abortable, AgentError, type Clock, throwIfAborted } from '../core/index.ts'
-import { ByteChannel } from './byte-channel.ts'
+import { type Abortable, AgentError, ByteChannel, type Clock, throwIfAborted } from '../core/index.ts'
 import { type ExportInfo, negotiate } from './handshake.ts'
 
 /** Patience for connection and handshake together, ms: a server may open its disk meanwhile. */
@@ -20,7 +19,10 @@ export async function dialNbd(
   throwIfAborted(options)
   const peer = 'path' in address ? address.path : `${address.host}:${address.port}`
   const patience = options.patienceMs ?? DIAL_MS
-  const channel = new ByteChannel(connect('path' in address ? address : { ...address, noDelay: true, keepAlive: true }), peer)
+  const channel = new ByteChannel(connect('path' in address ? address : { ...address, noDelay: true, keepAlive: true }), {
+    peer,
+    protocol: 'NBD',
+  })
   const done = new AbortController()
   const stop = new Promise<never>((_resolve, reject) => {
     const late = (): void =>

@@ -1,5 +1,4 @@
-import { AgentError } from '../core/index.ts'
-import type { ByteChannel } from './byte-channel.ts'
+import { AgentError, type ByteChannel } from '../core/index.ts'
 import { outOfStep, shorten } from './nbd-error.ts'
 import {
   ALLOCATION,

@@ -1,5 +1,4 @@
-import type { AgentError } from '../core/index.ts'
-import { Coverage } from './coverage.ts'
+import { type AgentError, Coverage } from '../core/index.ts'
 
 /** An extent as the server tells it, in bytes from the one before. */
 export type StatusExtent = { readonly length: number; readonly flags: number }

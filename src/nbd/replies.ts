@@ -1,5 +1,4 @@
-import { type Extent, isZero } from '../core/index.ts'
-import type { ByteChannel } from './byte-channel.ts'
+import { type ByteChannel, type Extent, isZero } from '../core/index.ts'
 import { CHUNK, CHUNK_DONE, CHUNK_MAGIC, EXTENT, SIMPLE_MAGIC } from './protocol.ts'
 import { ALLOCATION_ID } from './server-handshake.ts'
 

@@ -1,5 +1,4 @@
-import { AgentError, anySignal, type Clock, type Log, MIB, throwIfAborted, toAgentError } from '../core/index.ts'
-import type { ByteChannel } from './byte-channel.ts'
+import { AgentError, anySignal, type ByteChannel, type Clock, type Log, MIB, throwIfAborted, toAgentError } from '../core/index.ts'
 import { outOfStep } from './nbd-error.ts'
 import { COMMAND, COMMAND_FLAG, ERRNO, LARGEST_PAYLOAD, REQUEST_BYTES, REQUEST_MAGIC } from './protocol.ts'
 import { Replies } from './replies.ts'

@@ -1,4 +1,4 @@
-import type { ByteChannel } from './byte-channel.ts'
+import type { ByteChannel } from '../core/index.ts'
 import { outOfStep } from './nbd-error.ts'
 import {
   ALLOCATION,

@@ -1,6 +1,5 @@
 import { createServer, type Server } from 'node:net'
-import { AgentError, type Clock, effect, fromErrno, type Log, setPermissions } from '../core/index.ts'
-import { ByteChannel } from './byte-channel.ts'
+import { AgentError, ByteChannel, type Clock, effect, fromErrno, type Log, setPermissions } from '../core/index.ts'
 import { type ExportActivity, type NbdExport, ServedExport } from './served-export.ts'
 import { ServerConnection } from './server-connection.ts'
 
@@ -43,7 +42,10 @@ export async function serveNbd(options: NbdServerOptions): Promise<NbdServer> {
   const exports = options.exports.map((each) => new ServedExport(each, clock))
   const open = new Set<{ readonly connection: ServerConnection; readonly ended: Promise<void> }>()
   const server = createServer((socket) => {
-    const connection = new ServerConnection(new ByteChannel(socket, 'an NBD client', HIGH_WATER), { clock, log })
+    const connection = new ServerConnection(new ByteChannel(socket, { peer: 'an NBD client', protocol: 'NBD', highWater: HIGH_WATER }), {
+      clock,
+      log,
+    })
     const entry = { connection, ended: connection.run(exports).finally(() => open.delete(entry)) }
     open.add(entry)
   })

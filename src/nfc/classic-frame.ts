@@ -1,7 +1,9 @@
-import { AgentError } from '../core/index.ts'
+import { AgentError, type ByteChannel } from '../core/index.ts'
 
 /** Bytes of every classic frame. */
 export const FRAME_BYTES = 264
+/** Longest text of an error frame that is read. Bytes. */
+const LONGEST_TEXT = 4096
 
 /** Types of the handshake; docs/formats/nfc.md. */
 export const FRAME = Object.freeze({
@@ -31,10 +33,11 @@ export function connectionDataFrame(client: string, operation: string): Buffer {
   return Buffer.concat([classicFrame(FRAME.connectionData, { 4: client.length, 8: operation.length }), names])
 }
 
-/** The type of a received frame when it is one of those expected; otherwise what its being another one means. */
-export function expectFrame(frame: Buffer, host: string, ...types: readonly number[]): number {
+/** The next frame, which must be of `type`; otherwise an error that says what its being another one means. */
+export async function takeFrame(channel: ByteChannel, host: string, expected: number): Promise<Buffer> {
+  const frame = await channel.take(FRAME_BYTES)
   const type = frame.readUInt32LE(0)
-  if (types.includes(type)) return type
+  if (type === expected) return frame
   if (type === FRAME.endOfSession) {
     throw new AgentError('UNAVAILABLE', `${host} ended the NFC handshake; its version may be too old.`, {
       subject: host,
@@ -43,10 +46,21 @@ export function expectFrame(frame: Buffer, host: string, ...types: readonly numb
     })
   }
   if (type === FRAME.error) {
-    throw new AgentError('UNAVAILABLE', `${host} refused the NFC handshake (error ${frame.readUInt32LE(4)}/${frame.readUInt32LE(8)}).`, {
-      subject: host,
-      retry: 'later',
-    })
+    const [family, code, length] = [frame.readUInt32LE(4), frame.readUInt32LE(8), frame.readUInt32LE(12)]
+    if (length > LONGEST_TEXT) throw new AgentError('INTEGRITY', `${host} sent an NFC error text of ${length} bytes.`, { subject: host })
+    const text = (await channel.take(length))
+      .toString('latin1')
+      .replace(/\0[^]*$/, '')
+      .trim()
+      .replaceAll(/\s+/g, ' ')
+    throw new AgentError(
+      'UNAVAILABLE',
+      `${host} refused the NFC handshake (${text.slice(0, 300) || 'no reason given'}, error ${family}/${code}).`,
+      {
+        subject: host,
+        retry: 'later',
+      },
+    )
   }
-  throw new AgentError('INTEGRITY', `${host} sent NFC frame ${type} where ${types.join(' or ')} was expected.`, { subject: host })
+  throw new AgentError('INTEGRITY', `${host} sent NFC frame ${type} where ${expected} was expected.`, { subject: host })
 }

@@ -1,6 +1,5 @@
 import { connect, type Socket } from 'node:net'
-import { type Abortable, AgentError, type Clock, throwIfAborted } from '../core/index.ts'
-import { ByteChannel } from './byte-channel.ts'
+import { type Abortable, AgentError, ByteChannel, type Clock, throwIfAborted } from '../core/index.ts'
 import { DetachableSocket } from './detachable-socket.ts'
 import { parseGreeting } from './greeting.ts'
 import { handshake } from './handshake.ts'
@@ -50,7 +49,8 @@ async function talk(socket: Socket, ticket: NfcTicket, options: DialOptions): Pr
   const { host } = ticket
   const service = proxyService(ticket, options.encrypted)
   const thumbprint = parseThumbprint(ticket.thumbprint)
-  const plain = new ByteChannel(socket, host)
+  const spoken = { peer: host, protocol: 'NFC' }
+  const plain = new ByteChannel(socket, spoken)
   const greeting = parseGreeting(await plain.takeLine(LINE_BYTES), host)
   if (options.encrypted && !greeting.nfcSsl) {
     throw new AgentError('UNAVAILABLE', `${host} offers no encrypted NFC.`, {
@@ -63,13 +63,13 @@ async function talk(socket: Socket, ticket: NfcTicket, options: DialOptions): Pr
 
   const shim = new DetachableSocket(socket)
   const first = await pinnedTls(shim, host, thumbprint)
-  const lines = new ByteChannel(first.stream, host)
+  const lines = new ByteChannel(first.stream, spoken)
   const word = greeting.sha256 ? clientWord(options.random) : undefined
   await logIn(lines, ticket, service, word, first.sha256)
   lines.release()
   shim.detach()
 
-  const channel = new ByteChannel(options.encrypted ? (await pinnedTls(socket, host, first.sha256)).stream : socket, host)
+  const channel = new ByteChannel(options.encrypted ? (await pinnedTls(socket, host, first.sha256)).stream : socket, spoken)
   socket.resume()
   await handshake(channel, host, word)
   return channel

@@ -1,6 +1,5 @@
-import { AgentError } from '../core/index.ts'
-import type { ByteChannel } from './byte-channel.ts'
-import { classicFrame, connectionDataFrame, expectFrame, FRAME, FRAME_BYTES } from './classic-frame.ts'
+import { AgentError, type ByteChannel } from '../core/index.ts'
+import { classicFrame, connectionDataFrame, FRAME, takeFrame } from './classic-frame.ts'
 
 /** The version we speak, and the lowest a host may answer. */
 const VERSION = 11
@@ -14,10 +13,8 @@ export async function handshake(channel: ByteChannel, host: string, word: string
   if (word !== undefined) await channel.write(classicFrame(FRAME.clientWord, {}, word))
   await channel.write(classicFrame(FRAME.parameters))
   await channel.write(classicFrame(FRAME.version, { 4: VERSION }))
-  expectFrame(await channel.take(FRAME_BYTES), host, FRAME.parametersReply)
-  const answer = await channel.take(FRAME_BYTES)
-  expectFrame(answer, host, FRAME.version)
-  const version = answer.readUInt32LE(4)
+  await takeFrame(channel, host, FRAME.parametersReply)
+  const version = (await takeFrame(channel, host, FRAME.version)).readUInt32LE(4)
   if (version < LOWEST) {
     throw new AgentError('UNAVAILABLE', `${host} speaks version ${version} of NFC, which is too old.`, {
       subject: host,
@@ -28,6 +25,6 @@ export async function handshake(channel: ByteChannel, host: string, word: string
   await channel.write(connectionDataFrame('vcb-proxy', 'nbdmode'))
   await channel.write(classicFrame(FRAME.features, { 4: 3 }))
   await channel.write(classicFrame(FRAME.start))
-  expectFrame(await channel.take(FRAME_BYTES), host, FRAME.start)
+  await takeFrame(channel, host, FRAME.start)
   return version
 }

@@ -1,4 +1,4 @@
-import { AgentError } from '../core/index.ts'
+import { AgentError, Coverage } from '../core/index.ts'
 import { COMPRESSION, decodeChunk } from './chunk-codec.ts'
 
 /** Payload of a read's reply, after the record's header. */
@@ -27,15 +27,13 @@ export const decodeReadReply = (payload: Buffer): ReadReply => ({
 export class PendingRead {
   readonly offset: number
   readonly #into: Uint8Array
-  /** Ends of chunks taken, by their starts: chunks of one read are few. */
-  readonly #taken = new Map<number, number>()
-  #left: number
+  readonly #covered: Coverage
   #abandoned = false
 
   constructor(offset: number, into: Uint8Array) {
     this.offset = offset
     this.#into = into
-    this.#left = into.length
+    this.#covered = new Coverage(into.length)
   }
 
   /** The caller is gone: what still comes is dropped. */
@@ -44,11 +42,14 @@ export class PendingRead {
   }
 
   get complete(): boolean {
-    return this.#left === 0
+    return this.#covered.complete
   }
 
-  /** Refuses a chunk that is not a new part of this read, or that would not come whole. `limit` is the session's buffer size. INTEGRITY. */
-  check(reply: ReadReply, limit: number): void {
+  /**
+   * Takes note of a chunk that comes next; refuses one that is not a new part of this read, or that would not come whole. `limit` is the session's
+   * buffer size. INTEGRITY.
+   */
+  expect(reply: ReadReply, limit: number): void {
     const { position, length } = reply
     const end = position + length
     if (reply.offset !== BigInt(this.offset) || reply.total !== this.#into.length || length === 0 || end > reply.total || length > limit) {
@@ -59,12 +60,12 @@ export class PendingRead {
     }
     if (reply.compression === COMPRESSION.none && reply.tail !== length)
       throw new AgentError('INTEGRITY', `A chunk of ${length} bytes came with ${reply.tail}.`)
-    for (const [start, stop] of this.#taken) {
-      if (position < stop && start < end) throw new AgentError('INTEGRITY', `The bytes at ${this.offset + position} came twice.`)
+    if (!this.#covered.add(position, length)) {
+      throw new AgentError('INTEGRITY', `The bytes at ${this.offset + position} came twice, or in pieces without number.`)
     }
   }
 
-  /** A checked chunk begins that comes as it is: where its next piece goes. Nothing is written into the caller's buffer after it has gone. */
+  /** The expected chunk comes as it is: where its next piece goes. Nothing is written into the caller's buffer after it has gone. */
   pieces(reply: ReadReply): (piece: Buffer) => void {
     let at = reply.position
     return (piece) => {
@@ -73,15 +74,9 @@ export class PendingRead {
     }
   }
 
-  /** Decodes a checked chunk into its place; synchronous, for the same reason. */
+  /** Decodes the expected chunk into its place; synchronous, for the same reason. */
   decode(reply: ReadReply, tail: Buffer): void {
     const { position, length } = reply
     decodeChunk(reply.compression, tail, this.#abandoned ? Buffer.allocUnsafe(length) : this.#into.subarray(position, position + length))
-  }
-
-  /** All of a checked chunk is there. */
-  taken({ position, length }: ReadReply): void {
-    this.#taken.set(position, position + length)
-    this.#left -= length
   }
 }

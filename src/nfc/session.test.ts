@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { duplexPair } from 'node:stream'
 import { describe, expect, it } from 'vitest'
-import { systemClock } from '../core/index.ts'
-import { ByteChannel } from './byte-channel.ts'
+import { ByteChannel, type Clock, systemClock } from '../core/index.ts'
 import { createNfcDisk } from './nfc-disk.ts'
 import { NfcSession } from './session.ts'
 
@@ -17,7 +16,7 @@ function scriptedHost(
   answers: Readonly<Record<number, (opId: string, payload: Buffer, tail: Buffer) => Buffer | undefined | Promise<Buffer>>>,
 ) {
   const [ours, theirs] = duplexPair()
-  const channel = new ByteChannel(theirs, 'script')
+  const channel = new ByteChannel(theirs, { peer: 'script', protocol: 'NFC' })
   const requests: Buffer[] = []
   const tails: Readonly<Record<number, (payload: Buffer) => number>> = {
     4: (payload) => payload.readUInt32LE(0),
@@ -40,7 +39,7 @@ function scriptedHost(
     }
   }
   const served = serve().catch(() => undefined) // the session under test ends the connection
-  return { channel: new ByteChannel(ours, 'esx1'), requests, served }
+  return { channel: new ByteChannel(ours, { peer: 'esx1', protocol: 'NFC' }), requests, served }
 }
 
 /** Three GiB in sectors of 512, as the document's example. */
@@ -69,9 +68,9 @@ function chunk(
   return Buffer.concat([reply, tail])
 }
 
-async function session(answers: Parameters<typeof scriptedHost>[0]) {
+async function session(answers: Parameters<typeof scriptedHost>[0], clock: Clock = systemClock) {
   const host = scriptedHost({ 4: opened, ...answers })
-  const made = await NfcSession.open(host.channel, { host: 'esx1', clock: systemClock })
+  const made = await NfcSession.open(host.channel, { host: 'esx1', clock })
   const info = await made.openDisk('[lab-ds1] web01/web01.vmdk', 'read')
   return { ...host, session: made, info }
 }
@@ -205,6 +204,60 @@ describe('an NFC session', () => {
     expect(later.equals(Buffer.alloc(512, 9))).toBe(true)
     expect(abandoned.equals(Buffer.alloc(512, 7))).toBe(true)
     await made[Symbol.asyncDispose]()
+  })
+})
+
+/** Time that passes when it is told to. */
+function manualClock(): { readonly clock: Clock; readonly pass: (ms: number) => Promise<void> } {
+  let now = 0
+  const repeated = new Set<() => void | Promise<void>>()
+  return {
+    clock: {
+      ...systemClock,
+      monotonicMs: () => now,
+      every: (_ms, run) => {
+        repeated.add(run)
+        return { [Symbol.dispose]: () => void repeated.delete(run) }
+      },
+    },
+    pass: async (ms) => {
+      now += ms
+      for (const run of repeated) await run()
+      // What was set off is through.
+      for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+    },
+  }
+}
+
+describe('time in an NFC session', () => {
+  it('ends it after 60 s of silence in a read, not while answers come', async () => {
+    const { clock, pass } = manualClock()
+    const { session: made } = await session({ 7: () => Buffer.alloc(0) }, clock)
+    const read = made.read(0, Buffer.alloc(512), 'none')
+    const failed = expect(read).rejects.toMatchObject({ code: 'UNAVAILABLE', message: 'esx1 was silent for 61 s in an NFC session.' })
+    await pass(59_000)
+    await pass(2000)
+    await failed
+    await expect(made.read(0, Buffer.alloc(512), 'none')).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  })
+
+  it('reads the first sector when nothing was asked for five minutes', async () => {
+    const { clock, pass } = manualClock()
+    const answer = (opId: string, payload: Buffer): Buffer => chunk(opId, payload, { position: 0, length: 512 }, Buffer.alloc(512))
+    const { session: made, requests } = await session({ 7: answer }, clock)
+    const reads = (): number => requests.filter((request) => request.readUInt32LE(4) === 7).length
+    await pass(299_000)
+    expect(reads()).toBe(0)
+    await pass(2000)
+    expect(reads()).toBe(1)
+    expect(requests.at(-1)?.readBigUInt64LE(32)).toBe(0n)
+    await pass(200_000)
+    expect(reads()).toBe(1)
+    await pass(101_000)
+    expect(reads()).toBe(2)
+    await made[Symbol.asyncDispose]()
+    await pass(1_000_000)
+    expect(reads()).toBe(2)
   })
 })
 

@@ -1,20 +1,30 @@
-import { type Abortable, AgentError, type Clock, effect, SECTOR, throwIfAborted, toAgentError } from '../core/index.ts'
-import { AIO, decodeHeader, encodeRecord, HEADER_BYTES } from './aio-record.ts'
-import type { ByteChannel } from './byte-channel.ts'
+import {
+  type Abortable,
+  AgentError,
+  type ByteChannel,
+  type Clock,
+  effect,
+  KIB,
+  MIB,
+  SECTOR,
+  throwIfAborted,
+  toAgentError,
+} from '../core/index.ts'
+import { AioExchange, PATIENCE_MS } from './aio-exchange.ts'
+import { AIO, encodeRecord } from './aio-record.ts'
 import { COMPRESSION, type ChunkCompression, encodeChunk } from './chunk-codec.ts'
 import { classicFrame, FRAME } from './classic-frame.ts'
-import { ERROR_TEXT_BYTES, nfcError } from './nfc-error.ts'
-import { decodeReadReply, PendingRead } from './pending-read.ts'
+import { nfcError } from './nfc-error.ts'
+import { PendingRead } from './pending-read.ts'
 
-/** Patience, ms: silence while something is waited for. */
-const READ_MS = 60_000
-const WRITE_MS = 600_000
-const OPEN_MS = 180_000
 const CLOSE_MS = 10_000
-const LOOK_EVERY = 1000
+/** An open disk of which nothing is asked for so long is read a little: an idle connection is what firewalls forget. ms. */
+const IDLE_MS = 300_000
+/** Buffers the host is asked to keep for the session. */
+const BUFFERS = 4
 /** Most chunks one allocated-block query may ask for. */
 export const MAX_QUERY_CHUNKS = 524_288
-const LARGEST_VALUE = 64 * 1024
+const LARGEST_VALUE = 64 * KIB
 
 export type DiskInfo = {
   /** Opaque; all 64 bits count. */
@@ -31,25 +41,6 @@ export type SessionOptions = {
   readonly bufferBytes?: number | undefined
 }
 
-type Reply = { readonly payload: Buffer; readonly tail: Buffer }
-
-/** A request waiting for its one reply, or a read collecting chunks. */
-type Pending = {
-  readonly type: number
-  readonly length: number
-  readonly what: string
-  readonly patienceMs: number
-  readonly read: PendingRead | undefined
-  /** Bytes behind the reply's payload. */
-  readonly tailOf: (payload: Buffer) => number
-  /** Set by an error record; the ordinary reply follows. */
-  error: AgentError | undefined
-  readonly resolve: (reply: Reply) => void
-  readonly reject: (error: unknown) => void
-}
-
-const noTail = (): number => 0
-
 /**
  * One AIO session over a dialled channel, for one disk. Requests may be made concurrently; the host answers reads in any order. A violation of the
  * protocol, silence or a broken connection fails every request and ends the session: open a new one with a new ticket and go on at the first byte
@@ -58,47 +49,36 @@ const noTail = (): number => 0
 export class NfcSession implements AsyncDisposable {
   readonly host: string
   readonly bufferBytes: number
-  readonly #channel: ByteChannel
+  readonly #aio: AioExchange
   readonly #clock: Clock
-  readonly #pending = new Map<number, Pending>()
-  readonly #watch: Disposable
-  #opId = 0
-  #heardAt: number
-  #failure: AgentError | undefined
   #handle: bigint | undefined
   #capacity = 0
   #access: 'read' | 'write' = 'read'
-  #scratch = Buffer.alloc(0)
 
-  private constructor(channel: ByteChannel, options: SessionOptions) {
-    this.host = options.host
-    this.bufferBytes = options.bufferBytes ?? 1024 * 1024
-    this.#channel = channel
-    this.#clock = options.clock
-    this.#heardAt = options.clock.monotonicMs()
-    this.#watch = options.clock.every(
-      LOOK_EVERY,
-      () => this.#lookForSilence(),
-      (error) => this.#fail(toAgentError(error)),
-    )
-    this.#receive().catch((error: unknown) => this.#fail(toAgentError(error)))
+  private constructor(channel: ByteChannel, { host, clock, bufferBytes = MIB }: SessionOptions) {
+    this.host = host
+    this.bufferBytes = bufferBytes
+    this.#clock = clock
+    this.#aio = new AioExchange(channel, { host, clock, bufferBytes, idle: { afterMs: IDLE_MS, onIdle: () => this.#keepAlive() } })
   }
 
-  /** Sets the session up. UNAVAILABLE (the host has no memory for it), INTEGRITY. */
+  /** Sets the session up. HostRefusal (no memory for such buffers), UNAVAILABLE, INTEGRITY. */
   static async open(channel: ByteChannel, options: SessionOptions): Promise<NfcSession> {
     const session = new NfcSession(channel, options)
+    const aio = session.#aio
+    const what = 'the session'
     try {
       const size = Buffer.alloc(16)
       size.writeUInt32LE(session.bufferBytes, 4)
-      size.writeUInt32LE(4, 8)
-      await session.#request(AIO.openSession, 'the session', size)
-      await session.#request(AIO.socketOptions, 'the session', Buffer.alloc(12))
+      size.writeUInt32LE(BUFFERS, 8)
+      await aio.request({ type: AIO.openSession, what }, size)
+      await aio.request({ type: AIO.socketOptions, what }, Buffer.alloc(12))
       const pool = Buffer.alloc(4)
       pool.writeUInt32LE(1, 0)
-      await session.#request(AIO.resourcePool, 'the session', pool)
+      await aio.request({ type: AIO.resourcePool, what }, pool)
       return session
     } catch (error) {
-      session.#fail(toAgentError(error))
+      aio.fail(toAgentError(error))
       throw error
     }
   }
@@ -113,7 +93,8 @@ export class NfcSession implements AsyncDisposable {
     payload.writeUInt32LE(name.length, 0)
     payload.writeUInt32LE(2, 16)
     payload.writeUInt32LE(access === 'read' ? 0x1e : 0x1a, 20)
-    const { payload: reply } = await this.#request(AIO.openFile, path, payload, { tail: name, patienceMs: OPEN_MS, ...options })
+    const asked = { type: AIO.openFile, what: path, patienceMs: PATIENCE_MS.open }
+    const { payload: reply } = await this.#aio.request(asked, payload, name, options)
     const status = reply.readBigUInt64LE(0)
     if (status !== 0n) throw nfcError(this.host, path, status, '')
     const sectorSize = reply.readUInt32LE(36)
@@ -148,7 +129,7 @@ export class NfcSession implements AsyncDisposable {
     payload.writeUInt32LE(into.length, 32)
     payload.writeUInt32LE(into.length, 36)
     const read = new PendingRead(offset, into)
-    await this.#request(AIO.io, `the disk at ${offset}`, payload, { read, patienceMs: READ_MS, ...options })
+    await this.#aio.request({ type: AIO.io, what: `the disk at ${offset}`, read }, payload, undefined, options)
   }
 
   /**
@@ -159,7 +140,7 @@ export class NfcSession implements AsyncDisposable {
     throwIfAborted(options)
     this.#inside(offset, data.length)
     const records: Buffer[] = []
-    const opId = this.#nextOpId()
+    const opId = this.#aio.nextOpId()
     for (let position = 0; position < data.length; position += this.bufferBytes) {
       const part = data.subarray(position, position + this.bufferBytes)
       const { code, tail } = encodeChunk(part, compression)
@@ -175,7 +156,7 @@ export class NfcSession implements AsyncDisposable {
     }
     const what = `the disk at ${offset}`
     const { payload } = await effect({ kind: 'upload', what: 'NFC write', on: `${this.host} at ${offset}` }, () =>
-      this.#await(opId, { type: AIO.io, length: 44, what, patienceMs: WRITE_MS }, records, options),
+      this.#aio.send(opId, { type: AIO.io, length: 44, what, patienceMs: PATIENCE_MS.write }, records, options),
     )
     const status = payload.readBigUInt64LE(0)
     if (status !== 0n) throw nfcError(this.host, what, status, '')
@@ -200,11 +181,8 @@ export class NfcSession implements AsyncDisposable {
       if (answered !== BigInt(count)) throw new AgentError('INTEGRITY', `${this.host} answered for ${answered} chunks instead of ${count}.`)
       return bitmap
     }
-    const { tail } = await this.#request(AIO.allocatedBlocks, 'the map of allocated blocks', payload, {
-      tailOf,
-      patienceMs: OPEN_MS,
-      ...options,
-    })
+    const asked = { type: AIO.allocatedBlocks, what: 'the map of allocated blocks', tailOf, patienceMs: PATIENCE_MS.open }
+    const { tail } = await this.#aio.request(asked, payload, undefined, options)
     if (tail.length !== bitmap) throw new AgentError('INTEGRITY', `${this.host} gave no map of allocated blocks.`, { subject: this.host })
     return tail
   }
@@ -220,7 +198,7 @@ export class NfcSession implements AsyncDisposable {
       if (length > LARGEST_VALUE) throw new AgentError('INTEGRITY', `${this.host} gave a descriptor value of ${length} bytes.`)
       return length
     }
-    const { tail } = await this.#request(AIO.descriptorKey, `the descriptor key ${key}`, payload, { tail: name, tailOf, ...options })
+    const { tail } = await this.#aio.request({ type: AIO.descriptorKey, what: `the descriptor key ${key}`, tailOf }, payload, name, options)
     return tail.length === 0 ? undefined : tail.toString('utf8')
   }
 
@@ -232,187 +210,45 @@ export class NfcSession implements AsyncDisposable {
     const payload = Buffer.alloc(8)
     payload.writeBigUInt64LE(handle, 0)
     const close = async (): Promise<void> => {
-      await this.#request(AIO.closeFile, 'the disk', payload, { patienceMs: WRITE_MS, ...options })
+      await this.#aio.request({ type: AIO.closeFile, what: 'the disk', patienceMs: PATIENCE_MS.write }, payload, undefined, options)
     }
     await (this.#access === 'read' ? close() : effect({ kind: 'upload', what: 'NFC close', on: this.host }, close))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#failure === undefined) {
+    if (this.#aio.failure === undefined) {
       const stop = new AbortController()
       const late = this.#clock.sleep(CLOSE_MS, { signal: stop.signal }).catch(() => undefined) // closed in time
       await Promise.race([this.#close(), late])
       stop.abort()
     }
-    this.#fail(new AgentError('INTERNAL', `The NFC session with ${this.host} is closed.`))
+    this.#aio.fail(new AgentError('INTERNAL', `The NFC session with ${this.host} is closed.`))
   }
 
   /** A host that does not answer a farewell frees everything when the connection goes. */
   async #close(): Promise<void> {
     try {
       await this.closeDisk()
-      await this.#request(AIO.closeSession, 'the session', Buffer.alloc(4))
-      await this.#channel.write(classicFrame(FRAME.endOfSession))
+      await this.#aio.request({ type: AIO.closeSession, what: 'the session' }, Buffer.alloc(4))
+      await this.#aio.farewell(classicFrame(FRAME.endOfSession))
     } catch (error) {
-      this.#fail(toAgentError(error))
+      this.#aio.fail(toAgentError(error))
     }
   }
 
+  /** There is no record for it: the first sector is read. What goes wrong is learnt by the next request. */
+  #keepAlive(): void {
+    if (this.#handle === undefined) return
+    this.read(0, Buffer.alloc(SECTOR), 'none').catch((error: unknown) => this.#aio.fail(toAgentError(error)))
+  }
+
   #open(): bigint {
-    if (this.#handle === undefined) throw this.#failure ?? new AgentError('INTERNAL', 'No disk is open in this NFC session.')
+    if (this.#handle === undefined) throw this.#aio.failure ?? new AgentError('INTERNAL', 'No disk is open in this NFC session.')
     return this.#handle
   }
 
   #inside(offset: number, length: number): void {
     if (offset % SECTOR === 0 && length % SECTOR === 0 && length > 0 && offset >= 0 && offset + length <= this.#capacity) return
     throw new AgentError('INTERNAL', `${length} bytes at ${offset} are not whole sectors inside a disk of ${this.#capacity} bytes.`)
-  }
-
-  #nextOpId(): number {
-    const opId = this.#opId
-    this.#opId = (opId + 1) >>> 0
-    return opId
-  }
-
-  #request(
-    type: number,
-    what: string,
-    payload: Buffer,
-    extra: Abortable & {
-      readonly tail?: Uint8Array | undefined
-      readonly tailOf?: ((payload: Buffer) => number) | undefined
-      readonly read?: PendingRead | undefined
-      readonly patienceMs?: number | undefined
-    } = {},
-  ): Promise<Reply> {
-    const opId = this.#nextOpId()
-    const { tail, read, tailOf, patienceMs = READ_MS } = extra
-    return this.#await(
-      opId,
-      { type, length: payload.length, what, patienceMs, read, tailOf },
-      [encodeRecord(type, opId, payload, tail)],
-      extra,
-    )
-  }
-
-  #await(
-    opId: number,
-    request: {
-      readonly type: number
-      readonly length: number
-      readonly what: string
-      readonly patienceMs: number
-      readonly read?: PendingRead | undefined
-      readonly tailOf?: ((payload: Buffer) => number) | undefined
-    },
-    records: readonly Buffer[],
-    options?: Abortable,
-  ): Promise<Reply> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    const { promise, resolve, reject } = Promise.withResolvers<Reply>()
-    const { signal } = options ?? {}
-    const onAbort = (): void => {
-      request.read?.abandon()
-      try {
-        throwIfAborted(options)
-      } catch (error) {
-        reject(error)
-      }
-    }
-    signal?.addEventListener('abort', onAbort, { once: true })
-    if (this.#pending.size === 0) this.#heardAt = this.#clock.monotonicMs()
-    this.#pending.set(opId, { ...request, read: request.read, tailOf: request.tailOf ?? noTail, error: undefined, resolve, reject })
-    for (const record of records) this.#channel.write(record).catch((error: unknown) => this.#fail(toAgentError(error)))
-    return promise.finally(() => signal?.removeEventListener('abort', onAbort))
-  }
-
-  async #receive(): Promise<void> {
-    while (this.#failure === undefined) {
-      const { type, length, opId } = decodeHeader(await this.#channel.take(HEADER_BYTES), this.host)
-      this.#heardAt = this.#clock.monotonicMs()
-      const pending = this.#pending.get(opId)
-      if (pending === undefined) throw this.#outOfStep(`an answer to the request ${opId}, which was not made`)
-      if (type === AIO.error && length === 16) await this.#takeError(opId, pending)
-      else if (type !== pending.type || length !== pending.length)
-        throw this.#outOfStep(`a record of type ${type} and ${length} bytes to one of type ${pending.type}`)
-      else if (pending.read === undefined) await this.#takeReply(opId, pending, length)
-      else await this.#takeChunk(opId, pending, pending.read)
-    }
-  }
-
-  async #takeError(opId: number, pending: Pending): Promise<void> {
-    const payload = await this.#channel.take(16)
-    const length = payload.readUInt32LE(12)
-    if (length > ERROR_TEXT_BYTES) throw this.#outOfStep(`an error text of ${length} bytes`)
-    const text = (await this.#channel.take(length)).toString('latin1')
-    pending.error = nfcError(this.host, pending.what, payload.readBigUInt64LE(0), text)
-    if (pending.type !== AIO.io) return
-    // Whether the ordinary reply follows a refused read or write is not known, so the stream may be out of step from here on.
-    this.#pending.delete(opId)
-    pending.reject(pending.error)
-    throw new AgentError('UNAVAILABLE', `The NFC session with ${this.host} was ended after a refused transfer.`, { subject: this.host })
-  }
-
-  async #takeReply(opId: number, pending: Pending, length: number): Promise<void> {
-    const payload = await this.#channel.take(length)
-    const tail = pending.error === undefined ? pending.tailOf(payload) : 0
-    const reply = { payload, tail: tail === 0 ? Buffer.alloc(0) : await this.#channel.take(tail) }
-    this.#pending.delete(opId)
-    if (pending.error === undefined) pending.resolve(reply)
-    else pending.reject(pending.error)
-  }
-
-  async #takeChunk(opId: number, pending: Pending, read: PendingRead): Promise<void> {
-    const reply = decodeReadReply(await this.#channel.take(44))
-    if (reply.status !== 0n) {
-      this.#pending.delete(opId)
-      pending.reject(nfcError(this.host, pending.what, reply.status, ''))
-      throw new AgentError('UNAVAILABLE', `The NFC session with ${this.host} was ended after a failed read.`, { subject: this.host })
-    }
-    read.check(reply, this.bufferBytes)
-    if (reply.tail > 2 * this.bufferBytes) throw this.#outOfStep(`a chunk of ${reply.tail} bytes`)
-    if (reply.compression === COMPRESSION.none) await this.#channel.pour(reply.tail, read.pieces(reply))
-    else read.decode(reply, await this.#coded(reply.tail))
-    read.taken(reply)
-    if (!read.complete) return
-    this.#pending.delete(opId)
-    pending.resolve({ payload: Buffer.alloc(0), tail: Buffer.alloc(0) })
-  }
-
-  /** The coded form of one chunk, in memory that the next one uses again. */
-  async #coded(length: number): Promise<Buffer> {
-    if (this.#scratch.length < length) this.#scratch = Buffer.allocUnsafeSlow(Math.max(length, this.bufferBytes))
-    let filled = 0
-    await this.#channel.pour(length, (piece) => {
-      this.#scratch.set(piece, filled)
-      filled += piece.length
-    })
-    return this.#scratch.subarray(0, length)
-  }
-
-  #outOfStep(what: string): AgentError {
-    return new AgentError('INTEGRITY', `${this.host} sent ${what} in an NFC session.`, { subject: this.host })
-  }
-
-  #lookForSilence(): void {
-    if (this.#pending.size === 0) return
-    const patience = Math.max(...[...this.#pending.values()].map((each) => each.patienceMs))
-    const silent = this.#clock.monotonicMs() - this.#heardAt
-    if (silent < patience) return
-    this.#fail(
-      new AgentError('UNAVAILABLE', `${this.host} was silent for ${Math.round(silent / 1000)} s in an NFC session.`, {
-        subject: this.host,
-      }),
-    )
-  }
-
-  /** Ends the session; the first reason stays. */
-  #fail(error: AgentError): void {
-    if (this.#failure !== undefined) return
-    this.#failure = error
-    this.#watch[Symbol.dispose]()
-    this.#channel.fail(error)
-    for (const pending of this.#pending.values()) pending.reject(pending.error ?? error)
-    this.#pending.clear()
   }
 }

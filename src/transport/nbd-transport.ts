@@ -8,7 +8,15 @@ import {
   toAgentError,
   type Verdict,
 } from '../core/index.ts'
-import { type ChunkCompression, createNfcDisk, createNfcSink, dialNfc, type DiskInfo, NfcSession } from '../nfc/index.ts'
+import {
+  type ChunkCompression,
+  createNfcDisk,
+  createNfcSink,
+  type DiskInfo,
+  type NfcSession,
+  type NfcTicket,
+  openNfcSession,
+} from '../nfc/index.ts'
 import { ticketToRead, ticketToWrite, type Vsphere, vmMoRef } from '../vsphere/index.ts'
 import type { NfcLimits } from './nfc-limits.ts'
 import { striped } from './striped-source.ts'
@@ -35,18 +43,34 @@ export type NbdOptions = {
 export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
   const { name } = options
 
-  /** The disk, open, and proven to be the one vSphere speaks of; `held` closes it and gives back what it counts against. */
-  const openSession = async (disk: TargetDisk, access: 'read' | 'write', abort?: Abortable): Promise<OpenSession> => {
+  /**
+   * The disk, open, and proven to be the one vSphere speaks of; `held` closes it and gives back what it counts against. Undefined instead of waiting
+   * when `wait` is false and a limit is reached.
+   */
+  const trySession = async (disk: TargetDisk, how: SessionWish, abort?: Abortable): Promise<OpenSession | undefined> => {
     await using stack = new AsyncDisposableStack()
     const vm = vmMoRef(disk.config.vm)
-    const asked = { ...abort, subject: disk.config.vm.name }
     const { key } = disk.disk
-    const host = { type: 'HostSystem', value: disk.config.host.moref }
-    const ticket = await (access === 'read' ? ticketToRead(vsphere, vm, asked) : ticketToWrite(vsphere, vm, { key, host }, asked))
-    for (const tokens of options.limits.of(vsphere.host, ticket.host)) stack.use(await tokens.take(abort))
+    const asked = { ...abort, subject: disk.config.vm.name, disk: { key } }
+    const runsOn = { type: 'HostSystem', value: disk.config.host.moref }
+    const ticket = (): Promise<NfcTicket> =>
+      how.access === 'read' ? ticketToRead(vsphere, vm, asked) : ticketToWrite(vsphere, vm, { key, host: runsOn }, asked)
+    // The first tells the host whose sessions are counted; it may have grown old by the time there is room, and is then replaced.
+    let first: NfcTicket | undefined = await ticket()
+    const { host } = first
+    for (const tokens of options.limits.of(vsphere.host, host)) {
+      const token = how.wait ? await tokens.take(abort) : tokens.tryTake()
+      if (token === undefined) return undefined
+      stack.use(token)
+    }
+    const ask = (): Promise<NfcTicket> => {
+      const made = first === undefined ? ticket() : Promise.resolve(first)
+      first = undefined
+      return made
+    }
     const dial = { encrypted: name === 'nbdssl', clock: options.clock, random: options.random, signal: abort?.signal }
-    const session = stack.use(await NfcSession.open(await dialNfc(ticket, dial), { host: ticket.host, clock: options.clock }))
-    const info = await session.openDisk(disk.disk.fileName, access, abort)
+    const session = stack.use(await openNfcSession(ask, dial))
+    const info = await session.openDisk(disk.disk.fileName, how.access, abort)
     if (info.capacity !== disk.disk.capacityBytes) {
       throw notTheDisk(disk, `the host opened ${info.capacity} bytes, vSphere says ${disk.disk.capacityBytes}`)
     }
@@ -55,16 +79,35 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
     return { session, info, held: stack.move() }
   }
 
-  const openSource = async (disk: SnapshotDisk, abort?: Abortable): Promise<BlockSource> => {
-    const { session, info, held } = await openSession(disk, 'read', abort)
+  const openSession = async (disk: TargetDisk, access: 'read' | 'write', abort?: Abortable): Promise<OpenSession> => {
+    const opened = await trySession(disk, { access, wait: true }, abort)
+    if (opened === undefined) throw new AgentError('INTERNAL', 'An NFC session was waited for and not opened.')
+    return opened
+  }
+
+  const sourceOf = ({ session, info, held }: OpenSession): BlockSource => {
     const source = createNfcDisk(session, info, options.compression ?? 'skipz')
     return {
       size: source.size,
-      read: (offset, into, reading) => source.read(offset, into, reading),
-      extents: (range, reading) => source.extents(range, reading),
+      read: async (offset, into, reading) => {
+        try {
+          await source.read(offset, into, reading)
+        } catch (error) {
+          throw brokenStream(error, session.host)
+        }
+      },
+      extents: async function* (range, reading) {
+        try {
+          yield* source.extents(range, reading)
+        } catch (error) {
+          throw brokenStream(error, session.host)
+        }
+      },
       [Symbol.asyncDispose]: () => held.disposeAsync(),
     }
   }
+
+  const openSource = async (disk: SnapshotDisk, abort?: Abortable): Promise<BlockSource> => sourceOf(await openSession(disk, 'read', abort))
 
   const openSink = async (target: TargetDisk, abort?: Abortable): Promise<BlockSink> => {
     const fit = canBeWritten(target)
@@ -97,9 +140,11 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
     await using stack = new AsyncDisposableStack()
     const first = stack.use(await openSource(disk, abort))
     const more: BlockSource[] = []
-    for (let count = 1; count < (options.sessions ?? 1) && hasRoom(options.limits); count++) {
+    while (more.length + 1 < (options.sessions ?? 1)) {
       try {
-        more.push(stack.use(await openSource(disk, abort)))
+        const another = await trySession(disk, { access: 'read', wait: false }, abort)
+        if (another === undefined) break
+        more.push(stack.use(sourceOf(another)))
       } catch (error) {
         // One session is enough; a host that has no memory for another says so.
         if (!isAgentError(error, 'UNAVAILABLE')) throw error
@@ -125,7 +170,19 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
 
 type OpenSession = { readonly session: NfcSession; readonly info: DiskInfo; readonly held: AsyncDisposableStack }
 
-const hasRoom = (limits: NfcLimits): boolean => limits.all.every((tokens) => tokens.inUse < tokens.limit)
+type SessionWish = { readonly access: 'read' | 'write'; readonly wait: boolean }
+
+/**
+ * What came garbled was refused before it was taken for the disk's, and comes right over another connection or another transport: the session is what
+ * is broken, not the disk.
+ */
+function brokenStream(error: unknown, host: string): unknown {
+  if (!isAgentError(error, 'INTEGRITY')) return error
+  return new AgentError('UNAVAILABLE', `What ${host} sent over NFC cannot be used: ${error.message}`, {
+    subject: error.subject ?? host,
+    cause: error,
+  })
+}
 
 const notTheDisk = (disk: TargetDisk, what: string): AgentError =>
   new AgentError('INTEGRITY', `What NFC opened is not ${disk.disk.label} (${disk.disk.fileName}): ${what}.`, {

@@ -9,6 +9,8 @@ export interface Tokens {
   readonly waiting: number
   /** One token, waiting for it; disposing it gives it back. CANCELED while waiting. */
   take(options?: Abortable): Promise<Disposable>
+  /** One token if one is free now and nobody waits for it. */
+  tryTake(): Disposable | undefined
 }
 
 export function createTokens(name: string, limit: number): Tokens {
@@ -40,6 +42,16 @@ class Bucket implements Tokens {
     throwIfAborted(options)
     if (this.#inUse < this.limit) this.#inUse++
     else await this.#wait(options)
+    return this.#token()
+  }
+
+  tryTake(): Disposable | undefined {
+    if (this.#inUse >= this.limit) return undefined
+    this.#inUse++
+    return this.#token()
+  }
+
+  #token(): Disposable {
     let given = true
     return {
       [Symbol.dispose]: () => {

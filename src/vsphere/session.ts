@@ -55,6 +55,7 @@ const READS = new Set([
   // A ticket nobody uses does nothing and runs out by itself.
   'NfcGetVmFiles',
   'NfcRandomAccessOpenDisk',
+  'NfcRandomAccessOpenReadonly',
   'CreateContainerView',
   'CreatePropertyCollector',
   'CreateFilter',
