@@ -110,7 +110,7 @@ describe('a backup over NFC', () => {
       { on: 'nfc:proxy', nfc: 'expired' },
       { on: 'nfc:open', nfc: 'wrongCapacity' },
       { on: 'nfc:key', object: 'uuid', nfc: 'wrongValue' },
-      { on: 'NfcGetVmFiles', fault: 'NoPermission' },
+      { on: 'Nfc*', fault: 'NoPermission' },
     ] as const satisfies readonly FaultRule[]) {
       const vm = await faulty(rule, () => backup('one', '--mode', 'full', '--transport', 'nbdssl:https'))
       expect([rule, vm.disks[0].transport, vm.disks[0].refused.map((each: Json) => each.transport)]).toEqual([rule, 'https', ['nbdssl']])

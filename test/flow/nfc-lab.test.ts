@@ -223,7 +223,7 @@ describe('who may open what', () => {
     const service = '<_this type="NfcService">ha-nfc-service</_this>'
     await expect(esxi.call('NfcGetServerNfcLibVersion', service)).rejects.toThrow('InvalidArgument')
     const version = await esxi.call('NfcGetServerNfcLibVersion', service, '<hostForAccess type="HostSystem">ha-host</hostForAccess>')
-    expect(version.children[0]?.text).toBe('17')
+    expect(version.children[0]?.text).toBe('11')
   })
 })
 

@@ -84,6 +84,8 @@ const CAPABILITIES: readonly Capability[] = Object.freeze([
     'NfcRandomAccessOpenDisk',
     'NfcGetServerNfcLibVersion',
   ].map((name) => yes('method', name)),
+  yes('method', 'NfcRandomAccessFileOpen', 'its arguments are not published: taken to be those of NfcRandomAccessOpenReadonly'),
+  yes('method', 'NfcFileManagement', 'its ticket reads disks of VMs on the datastore; no file operations'),
   yes('method', 'RelocateVM_Task', 'moves a VM to another host; never its disks to another datastore'),
   yes('method', 'RetrieveInternalContent', 'only the field nfcService'),
   yes('method', 'FindExtension', 'there are no extensions'),
@@ -121,7 +123,11 @@ const CAPABILITIES: readonly Capability[] = Object.freeze([
   yes('transport', 'NFC limits: sessions, buffer memory, locks', 'a session through a vCenter counts against its host too'),
   no('transport', 'SSH to the host'),
   no('transport', 'hot-add to the inside of a proxy VM', 'the device can be attached and shows the frozen file; no guest sees it'),
-  no('host', 'vMotion, DRS, HA, fault tolerance'),
+  no(
+    'host',
+    'vMotion, DRS, HA, fault tolerance',
+    'RelocateVM_Task changes the host at once, and NFC sessions go on as they do on real hosts',
+  ),
   no('host', 'licences and the limits of a free one'),
 ])
 

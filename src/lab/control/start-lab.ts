@@ -181,7 +181,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     }
     const server = await listen(world.lab.ports.nfc ?? 0, true, (port) => serveNfc({ model, identity, stranger, port }))
     nfc = stack.use(server)
-    model.nfcTickets.door = { port: server.port, sslThumbprint: shown.thumbprints.sha1 }
+    model.nfcTickets.door = { port: server.port, sslThumbprint: shown.thumbprints.sha1, certificate: shown.certificate }
     world.lab.ports.nfc = server.port
   }
   await world.saveLab()

@@ -16,6 +16,7 @@ export const NFC_QUIRKS = [
   'otherSecondCertificate',
   // nfc:ticket
   'wrongThumbprint',
+  'certificate',
   // nfc:proxy
   'unknown',
   'spent',
@@ -47,6 +48,7 @@ export const NFC_QUIRKS = [
   'pastEnd',
   'overlap',
   'wireLength',
+  'shortRecord',
   'badData',
   'runPastEnd',
   'stored',

@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../core/index.ts'
 import type { LabKind } from '../wire/index.ts'
 
-/** What one ticket opens: disks of one VM, or one disk of it, to read or to write, on the host that runs the VM. */
+/** What one ticket opens: disks of one VM, or one disk of it, to read or to write, on the host that runs the VM; or what lies on a datastore, to read. */
 export type NfcTicket = {
   readonly sessionId: string
-  /** moref on the vCenter endpoint. */
-  readonly vm: string
+  /** moref on the vCenter endpoint; absent for a ticket to a datastore. */
+  readonly vm: string | undefined
+  /** Name of the datastore that the ticket is for; absent for a ticket to a VM. */
+  readonly datastore?: string | undefined
   readonly access: 'read' | 'write'
   /** Device key; any disk of the VM when absent. */
   readonly disk: number | undefined
@@ -17,7 +19,12 @@ export type NfcTicket = {
 }
 
 /** Where the NFC server listens; the tickets name it. */
-export type NfcDoor = { readonly port: number; readonly sslThumbprint: string }
+export type NfcDoor = {
+  readonly port: number
+  readonly sslThumbprint: string
+  /** PEM, for tickets that carry the certificate instead. */
+  readonly certificate: string
+}
 
 /** Used tickets are remembered for so many lifetimes, to tell a second use from an invention. */
 const REMEMBERED = 4

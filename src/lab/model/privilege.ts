@@ -55,6 +55,8 @@ const NEEDED: Readonly<Record<string, string>> = {
   NfcGetVmFiles: 'VirtualMachine.Provisioning.GetVmFiles',
   NfcRandomAccessOpenReadonly: 'VirtualMachine.Provisioning.DiskRandomRead',
   NfcRandomAccessOpenDisk: 'VirtualMachine.Provisioning.DiskRandomAccess',
+  NfcRandomAccessFileOpen: 'VirtualMachine.Provisioning.DiskRandomRead',
+  NfcFileManagement: 'Datastore.FileManagement',
 }
 
 export function hasPrivilege(endpoint: Endpoint, userName: string, privilege: string): boolean {

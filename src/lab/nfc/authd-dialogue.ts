@@ -111,7 +111,7 @@ export async function admit(options: DialogueOptions): Promise<Admission> {
 
 async function redeem({ model, gone }: DialogueOptions, sessionId: string): Promise<NfcTicket | string> {
   const known = model.nfcTickets.peek(sessionId)
-  const vm = known === undefined ? undefined : model.world.vm(known.vm)
+  const vm = known?.vm === undefined ? undefined : model.world.vm(known.vm)
   const who: StepNames = { names: vm === undefined ? [] : model.names(vm), endpoint: known?.through }
   const faults = await stepFaults(model, 'nfc:proxy', who, gone)
   for (const quirk of ['unknown', 'spent', 'expired'] as const) if (faults.quirk(quirk) !== undefined) return quirk

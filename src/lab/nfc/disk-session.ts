@@ -151,9 +151,10 @@ export class DiskSession {
     const asked = payload.readUInt32LE(4)
     const size = asked === 0 ? DEFAULT_BUFFER : asked
     if (this.#buffer > 0) throw badRequest('NfcAioOpenSession: the session is open already')
-    if (faults.quirk('memoryFull') !== undefined) throw noMemory(size + 24)
+    const above = (rule: FaultRule | undefined): boolean => rule !== undefined && size > (rule.value ?? 0)
+    if (above(faults.quirk('memoryFull'))) throw noMemory(size + 24)
     if (faults.quirk('sessionLimit') !== undefined) throw tooManySessions()
-    if (faults.quirk('bufferRefused') !== undefined) throw badRequest(`NfcAioOpenSession: a buffer of ${size} bytes is too large`)
+    if (above(faults.quirk('bufferRefused'))) throw badRequest(`NfcAioOpenSession: a buffer of ${size} bytes is too large`)
     if (this.#options.gone.aborted) throw new ConnectionOver('the client closed the connection')
     const taken = owned.use(limits.take(ticket.host, ticket.through, size, payload.readUInt32LE(8)))
     this.#buffer = size

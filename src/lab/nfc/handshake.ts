@@ -44,14 +44,19 @@ export async function shakeHands(
     if (strict) inbox.hideRest()
   }
 
-  if (admission.sha256) {
-    const { frame } = await expected(FRAME.clientWord)
-    // What a real host does about another word nobody knows.
-    if (clientWordOf(frame) !== (admission.word ?? '')) model.log.debug('the NFC client’s word is not that of THUMBPRINT_SHA2')
-    read()
-  }
   const reply = classicFrame(FRAME.parametersReply, { 16: 1 })
-  const { faults: parameters } = await expected(FRAME.parameters)
+  let first = await next()
+  // Of hosts before ESXi 8 one client saw that they expect frame 43, another that they do not: both pass there.
+  const wantsWord = admission.sha256 && (first.type === FRAME.clientWord || model.nfc.version >= 11)
+  if (wantsWord) {
+    if (first.type !== FRAME.clientWord) return refuse(`frame ${first.type} came where ${FRAME.clientWord} was due`)
+    // What a real host does about another word nobody knows.
+    if (clientWordOf(first.frame) !== (admission.word ?? '')) model.log.debug('the NFC client’s word is not that of THUMBPRINT_SHA2')
+    read()
+    first = await next()
+  }
+  if (first.type !== FRAME.parameters) return refuse(`frame ${first.type} came where ${FRAME.parameters} was due`)
+  const parameters = first.faults
   read()
   const held = parameters.quirk('holdParameters') !== undefined
   if (!held) await outlet.flush(reply)
@@ -62,10 +67,10 @@ export async function shakeHands(
   await outlet.flush(classicFrame(FRAME.version, { 4: version.quirk('version')?.value ?? model.nfc.version }))
 
   const { frame: connection } = await expected(FRAME.connectionData)
-  const [first, second] = [connection.readUInt32LE(4), connection.readUInt32LE(8)]
-  if (first > LONGEST_NAME || second > LONGEST_NAME) return refuse('the names in frame 54 are too long')
-  const client = (await inbox.read(first)).toString('latin1')
-  await inbox.read(second)
+  const [nameBytes, operationBytes] = [connection.readUInt32LE(4), connection.readUInt32LE(8)]
+  if (nameBytes > LONGEST_NAME || operationBytes > LONGEST_NAME) return refuse('the names in frame 54 are too long')
+  const client = (await inbox.read(nameBytes)).toString('latin1')
+  await inbox.read(operationBytes)
   read()
   await expected(FRAME.features)
   read()

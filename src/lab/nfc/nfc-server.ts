@@ -74,11 +74,11 @@ export async function serveNfc(options: NfcServerOptions): Promise<NfcServer> {
     const { identity, stranger } = options
     const admission = await admit({ model, socket, identity, stranger, gone })
     const { ticket, encrypted } = admission
-    const vm = model.world.vm(ticket.vm)
+    const vm = ticket.vm === undefined ? undefined : model.world.vm(ticket.vm)
     const host = model.world.host(ticket.host)?.name ?? ticket.host
     const who: StepNames = { names: [...(vm === undefined ? [] : model.names(vm)), host], endpoint: ticket.through }
     const facts: Facts = {
-      vm: vm?.config.name ?? ticket.vm,
+      vm: vm?.config.name ?? ticket.vm ?? `[${ticket.datastore ?? ''}]`,
       host,
       through: ticket.through,
       encrypted,
@@ -112,6 +112,7 @@ export async function serveNfc(options: NfcServerOptions): Promise<NfcServer> {
       facts.client = client
       await new DiskSession(speech, { model, ticket, limits, who, gone, facts, owned }).run()
       released ??= owned.disposeAsync()
+      await speech.outlet.farewell()
     } finally {
       // What a cut connection held may outlive it, not the other way round.
       socket.destroy()

@@ -42,7 +42,7 @@ export async function openFile(
 ): Promise<OpenFile> {
   const access = (request.flags & FLAG_READ_ONLY) === 0 ? 'write' : 'read'
   const path = request.path.replace(/^\[([^\]]*)\] */, '[$1] ')
-  const vm = model.world.vm(ticket.vm)
+  const vm = vmOf(model, ticket, path)
   if (vm === undefined || faults.quirk('permission') !== undefined) throw permissionRefused(path, access)
   if (access === 'write' && ticket.access === 'read') throw permissionRefused(path, access)
   await model.ensure(vm)
@@ -70,6 +70,13 @@ export async function openFile(
     descriptorValue: (key) => guarded(() => readDescriptor(at.store, at.path).ddb.get(`ddb.${key}`)),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   }
+}
+
+/** Whose disk it is: the ticket's VM, or with a ticket to a datastore the VM that has the file there. */
+function vmOf(model: Model, ticket: NfcTicket, path: string): VmRecord | undefined {
+  if (ticket.vm !== undefined) return model.world.vm(ticket.vm)
+  if (!path.startsWith(`[${ticket.datastore ?? ''}] `)) return undefined
+  return [...model.world.vms()].find((vm) => linkOf(vm, path, undefined) !== undefined)
 }
 
 /** The link with this path in any chain of the VM, of its current configuration first. */

@@ -62,6 +62,16 @@ export class Outlet {
     }
   }
 
+  /** Ends the stream in order once everything is with the kernel: with close_notify where it is TLS. Never throws. */
+  async farewell(): Promise<void> {
+    while (!this.#gone && (this.#writing || this.#queue.length > 0)) await this.#change()
+    if (this.#gone) return
+    await new Promise<void>((resolve) => {
+      this.#socket.once('close', () => resolve())
+      this.#target.end(() => resolve())
+    })
+  }
+
   get #gone(): boolean {
     return this.#socket.destroyed || this.#target.destroyed
   }

@@ -116,6 +116,11 @@ function spoiled(record: Buffer, faults: StepFaults, index: number): Buffer {
     record.writeUInt32LE(record.readUInt32LE(AT_WIRE) + 1, AT_WIRE)
     return Buffer.concat([record, Buffer.from([0])])
   }
+  if (faults.quirk('shortRecord') !== undefined) {
+    const short = record.subarray(0, record.length - 1)
+    short.writeUInt32LE(record.readUInt32LE(AT_WIRE) - 1, AT_WIRE)
+    return short
+  }
   if (faults.quirk('badData') !== undefined) return badData(record)
   if (faults.quirk('runPastEnd') !== undefined) return runPastEnd(record)
   return record
