@@ -56,6 +56,8 @@ class LocalFile implements ByteSource {
 
   async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
     checkInside(offset, into.length, this.size, this.name)
+    // Node's number of a handle that was closed.
+    if (this.#handle.fd < 0) throw new AgentError('INTERNAL', `${this.name} is closed.`, { subject: this.name })
     let done = 0
     while (done < into.length) {
       throwIfAborted(options)

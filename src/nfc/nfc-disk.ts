@@ -47,9 +47,7 @@ class SessionDisk implements NfcDisk {
 
   async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
     throwIfAborted(options)
-    if (offset < 0 || offset + into.length > this.size) {
-      throw new AgentError('USAGE', `${into.length} bytes at ${offset} are outside a disk of ${this.size} bytes.`)
-    }
+    this.#inside(offset, into.length)
     if (into.length === 0) return
     const start = offset - (offset % SECTOR)
     const end = Math.ceil((offset + into.length) / SECTOR) * SECTOR
@@ -60,11 +58,18 @@ class SessionDisk implements NfcDisk {
   }
 
   async *extents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
+    throwIfAborted(options)
+    this.#inside(range.offset, range.length)
     yield* coalesceExtents(this.#extents(range, options))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#session[Symbol.asyncDispose]()
+  }
+
+  #inside(offset: number, length: number): void {
+    if (Number.isSafeInteger(offset) && offset >= 0 && length >= 0 && offset + length <= this.size) return
+    throw new AgentError('USAGE', `${length} bytes at ${offset} are outside a disk of ${this.size} bytes.`)
   }
 
   async #readSectors(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {

@@ -76,10 +76,12 @@ function datastoreDiskFiles(files: DatastoreFiles, { config }: PresentDisk): Dis
 
 /** A datastore file as bytes. Reads beyond `REQUEST_BYTES` go out as several requests side by side. */
 function rangedFile(files: DatastoreFiles, location: string, size: number): ByteSource {
+  let closed = false
   return {
     name: location,
     size,
     read: async (offset, into, options) => {
+      if (closed) throw new AgentError('INTERNAL', `${location} is closed.`, { subject: location })
       if (offset + into.length > size) {
         throw new AgentError('INTEGRITY', `${location} ends at byte ${size}, before the ${into.length} bytes at ${offset}.`, {
           subject: location,
@@ -94,6 +96,8 @@ function rangedFile(files: DatastoreFiles, location: string, size: number): Byte
         for (const result of await Promise.allSettled(requests)) if (result.status === 'rejected') throw result.reason
       }
     },
-    [Symbol.asyncDispose]: async () => undefined,
+    [Symbol.asyncDispose]: async () => {
+      closed = true
+    },
   }
 }

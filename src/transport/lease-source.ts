@@ -70,6 +70,7 @@ class StreamSource implements OpenDisk {
   }
 
   async *extents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
+    throwIfAborted(options)
     this.#inside(range.offset, range.length)
     for (let at = range.offset; at < rangeEnd(range); ) {
       throwIfAborted(options)
@@ -99,7 +100,7 @@ class StreamSource implements OpenDisk {
   }
 
   #inside(offset: number, length: number): void {
-    if (offset >= 0 && length >= 0 && offset + length <= this.size) return
+    if (Number.isSafeInteger(offset) && offset >= 0 && length >= 0 && offset + length <= this.size) return
     throw new AgentError('USAGE', `${length} bytes at ${offset} are outside a disk of ${this.size} bytes.`)
   }
 

@@ -1,13 +1,15 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { main } from '../../src/cli/main.ts'
-import { systemClock } from '../../src/core/index.ts'
+import { createIds, Secret, silentLog, systemClock } from '../../src/core/index.ts'
 import { openSqliteJournal, systemProcesses } from '../../src/journal/index.ts'
-import { createIds } from '../../src/core/index.ts'
-import { type Lab, type LabOptions, startLab } from '../../src/lab/index.ts'
+import { type FaultRule, type Lab, type LabOptions, startLab } from '../../src/lab/index.ts'
 import { openState } from '../../src/state/index.ts'
+import { connectVsphere, type Vsphere } from '../../src/vsphere/index.ts'
 
 // Documents of --json are read by tests as they stand; each field is asserted where it is used.
 // oxlint-disable-next-line typescript/no-explicit-any
@@ -28,6 +30,14 @@ export type LabSession = AsyncDisposable & {
   vcbWith(environment: Readonly<Record<string, string | undefined>>, ...argv: readonly string[]): Promise<CommandResult>
   /** `vcb … --json`, which must end with `exit`; the parsed document. */
   json(argv: readonly string[], exit?: number): Promise<Json>
+  /** A session of the agent's own at one endpoint of the lab; closed with this one. */
+  connect(kind?: 'vcenter' | 'esxi'): Promise<Vsphere>
+  /** Works while a fault rule is in force. */
+  faulty<T>(rule: FaultRule, work: () => Promise<T>): Promise<T>
+  /** SHA-256 of each disk of a VM by its label, as the lab took it when the last snapshot was made (scenario `recordDigests`). */
+  frozenDigests(vm: string): Promise<ReadonlyMap<string, string>>
+  /** Restores a point to a directory and compares every disk with what the guest had when its snapshot, the VM's last, was made. */
+  expectRight(vm: string, point: string): Promise<void>
   /** Fails when anything of ours is left: snapshot, lease, lock, frozen guest, open job, temporary file. */
   expectClean(): Promise<void>
 }
@@ -71,6 +81,17 @@ export async function openLabSession(options: Partial<LabOptions> = {}): Promise
     })
     return { exit, out, err, json: () => JSON.parse(out) }
   }
+  const json = async (argv: readonly string[], exit = 0): Promise<Json> => {
+    const result = await vcbWith({}, ...argv, '--json')
+    expect({ exit: result.exit, out: result.exit === exit ? '' : result.out, err: result.err }).toEqual({ exit, out: '', err: '' })
+    return result.json()
+  }
+  const frozenDigests = async (vm: string): Promise<ReadonlyMap<string, string>> => {
+    const taken = (await lab.control.digestsAtSnapshot(vm)).at(-1)
+    return new Map((taken?.disks ?? []).map((disk) => [disk.label, disk.sha256]))
+  }
+  const password = new Secret((await readFile(lab.passwordFile, 'utf8')).trim())
+  let restores = 0
   const resources = stack.move()
   return {
     lab,
@@ -80,10 +101,32 @@ export async function openLabSession(options: Partial<LabOptions> = {}): Promise
     environment,
     vcbWith,
     vcb: (...argv) => vcbWith({}, ...argv),
-    json: async (argv, exit = 0) => {
-      const result = await vcbWith({}, ...argv, '--json')
-      expect({ exit: result.exit, out: result.exit === exit ? '' : result.out, err: result.err }).toEqual({ exit, out: '', err: '' })
-      return result.json()
+    json,
+    connect: async (kind = 'vcenter') => {
+      const { url, thumbprint } = lab.endpoints[kind]
+      return resources.use(
+        await connectVsphere({ url, user: lab.user, password, trust: { thumbprint }, clock: systemClock, log: silentLog }),
+      )
+    },
+    faulty: async (rule, work) => {
+      const id = await lab.control.fault(rule)
+      try {
+        return await work()
+      } finally {
+        await lab.control.clearFaults(id)
+      }
+    },
+    frozenDigests,
+    expectRight: async (vm, point) => {
+      const target = join(directory, 'out', `${vm}-${++restores}`)
+      const restored = await json(['restore', point, '--to-dir', target])
+      const wanted = await frozenDigests(vm)
+      expect(restored.disks).toHaveLength(wanted.size)
+      for (const disk of restored.disks)
+        expect([disk.label, await digestOfFile(join(target, disk.file.replace(/\.vmdk$/, '-flat.vmdk')))]).toEqual([
+          disk.label,
+          wanted.get(disk.label),
+        ])
     },
     expectClean: () => expectClean(lab, directory, environment),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
@@ -117,3 +160,10 @@ async function expectClean(lab: Lab, directory: string, environment: Record<stri
 
 /** Text of the run's log, for messages of failing tests. */
 export const readLog = (session: LabSession): Promise<string> => readFile(join(session.directory, 'vcb.log'), 'utf8')
+
+/** SHA-256 of a file. */
+export async function digestOfFile(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const piece of createReadStream(path)) hash.update(piece as Buffer)
+  return hash.digest('hex')
+}

@@ -1,6 +1,3 @@
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { MIB } from '../../src/core/index.ts'
 import type { FaultRule } from '../../src/lab/index.ts'
@@ -53,28 +50,6 @@ async function backup(...argv: readonly string[]): Promise<Json> {
   return result.json().vms[0]
 }
 
-async function expectRight(name: string, vm: Json, directory: string): Promise<void> {
-  const target = join(session.directory, 'out', directory)
-  const restored = await session.json(['restore', vm.point, '--to-dir', target])
-  const taken = (await session.lab.control.digestsAtSnapshot(name)).at(-1)
-  const wanted = new Map((taken?.disks ?? []).map((disk) => [disk.label, disk.sha256]))
-  expect(restored.disks).toHaveLength(wanted.size)
-  for (const disk of restored.disks) {
-    const hash = createHash('sha256')
-    for await (const piece of createReadStream(join(target, disk.file.replace(/\.vmdk$/, '-flat.vmdk')))) hash.update(piece as Buffer)
-    expect([disk.label, hash.digest('hex')]).toEqual([disk.label, wanted.get(disk.label)])
-  }
-}
-
-async function faulty<T>(rule: FaultRule, work: () => Promise<T>): Promise<T> {
-  const id = await session.lab.control.fault(rule)
-  try {
-    return await work()
-  } finally {
-    await session.lab.control.clearFaults(id)
-  }
-}
-
 describe('a backup over an export lease', () => {
   test('of a running VM with several disks is what the guest had, and no lease is left', async () => {
     const vm = await backup('web', '--mode', 'full', '--transport', 'lease')
@@ -84,7 +59,7 @@ describe('a backup over an export lease', () => {
     expect(vm.disks).toHaveLength(3)
     // The holes of the thin disk were not read.
     expect(vm.disks[1].readBytes).toBeLessThan(8 * MIB)
-    await expectRight('web', vm, 'web')
+    await session.expectRight('web', vm.point)
     await session.expectClean()
   })
 
@@ -92,7 +67,7 @@ describe('a backup over an export lease', () => {
     for (const name of ['off', 'big']) {
       const vm = await backup(name, '--mode', 'full', '--transport', 'lease')
       expect(vm.disks[0]).toMatchObject({ transport: 'lease', refused: [] })
-      await expectRight(name, vm, name)
+      await session.expectRight(name, vm.point)
     }
     await session.expectClean()
   })
@@ -108,32 +83,29 @@ describe('a backup over an export lease', () => {
         transport: 'nbdssl',
         refused: [{ transport: 'lease', reason: expect.stringContaining('only changed areas are wanted') }],
       })
-    await expectRight('web', next, 'web-incremental')
+    await session.expectRight('web', next.point)
     const whole = await backup('web', '--mode', 'incremental', '--transport', 'lease')
     for (const disk of whole.disks)
       expect(disk).toMatchObject({ mode: 'full', transport: 'lease', modeReason: 'only lease works, which reads whole disks' })
     expect(full.point).not.toBe(whole.point)
-    await expectRight('web', whole, 'web-whole')
+    await session.expectRight('web', whole.point)
     await session.expectClean()
   })
 
   test('a stream that is cut, ends early or loses its lease is asked for again', async () => {
-    for (const [index, rule] of (
-      [
-        { on: 'nfc:GET', times: 1, cutAfterBytes: MIB },
-        { on: 'nfc:GET', times: 1, lease: 'endEarly', value: 20 },
-        { on: 'nfc:GET', times: 1, lease: 'expire', value: 20 },
-      ] as const satisfies readonly FaultRule[]
-    ).entries()) {
-      const vm = await faulty(rule, () => backup('off', '--mode', 'full', '--transport', 'lease'))
+    for (const rule of [
+      { on: 'nfc:GET', times: 1, cutAfterBytes: MIB },
+      { on: 'nfc:GET', times: 1, lease: 'endEarly', value: 20 },
+      { on: 'nfc:GET', times: 1, lease: 'expire', value: 20 },
+    ] as const satisfies readonly FaultRule[]) {
+      const vm = await session.faulty(rule, () => backup('off', '--mode', 'full', '--transport', 'lease'))
       expect([rule, vm.disks[0].transport, vm.disks[0].refused, vm.disks[0].resumed]).toEqual([rule, 'lease', [], 1])
-      await expectRight('off', vm, `again-${index}`)
+      await session.expectRight('off', vm.point)
     }
     await session.expectClean()
   })
 
   test('what the lease cannot give goes over the next transport, with the reason', async () => {
-    let turn = 0
     for (const [rule, reason] of [
       [{ on: 'ExportSnapshot', lease: 'missingDisk' }, 'has no disk scsi0:0'],
       [{ on: 'ExportSnapshot', lease: 'wrongThumbprint' }, 'The certificate of'],
@@ -142,13 +114,13 @@ describe('a backup over an export lease', () => {
       [{ on: 'nfc:GET', status: 503 }, 'HTTP status 503'],
       [{ on: 'nfc:GET', lease: 'corruptGrain', value: 20 }, 'compressed data is damaged'],
     ] as const satisfies readonly (readonly [FaultRule, string])[]) {
-      const vm = await faulty(rule, () => backup('off', '--mode', 'full', '--transport', 'lease:nbdssl'))
+      const vm = await session.faulty(rule, () => backup('off', '--mode', 'full', '--transport', 'lease:nbdssl'))
       expect([rule, vm.disks[0].transport, vm.disks[0].refused]).toEqual([
         rule,
         'nbdssl',
         [{ transport: 'lease', reason: expect.stringContaining(reason) }],
       ])
-      await expectRight('off', vm, `next-${turn++}`)
+      await session.expectRight('off', vm.point)
     }
     await session.expectClean()
   })
@@ -160,7 +132,7 @@ describe('a backup over an export lease', () => {
       [{ on: 'nfc:GET', lease: 'wrongSize' }, 'the manifest says'],
     ] as const satisfies readonly (readonly [FaultRule, string])[]) {
       const before = (await session.json(['points'])).points.length
-      const result = await faulty(rule, () => run('off', '--mode', 'full', '--transport', 'lease:nbdssl'))
+      const result = await session.faulty(rule, () => run('off', '--mode', 'full', '--transport', 'lease:nbdssl'))
       expect([rule, result.json().vms[0].error.code, result.json().vms[0].error.message]).toEqual([
         rule,
         'INTEGRITY',
@@ -168,14 +140,14 @@ describe('a backup over an export lease', () => {
       ])
       expect((await session.json(['points'])).points).toHaveLength(before)
     }
-    const vm = await faulty({ on: 'nfc:GET', lease: 'noManifest' }, () => backup('off', '--mode', 'full', '--transport', 'lease'))
+    const vm = await session.faulty({ on: 'nfc:GET', lease: 'noManifest' }, () => backup('off', '--mode', 'full', '--transport', 'lease'))
     expect(vm.disks[0].transport).toBe('lease')
     await session.expectClean()
   })
 
   test('a slow transfer is kept alive beyond the lease’s time', async () => {
     // The GET itself waits longer than the lease would live without HttpNfcLeaseProgress.
-    const vm = await faulty({ on: 'nfc:GET', delayMs: 7000 }, () => backup('off', '--mode', 'full', '--transport', 'lease'))
+    const vm = await session.faulty({ on: 'nfc:GET', delayMs: 7000 }, () => backup('off', '--mode', 'full', '--transport', 'lease'))
     expect(vm.disks[0]).toMatchObject({ transport: 'lease', refused: [] })
     await session.expectClean()
   })

@@ -1,6 +1,3 @@
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { FaultRule } from '../../src/lab/index.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
@@ -42,35 +39,6 @@ async function backup(...argv: readonly string[]): Promise<Json> {
   return result.json().vms[0]
 }
 
-/** Restores the point and compares every disk with what the guest had when the snapshot was made. */
-async function expectRight(name: string, vm: Json, directory: string): Promise<void> {
-  const target = join(session.directory, 'out', directory)
-  const restored = await session.json(['restore', vm.point, '--to-dir', target])
-  const taken = (await session.lab.control.digestsAtSnapshot(name)).at(-1)
-  const wanted = new Map((taken?.disks ?? []).map((disk) => [disk.label, disk.sha256]))
-  expect(restored.disks).toHaveLength(wanted.size)
-  for (const disk of restored.disks)
-    expect([disk.label, await digestOfFile(join(target, disk.file.replace(/\.vmdk$/, '-flat.vmdk')))]).toEqual([
-      disk.label,
-      wanted.get(disk.label),
-    ])
-}
-
-async function digestOfFile(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const piece of createReadStream(path)) hash.update(piece as Buffer)
-  return hash.digest('hex')
-}
-
-async function faulty<T>(rule: FaultRule, work: () => Promise<T>): Promise<T> {
-  const id = await session.lab.control.fault(rule)
-  try {
-    return await work()
-  } finally {
-    await session.lab.control.clearFaults(id)
-  }
-}
-
 /** Neither a snapshot nor anything of NFC is left. */
 async function expectNothingLeft(): Promise<void> {
   await session.expectClean()
@@ -86,12 +54,12 @@ describe('a backup over NFC', () => {
         full.disks.map(() => ['full', transport, []]),
       )
       expect(full.disks).toHaveLength(3)
-      await expectRight('web', full, `${transport}-full`)
+      await session.expectRight('web', full.point)
       for (const disk of (await session.lab.control.sha256('web')).slice(0, 3))
         await session.lab.control.write('web', { percent: 3, unit: 65_536, disk: disk.key })
       const next = await backup('web', '--mode', 'incremental', '--transport', transport)
       expect(next.disks.map((disk: Json) => [disk.mode, disk.transport])).toEqual(next.disks.map(() => ['incremental', transport]))
-      await expectRight('web', next, `${transport}-incremental`)
+      await session.expectRight('web', next.point)
       await expectNothingLeft()
     }, 60_000)
   }
@@ -112,7 +80,7 @@ describe('a backup over NFC', () => {
       { on: 'nfc:key', object: 'uuid', nfc: 'wrongValue' },
       { on: 'Nfc*', fault: 'NoPermission' },
     ] as const satisfies readonly FaultRule[]) {
-      const vm = await faulty(rule, () => backup('one', '--mode', 'full', '--transport', 'nbdssl:https'))
+      const vm = await session.faulty(rule, () => backup('one', '--mode', 'full', '--transport', 'nbdssl:https'))
       expect([rule, vm.disks[0].transport, vm.disks[0].refused.map((each: Json) => each.transport)]).toEqual([rule, 'https', ['nbdssl']])
     }
     await expectNothingLeft()
@@ -121,9 +89,9 @@ describe('a backup over NFC', () => {
   test('a cut connection is resumed over the same transport with a new ticket', async () => {
     for (const transport of ['nbdssl', 'nbd']) {
       const rule: FaultRule = { on: 'nfc:read', nth: 6, cut: 'before' }
-      const vm = await faulty(rule, () => backup('one', '--mode', 'full', '--transport', `${transport}:https`))
+      const vm = await session.faulty(rule, () => backup('one', '--mode', 'full', '--transport', `${transport}:https`))
       expect(vm.disks[0]).toMatchObject({ transport, refused: [], resumed: 1 })
-      await expectRight('one', vm, `${transport}-resumed`)
+      await session.expectRight('one', vm.point)
     }
     await expectNothingLeft()
   }, 60_000)
@@ -134,7 +102,7 @@ describe('a backup over NFC', () => {
     expect(await findings()).toEqual([
       { check: 'NFC of esx1', result: 'ok', detail: expect.stringMatching(/^nbdssl at 127\.0\.0\.1:\d+$/) },
     ])
-    await faulty({ on: 'nfc:greeting', nfc: 'maintenance' }, async () =>
+    await session.faulty({ on: 'nfc:greeting', nfc: 'maintenance' }, async () =>
       expect(await findings()).toMatchObject([{ check: 'NFC of esx1', result: 'warning', next: expect.stringContaining('902') }]),
     )
     await expectNothingLeft()

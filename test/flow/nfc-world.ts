@@ -1,12 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { type BlockSource, MIB, type MoRef, Secret, silentLog, systemClock } from '../../src/core/index.ts'
-import { type Lab, startLab } from '../../src/lab/index.ts'
+import { type BlockSource, MIB, type MoRef, systemClock } from '../../src/core/index.ts'
+import type { Lab } from '../../src/lab/index.ts'
 import { type ChunkCompression, createNfcDisk, dialNfc, type DiskInfo, NfcSession, type NfcTicket } from '../../src/nfc/index.ts'
-import { connectVsphere, ticketToRead, ticketToWrite, type Vsphere } from '../../src/vsphere/index.ts'
+import { ticketToRead, ticketToWrite, type Vsphere } from '../../src/vsphere/index.ts'
 import { LabClient } from './lab-client.ts'
+import { openLabSession } from './lab-session.ts'
 
 /** A lab with chains of every kind, the real vSphere sessions and the real NFC client against it. */
 export type NfcWorld = AsyncDisposable & {
@@ -77,23 +75,10 @@ export const nfcScenario = {
 
 export async function openNfcWorld(scenario: object = nfcScenario): Promise<NfcWorld> {
   await using stack = new AsyncDisposableStack()
-  const directory = await mkdtemp(join(tmpdir(), 'vcb-nfc-'))
-  stack.defer(() => rm(directory, { recursive: true, force: true }))
-  const lab = stack.use(await startLab({ directory, scenario }))
+  const opened = stack.use(await openLabSession({ scenario }))
+  const { lab } = opened
   const client = await LabClient.login(lab)
-  const password = new Secret((await readFile(lab.passwordFile, 'utf8')).trim())
-  const connect = async (kind: Kind): Promise<Vsphere> =>
-    stack.use(
-      await connectVsphere({
-        url: lab.endpoints[kind].url,
-        user: lab.user,
-        password,
-        trust: { thumbprint: lab.endpoints[kind].thumbprint },
-        clock: systemClock,
-        log: silentLog,
-      }),
-    )
-  const vsphere = { vcenter: await connect('vcenter'), esxi: await connect('esxi') }
+  const vsphere = { vcenter: await opened.connect('vcenter'), esxi: await opened.connect('esxi') }
   const morefs = new Map((await lab.control.state()).vms.map((vm) => [vm.name, vm.moref]))
   const vm = (name: string, kind: Kind = 'vcenter'): MoRef => {
     const value = morefs.get(name) ?? ''

@@ -1,17 +1,15 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { AgentError, type BlockSource, createIds, MIB, Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { AgentError, type BlockSource, createIds, MIB, silentLog, systemClock } from '../../src/core/index.ts'
 import { describeVm, selectVms } from '../../src/inventory/index.ts'
 import { createSnapshots } from '../../src/snapshot/index.ts'
 import { httpsTransport, openPlanned, sanTransport, type Transport } from '../../src/transport/index.ts'
-import { connectVsphere } from '../../src/vsphere/index.ts'
 import { LabProcess } from '../storm/lab-process.ts'
 import { openCutProxy } from './cut-proxy.ts'
-import { type Json, type LabSession, openLabSession } from './lab-session.ts'
+import { digestOfFile, type Json, type LabSession, openLabSession } from './lab-session.ts'
 
 /* A read that is interrupted goes on inside the living snapshot, from the last finished block, on the same or the next transport. */
 const scenario = {
@@ -52,19 +50,13 @@ afterEach(async () => {
   await session.lab.control.clearFaults()
 })
 
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
-  return hash.digest('hex')
-}
-
 /** The digest of the disk as the repository gives it back. */
 async function restored(point: string, vcb: (argv: readonly string[]) => Promise<unknown>): Promise<string> {
   const target = await mkdtemp(join(tmpdir(), 'vcb-resume-'))
   try {
     await vcb(['restore', point, '--to-dir', join(target, 'vm'), '--format', 'flat'])
     const flat = (await readdir(join(target, 'vm'))).find((name) => name.endsWith('-flat.vmdk'))
-    return await sha256(join(target, 'vm', flat ?? ''))
+    return await digestOfFile(join(target, 'vm', flat ?? ''))
   } finally {
     await rm(target, { recursive: true, force: true })
   }
@@ -152,16 +144,7 @@ describe('a read over https that is interrupted', () => {
 })
 
 test('a read over san that dies for good goes on over https, nothing read twice', async () => {
-  const password = new Secret((await readFile(session.lab.passwordFile, 'utf8')).trim())
-  const { url, thumbprint } = session.lab.endpoints.vcenter
-  await using vsphere = await connectVsphere({
-    url,
-    user: session.lab.user,
-    password,
-    trust: { thumbprint },
-    clock: systemClock,
-    log: silentLog,
-  })
+  await using vsphere = await session.connect()
   const [vm] = await selectVms(vsphere, ['app'], { bulk: false })
   if (vm === undefined) throw new Error('no VM')
   const before = await describeVm(vsphere, vm)

@@ -1,14 +1,11 @@
 import { spawnSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { cp, mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { AgentError, type ClaimId, Secret, silentLog, systemClock, type VmConfig } from '../../src/core/index.ts'
-import { describeVm, selectVms } from '../../src/inventory/index.ts'
-import { createSnapshots } from '../../src/snapshot/index.ts'
-import { sanTransport, type SnapshotDisk } from '../../src/transport/index.ts'
-import { connectVsphere, removeSnapshot, type Vsphere } from '../../src/vsphere/index.ts'
+import { AgentError, systemClock } from '../../src/core/index.ts'
+import { sanTransport } from '../../src/transport/index.ts'
+import type { Vsphere } from '../../src/vsphere/index.ts'
+import { freezeDisks } from '../transports/frozen-disks.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 import { digestOfSource } from './nfc-world.ts'
 
@@ -46,58 +43,14 @@ let session: LabSession
 let vsphere: Vsphere
 beforeAll(async () => {
   session = await openLabSession({ scenario })
-  const { lab } = session
-  vsphere = await connectVsphere({
-    url: lab.endpoints.vcenter.url,
-    user: lab.user,
-    password: new Secret((await readFile(lab.passwordFile, 'utf8')).trim()),
-    trust: { thumbprint: lab.endpoints.vcenter.thumbprint },
-    clock: systemClock,
-    log: silentLog,
-  })
+  vsphere = await session.connect()
 }, 60_000)
-afterAll(async () => {
-  await vsphere[Symbol.asyncDispose]()
-  await session[Symbol.asyncDispose]()
-})
-
-const claim = (digit: string): ClaimId => digit.repeat(24) as ClaimId
-
-/** The disks of a VM under a snapshot of ours, and its end. */
-async function frozen(
-  name: string,
-  digit: string,
-): Promise<AsyncDisposable & { readonly disks: readonly SnapshotDisk[]; readonly before: VmConfig }> {
-  const [vm] = await selectVms(vsphere, [name], {})
-  if (vm === undefined) throw new Error(`no VM ${name}`)
-  const before = await describeVm(vsphere, vm)
-  const snapshots = createSnapshots(vsphere)
-  const snapshot = await snapshots.create(vm, { claim: claim(digit) })
-  const config = await snapshots.configOf(snapshot, before)
-  return {
-    before,
-    disks: config.disks.map((disk) => ({ disk, config, snapshot })),
-    [Symbol.asyncDispose]: async () => {
-      await removeSnapshot(vsphere, { type: 'VirtualMachineSnapshot', value: snapshot.moref })
-    },
-  }
-}
+afterAll(() => session[Symbol.asyncDispose]())
 
 const mountInfo = async (...lines: readonly string[]): Promise<string> => {
   const path = join(session.directory, `mountinfo-${lines.length}-${Math.abs(lines.join('').length)}`)
   await writeFile(path, ['22 1 254:0 / / rw - ext4 /dev/vda1 rw', ...lines, ''].join('\n'))
   return path
-}
-
-async function digests(name: string): Promise<ReadonlyMap<string, string>> {
-  const taken = (await session.lab.control.digestsAtSnapshot(name)).at(-1)
-  return new Map((taken?.disks ?? []).map((disk) => [disk.label, disk.sha256]))
-}
-
-async function digestOfFile(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const piece of createReadStream(path)) hash.update(piece as Buffer)
-  return hash.digest('hex')
 }
 
 const copyOf = async (store: string, to: string): Promise<string> => {
@@ -114,13 +67,13 @@ describe('an NFS export mounted on the proxy', () => {
     if (!canMount) context.skip('mounting needs root and CAP_SYS_ADMIN')
     expect(spawnSync('mount', ['--bind', '-o', 'ro', remote, point]).status).toBe(0)
     try {
-      await using vm = await frozen('web', 'a')
+      await using vm = await freezeDisks(vsphere, 'web')
       const gold = session.lab.datastores['gold'] ?? ''
       const san = (server: string, path = remote) =>
         mountInfo(`50 22 0:50 / ${point} ro - nfs4 ${server}:${path} ro,addr=127.0.0.1`).then((mountInfoPath) =>
           sanTransport({ datastores: { gold }, clock: systemClock, vsphere, mountInfoPath, lookup: async () => [] }),
         )
-      const wanted = await digests('web')
+      const wanted = await session.frozenDigests('web')
       for (const disk of vm.disks) {
         const transport = await san('filer.example.com')
         expect(await transport.probe(disk)).toMatchObject({ ok: true })
@@ -171,22 +124,14 @@ describe('a directory that is not the datastore as it is now', () => {
         'nbdssl',
         [{ transport: 'san', reason: expect.stringMatching(reason) }],
       ])
-      const target = join(session.directory, 'out', what.replaceAll(' ', '-'))
-      const restored = await session.json(['restore', vm.point, '--to-dir', target])
-      const wanted = await digests('web')
-      for (const disk of restored.disks)
-        expect([what, disk.label, await digestOfFile(join(target, disk.file.replace(/\.vmdk$/, '-flat.vmdk')))]).toEqual([
-          what,
-          disk.label,
-          wanted.get(disk.label),
-        ])
+      await session.expectRight('web', vm.point)
     }
     await session.expectClean()
   }, 120_000)
 
   test('what the snapshot left there is proof enough without another look at the files, and its absence is proof of a copy', async () => {
     const before = await copyOf('gold', 'gold-unseen')
-    await using vm = await frozen('db', '1')
+    await using vm = await freezeDisks(vsphere, 'db')
     const [disk] = vm.disks
     if (disk === undefined) throw new Error('no disk')
     const san = (gold: string) => sanTransport({ datastores: { gold }, clock: { ...systemClock, sleep: async () => undefined } })
@@ -197,7 +142,7 @@ describe('a directory that is not the datastore as it is now', () => {
 
   test('a disk on another datastore than its VM is proven by its new redo log', async () => {
     const before = await copyOf('gold', 'gold-before')
-    await using vm = await frozen('web', 'b')
+    await using vm = await freezeDisks(vsphere, 'web')
     const disk = vm.disks.find((each) => each.disk.fileName.startsWith('[gold]'))
     if (disk === undefined) throw new Error('no disk on gold')
     const { nfs = '', gold = '' } = session.lab.datastores
@@ -207,7 +152,7 @@ describe('a directory that is not the datastore as it is now', () => {
   }, 60_000)
 
   test('a mount that shows a redo log as it was before it grew is refused, also with everything else in place', async () => {
-    await using vm = await frozen('db', 'c')
+    await using vm = await freezeDisks(vsphere, 'db')
     const [disk] = vm.disks
     if (disk === undefined) throw new Error('no disk')
     expect(disk.disk.chain.length).toBe(2)
@@ -223,7 +168,7 @@ describe('a directory that is not the datastore as it is now', () => {
   }, 60_000)
 
   test('a frozen file that changes its size in mid-read ends the read', async () => {
-    await using vm = await frozen('db', 'd')
+    await using vm = await freezeDisks(vsphere, 'db')
     const [disk] = vm.disks
     if (disk === undefined) throw new Error('no disk')
     const copy = await copyOf('gold', 'gold-growing')
@@ -242,7 +187,7 @@ describe('a directory that is not the datastore as it is now', () => {
   }, 60_000)
 
   test('an encrypted VM is never read from its files', async () => {
-    await using vm = await frozen('db', 'e')
+    await using vm = await freezeDisks(vsphere, 'db')
     const [disk] = vm.disks
     if (disk === undefined) throw new Error('no disk')
     const san = sanTransport({ datastores: session.lab.datastores, clock: systemClock, vsphere })
