@@ -12,6 +12,9 @@ import { duration, type SpaceAmount, spaceAmount } from './quantity.ts'
 /** Transports this version can open, in the order they are tried by default. */
 export const DEFAULT_TRANSPORTS: readonly TransportName[] = ['san', 'nbdssl', 'https']
 
+/** Ways of restoring a VM to vSphere in the order they are tried by default: each keeps thin disks thin but the last. */
+export const DEFAULT_RESTORE_TRANSPORTS: readonly TransportName[] = ['lease', 'nbdssl', 'https']
+
 /** Between two looks at a datastore's free space, ms: a full one stuns VMs, a look costs the host a little. */
 const SPACE_INTERVAL_MS = 20_000
 
@@ -36,6 +39,8 @@ export type AgentConfig = {
   /** Datastore name → local directory where it is mounted, for the `san` transport. */
   readonly datastores: Readonly<Record<string, string>>
   readonly transports: readonly TransportName[]
+  /** The same for restores to vSphere: `lease` and `https` bring the whole VM, the others write its disks. */
+  readonly restoreTransports: readonly TransportName[]
   readonly quiesce: QuiescePolicy
   /** A guest is frozen for so long at most, ms. */
   readonly freezeLimitMs: number
@@ -82,6 +87,7 @@ export type ConfigFlags = {
   readonly caFile?: string | undefined
   readonly datastore?: readonly string[] | undefined
   readonly transport?: string | undefined
+  readonly restoreTransport?: string | undefined
   readonly quiesce?: string | undefined
   readonly freezeLimit?: string | undefined
   readonly spaceReserve?: string | undefined
@@ -128,6 +134,7 @@ const fileSchema = z.strictObject({
     .optional(),
   datastores: z.record(z.string(), z.string()).optional(),
   transports: transportList.optional(),
+  restore: z.strictObject({ transports: transportList.optional() }).optional(),
   quiesce: z.enum(['require', 'try', 'none']).optional(),
   freezeLimit: freezeLimit.optional(),
   space: z
@@ -183,6 +190,10 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
   }
   const transports =
     parseFlag('--transport', transportList, flags.transport ?? environment['VCB_TRANSPORT']) ?? file.transports ?? DEFAULT_TRANSPORTS
+  const restoreTransports =
+    parseFlag('--transport', transportList, flags.restoreTransport ?? environment['VCB_RESTORE_TRANSPORT']) ??
+    file.restore?.transports ??
+    DEFAULT_RESTORE_TRANSPORTS
   const quiesce =
     parseFlag('--quiesce', z.enum(['require', 'try', 'none']), flags.quiesce ?? environment['VCB_QUIESCE']) ?? file.quiesce ?? 'try'
   const parallel = parseFlag('--parallel', z.coerce.number().int().min(1).max(64), flags.parallel) ?? file.parallel ?? 2
@@ -200,6 +211,7 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
     }),
     datastores: Object.freeze(datastores),
     transports: Object.freeze([...transports]),
+    restoreTransports: Object.freeze([...restoreTransports]),
     quiesce,
     freezeLimitMs:
       parseFlag('--freeze-limit', freezeLimit, flags.freezeLimit ?? environment['VCB_FREEZE_LIMIT']) ??

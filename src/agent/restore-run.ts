@@ -8,6 +8,7 @@ import {
   type VmRestoreResult,
 } from '../flow/index.ts'
 import type { Agent } from './agent.ts'
+import { createTransports } from './transports.ts'
 
 export type RestoreRunOptions = { readonly onProgress?: ((progress: RestoreProgress) => void) | undefined }
 
@@ -28,10 +29,13 @@ export async function runVmRestore(agent: Agent, request: VmRestoreRequest, opti
   const vsphere = await agent.vsphere()
   await agent.recoverFirst()
   const points = await agent.points()
+  const { clock, log } = agent
+  const transports = createTransports(agent, vsphere, request.transports)
   return agent.job('restore-vm', { point: request.point, name: request.name ?? null }, (claims, signal) =>
     restoreVm(vsphere, points, claims, request, {
-      log: agent.log,
+      log,
       marks: agent.marks,
+      writers: { transports, reopen: agent.config.resume, clock, log },
       signal,
       onProgress: options.onProgress,
     }),

@@ -11,8 +11,12 @@ export type TransportParts = {
   readonly nfcLimits: NfcLimits
 }
 
-/** The configured transports in their order. CONFIG for one that this version does not have. */
-export function createTransports({ config, clock, random, nfcLimits }: TransportParts, vsphere: Vsphere): readonly Transport[] {
+/** The transports of these names, or those configured for reading, in their order. CONFIG for one that this version does not have. */
+export function createTransports(
+  { config, clock, random, nfcLimits }: TransportParts,
+  vsphere: Vsphere,
+  names: readonly TransportName[] = config.transports,
+): readonly Transport[] {
   const { compression, sessions } = config.nfc
   const nbd = (name: 'nbd' | 'nbdssl') => () => nbdTransport(vsphere, { name, clock, random, limits: nfcLimits, compression, sessions })
   const known: { readonly [name in TransportName]?: () => Transport } = {
@@ -22,7 +26,7 @@ export function createTransports({ config, clock, random, nfcLimits }: Transport
     https: () => httpsTransport(vsphere),
     lease: () => leaseTransport(vsphere),
   }
-  return config.transports.map((name) => {
+  return names.map((name) => {
     const create = known[name]
     if (create !== undefined) return create()
     throw new AgentError('CONFIG', `Transport ${name} is not part of this version.`, {

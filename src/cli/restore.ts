@@ -22,7 +22,8 @@ type RestoreFlags = CommandFlags & {
   readonly network?: readonly string[]
   readonly overwrite?: boolean
   readonly powerOn?: boolean
-  readonly via: 'lease' | 'folder'
+  readonly transport?: string
+  readonly via?: 'lease' | 'folder'
   readonly keepIdentity?: boolean
 }
 
@@ -46,7 +47,12 @@ export function registerRestore(program: Command, io: CliIo, status: ExitStatus)
     .option('--resource-pool <name>', 'target resource pool')
     .option('--to-datastore <name>', 'target datastore')
     .option('--network <old=new>', 'network for the cards of an old one; repeatable', repeatable)
-    .addOption(new Option('--via <way>', 'import lease (thin stays thin) or datastore files').choices(['lease', 'folder']).default('lease'))
+    .option(
+      '--transport <list>',
+      'ways to vSphere, tried in this order (VCB_RESTORE_TRANSPORT); lease:nbdssl:https when not set. lease imports the VM, https uploads its ' +
+        'files (thin becomes thick), nbdssl and nbd write its disks; all but https send only what is allocated',
+    )
+    .addOption(new Option('--via <way>', 'one way alone: import lease or datastore files (--transport https)').choices(['lease', 'folder']))
     .option('--overwrite', 'replace the powered-off VM of this name in the target folder')
     .option('--keep-identity', 'keep uuids and MAC addresses')
     .option('--power-on', 'power the VM on when it is restored')
@@ -55,6 +61,8 @@ export function registerRestore(program: Command, io: CliIo, status: ExitStatus)
       examples([
         'vcb restore web1@latest --to-dir /restore/web1 --format streamOptimized',
         'vcb restore 4f1c2a9b --to-vcenter --name web1-copy --to-datastore ssd2 --host esx2',
+        'vcb restore web1@latest --to-vcenter --name web1-copy --transport nbdssl',
+        'vcb restore web1@latest --to-vcenter --name web1-copy --transport nbdssl:lease:https',
         'vcb restore web1@latest --to-vcenter --overwrite --keep-identity --power-on --network "VM Network=DMZ"',
       ]),
     )
@@ -62,11 +70,17 @@ export function registerRestore(program: Command, io: CliIo, status: ExitStatus)
       if ((flags.toDir === undefined) === (flags.toVcenter !== true)) {
         throw new AgentError('USAGE', 'A restore needs one target.', { next: 'Give either --to-dir DIR or --to-vcenter.' })
       }
+      if (flags.transport !== undefined && flags.via !== undefined)
+        throw new AgentError('USAGE', 'Both --transport and --via were given.', {
+          next: 'Give --transport alone; --via folder is --transport https.',
+        })
       const [{ withAgent }, { runDirectoryRestore, runVmRestore }] = await Promise.all([
         import('./session.ts'),
         import('../agent/index.ts'),
       ])
-      await withAgent(io, flags, async ({ agent, output }) => {
+      const { transport, via, ...rest } = flags
+      const restoreTransport = via === 'folder' ? 'https' : (via ?? transport)
+      await withAgent(io, { ...rest, restoreTransport }, async ({ agent, output }) => {
         using progress = createProgress(io, systemClock, flags.json !== true)
         const onProgress = (at: { disk: string; doneBytes: number; totalBytes: number }): void =>
           progress.update(at.disk, at.doneBytes, at.totalBytes)
@@ -95,7 +109,7 @@ export function registerRestore(program: Command, io: CliIo, status: ExitStatus)
             networks: parseNetworks(flags.network ?? []),
             overwrite: flags.overwrite === true,
             powerOn: flags.powerOn === true,
-            via: flags.via,
+            transports: agent.config.restoreTransports,
             keepIdentity: flags.keepIdentity === true,
             disks,
           },
@@ -104,13 +118,34 @@ export function registerRestore(program: Command, io: CliIo, status: ExitStatus)
         warnLeftOut(status, result.notProtected)
         output.result(result, () =>
           [
-            `Restored ${printable(result.vm.name)} (${result.vm.moref}) on datastore ${result.datastore}${result.host === undefined ? '' : `, host ${result.host}`}${result.poweredOn ? ', powered on' : ''}`,
+            `Restored ${printable(result.vm.name)} (${result.vm.moref}) on datastore ${result.datastore}${result.host === undefined ? '' : `, host ${result.host}`}, by ${waysOf(result.disks)}${result.poweredOn ? ', powered on' : ''}`,
+            ...refusals(result.disks),
             ...result.warnings.map((warning) => `    warning: ${printable(warning)}`),
             ...left(result),
           ].join('\n'),
         )
       })
     })
+}
+
+type Restored = {
+  readonly label: string
+  readonly transport: string
+  readonly refused: readonly { readonly transport: string; readonly reason: string }[]
+}
+
+const waysOf = (disks: readonly Restored[]): string =>
+  [...new Set(disks.map(({ transport }) => transport))].join(' and ') || 'configuration alone'
+
+/** What was refused for all disks is said once. */
+function refusals(disks: readonly Restored[]): readonly string[] {
+  const lines = new Set<string>()
+  for (const { label, refused } of disks)
+    for (const { transport, reason } of refused) {
+      const everywhere = disks.every((disk) => disk.refused.some((each) => each.transport === transport && each.reason === reason))
+      lines.add(`    refused: ${transport}${everywhere ? '' : ` for ${label}`}, ${printable(reason)}`)
+    }
+  return [...lines]
 }
 
 function parseNetworks(pairs: readonly string[]): Readonly<Record<string, string>> {

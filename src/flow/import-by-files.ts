@@ -1,19 +1,8 @@
-import { type Abortable, type BlockSource, type MoRef, MIB, throwIfAborted } from '../core/index.ts'
+import { type Abortable, type BlockSource, MIB, type MoRef, throwIfAborted } from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
-import {
-  createVirtualDisk,
-  deleteDatastoreFile,
-  formatDatastorePath,
-  makeDirectory,
-  openDatastoreFiles,
-  parseDatastorePath,
-  registerVm,
-} from '../vsphere/index.ts'
-import { restoredVmx } from '../vmx/index.ts'
-import { type RestoreOptions, savedNvram, savedVmx } from './restore-directory.ts'
-import { RESTORE_MARKER, restoreMarker } from '../orphans/index.ts'
-import { diskFileNames } from './restored-disks.ts'
-import { type Imported, restoreDirectory, type VmImport } from './vm-import.ts'
+import { makeVmFiles } from './new-vm-files.ts'
+import type { RestoreOptions } from './restore-directory.ts'
+import { type Imported, type VmImport, wholly } from './vm-import.ts'
 
 /** One write to the datastore's web server. Bytes. */
 const UPLOAD_BLOCK = 4 * MIB
@@ -23,76 +12,28 @@ const UPLOAD_BLOCK = 4 * MIB
  * where leases do not; every byte of a disk is sent, so thin disks become thick.
  */
 export async function importByFiles(work: VmImport, claims: Claims, options: RestoreOptions): Promise<Imported> {
-  const { vsphere, reader, disks, placement } = work
-  const { datacenter, datastore } = placement
-  const files = openDatastoreFiles(vsphere, datacenter)
-  const names = diskFileNames('disk', disks)
-
-  const directory = await claims.take(
-    'datastoreDirectory',
-    { vcenterUuid: vsphere.about.instanceUuid, datacenter: datacenter.moref.value, path: `[${datastore.name}] ${work.name}` },
-    [],
-    async (claim) => {
-      const path = restoreDirectory(datastore, work.name, claim)
-      await makeDirectory(vsphere, datacenter.moref, path, options)
-      const marker = restoreMarker(work.marks.text('directory', claims.job, claim))
-      await files.upload(`${path}/${RESTORE_MARKER}`, () => once(marker), marker.length, options)
-      return { datacenter: datacenter.moref.value, path }
-    },
-  )
-  const inside = (file: string): string => {
-    const base = parseDatastorePath(directory.ref.path)
-    return formatDatastorePath({ datastore: base.datastore, path: `${base.path}/${file}` })
-  }
-  for (const disk of disks) {
-    const file = names.get(disk.label) ?? ''
-    await createVirtualDisk(
-      vsphere,
-      datacenter.moref,
-      inside(file),
-      { diskType: disk.thin ? 'thin' : 'preallocated', adapterType: 'lsiLogic', capacityBytes: disk.capacityBytes },
-      { signal: options.signal },
-    )
-    await using source = await reader.disk(disk.key, options)
+  const made = await makeVmFiles(work, claims, options)
+  for (const disk of work.disks) {
+    await made.createDisk(disk)
+    await using source = await work.readDisk(disk)
     const report = (doneBytes: number): void => options.onProgress?.({ disk: disk.label, doneBytes, totalBytes: disk.capacityBytes })
-    await files.upload(inside(file.replace(/\.vmdk$/, '-flat.vmdk')), () => wholeDisk(source, report, options), source.size, options)
+    const flat = made.disk(disk).replace(/\.vmdk$/, '-flat.vmdk')
+    await made.files.upload(flat, () => wholeDisk(source, report, options), source.size, options)
   }
-  if (disks.some((disk) => disk.thin))
-    work.warnings.push('Thin disks became thick: datastore files are written whole. An import lease (--via lease) keeps them thin.')
-
-  const nvram = await savedNvram(reader, options)
-  if (nvram !== undefined) await files.upload(inside('vm.nvram'), () => once(nvram), nvram.length, options)
-  const saved = await savedVmx(reader, options)
-  const { config } = reader.manifest
-  const { vmx, dropped } = restoredVmx(saved, config, {
-    name: work.name,
-    disks: names,
-    nvram: nvram === undefined ? undefined : 'vm.nvram',
-    networks: work.networks,
-    keepIdentity: work.keepIdentity,
-  })
-  for (const device of dropped) if (!work.dropped.includes(device)) work.dropped.push(device)
-
-  const held = await claims.take(
-    'registeredVm',
-    { vcenterUuid: vsphere.about.instanceUuid, name: work.name, vmPathName: inside('vm.vmx') },
-    work.replaced === undefined ? [directory.id] : [work.replaced, directory.id],
-    async (claim) => {
-      vmx.set('annotation', work.marks.text('vm', claims.job, claim))
-      const text = Buffer.from(vmx.format())
-      await files.upload(inside('vm.vmx'), () => once(text), text.length, options)
-      const target = { folder: placement.folder, pool: placement.pool, host: placement.host?.moref }
-      const vm = await registerVm(vsphere, target, inside('vm.vmx'), work.name, { signal: options.signal })
-      return { moref: vm.value }
-    },
-  )
+  if (work.disks.some((disk) => disk.thin))
+    work.warnings.push(
+      'Thin disks became thick: datastore files are written whole. An import lease (--transport lease) or nbdssl keeps them thin.',
+    )
+  const held = await made.register()
   const vm: MoRef = { type: 'VirtualMachine', value: held.ref.moref }
-  const unmark = (): Promise<void> => deleteDatastoreFile(vsphere, datacenter.moref, inside(RESTORE_MARKER))
-  return { vm, claim: held.id, keep: [directory.id, held.id], thin: false, unmark }
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes
+  return {
+    vm,
+    claim: held.id,
+    keep: [made.claim.id, held.id],
+    thin: false,
+    disks: wholly(work, 'https', 'datastore files'),
+    unmark: () => made.unmark(),
+  }
 }
 
 /** Every byte of a disk in order; areas known as zero are not read. One block at a time. */

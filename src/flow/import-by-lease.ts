@@ -15,15 +15,15 @@ import {
 } from '../vsphere/index.ts'
 import { networkCards, ovfDescriptor, ovfFileName } from './ovf.ts'
 import type { RestoreOptions } from './restore-directory.ts'
-import type { Imported, VmImport } from './vm-import.ts'
+import { type Imported, type VmImport, wholly } from './vm-import.ts'
 
 /**
  * Imports through an NFC lease (CreateImportSpec, ImportVApp): vSphere makes the VM, its empty disks and their places; each disk is sent as a
  * streamOptimized VMDK, so that areas without data are never written. An aborted or expired lease removes the VM by itself.
  */
 export async function importByLease(work: VmImport, claims: Claims, options: RestoreOptions): Promise<Imported> {
-  const { vsphere, reader, disks, placement, name } = work
-  const { config } = reader.manifest
+  const { vsphere, disks, placement, name } = work
+  const { config } = work.reader.manifest
   const networks = new Map<string, string>()
   for (const [old, target] of work.networks) if (target !== null) networks.set(old, target)
   const held = await claims.take(
@@ -60,10 +60,10 @@ export async function importByLease(work: VmImport, claims: Claims, options: Res
           throw new AgentError('UNAVAILABLE', `The import lease names no upload for ${disk.label}.`, {
             subject: disk.label,
             retry: 'never',
-            next: 'Restore with --via folder.',
+            next: 'Restore with --transport nbdssl or --transport https.',
           })
         }
-        await using source = await reader.disk(disk.key, options)
+        await using source = await work.readDisk(disk)
         const report = (doneBytes: number): void => {
           options.onProgress?.({ disk: disk.label, doneBytes, totalBytes: disk.capacityBytes })
           lease.progress(Math.floor(((index + doneBytes / disk.capacityBytes) / disks.length) * 100))
@@ -75,7 +75,7 @@ export async function importByLease(work: VmImport, claims: Claims, options: Res
         throw new AgentError('UNAVAILABLE', `The import lease of ${name} names no VM.`, {
           subject: name,
           retry: 'never',
-          next: 'Restore with --via folder.',
+          next: 'Restore with --transport nbdssl or --transport https.',
         })
       }
       await lease.complete(options)
@@ -84,7 +84,7 @@ export async function importByLease(work: VmImport, claims: Claims, options: Res
   )
   const vm: MoRef = { type: 'VirtualMachine', value: held.ref.moref }
   await reconfigureVm(vsphere, vm, await finalSettings(work, vm, options), { signal: options.signal })
-  return { vm, claim: held.id, keep: [held.id], thin: true, unmark: async () => {} }
+  return { vm, claim: held.id, keep: [held.id], thin: true, disks: wholly(work, 'lease', 'import lease'), unmark: async () => {} }
 }
 
 /** importKey names the item on real servers; some simulators repeat it in `key` only. */

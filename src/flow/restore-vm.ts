@@ -1,6 +1,8 @@
 import {
   AgentError,
   anySignal,
+  type BlockSource,
+  type DiskFacts,
   type Log,
   type Manifest,
   type Marks,
@@ -8,9 +10,12 @@ import {
   type NotProtected,
   parseMark,
   toAgentError,
+  type TransportName,
 } from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
-import type { PointStore } from '../provider/index.ts'
+import { noticing } from '../disk/index.ts'
+import type { BackupReader, PointStore } from '../provider/index.ts'
+import type { Refusal } from '../transport/index.ts'
 import { isHostBoundDevice } from '../vmx/index.ts'
 import {
   data,
@@ -25,12 +30,12 @@ import {
   retrieveOne,
   type Vsphere,
 } from '../vsphere/index.ts'
-import { importByFiles } from './import-by-files.ts'
-import { importByLease } from './import-by-lease.ts'
+import type { DiskWriters } from './import-by-disks.ts'
+import { importByWays } from './import-by-ways.ts'
 import { recordLocks } from './record-locks.ts'
 import type { RestoreOptions } from './restore-directory.ts'
 import { chooseDisks } from './restored-disks.ts'
-import type { VmImport } from './vm-import.ts'
+import type { Imported, VmImport } from './vm-import.ts'
 
 export type VmRestoreRequest = {
   readonly point: string
@@ -42,8 +47,8 @@ export type VmRestoreRequest = {
   /** Replace a VM of this name in the target folder; it must be powered off. */
   readonly overwrite: boolean
   readonly powerOn: boolean
-  /** Import lease (thin stays thin) or datastore files and RegisterVM. */
-  readonly via: 'lease' | 'folder'
+  /** Ways in the order they are tried: `lease` imports the whole VM, `https` uploads its files, the others write its disks one by one. */
+  readonly transports: readonly TransportName[]
   /** Keep uuids and MAC addresses; for a VM that takes the place of the old one. */
   readonly keepIdentity: boolean
   readonly disks: readonly string[]
@@ -53,13 +58,28 @@ export type VmRestoreResult = {
   readonly vm: { readonly name: string; readonly moref: string }
   readonly datastore: string
   readonly host: string | undefined
-  readonly disks: readonly { readonly label: string; readonly capacityBytes: number; readonly thin: boolean }[]
+  readonly disks: readonly RestoredDisk[]
   /** Devices that could not be made again. */
   readonly dropped: readonly string[]
   readonly warnings: readonly string[]
   readonly notProtected: readonly NotProtected[]
   readonly replaced: boolean
   readonly poweredOn: boolean
+}
+
+export type RestoredDisk = {
+  readonly label: string
+  readonly capacityBytes: number
+  readonly thin: boolean
+  /** How it was brought back. */
+  readonly transport: TransportName
+  readonly transportReason: string
+  /** Every way and transport that was refused or failed before. */
+  readonly refused: readonly Refusal[]
+  /** How often the transport broke in mid-write and was opened again; absent = never. */
+  readonly resumed?: number | undefined
+  /** Bytes sent, where they are counted. */
+  readonly writtenBytes?: number | undefined
 }
 
 /**
@@ -72,7 +92,7 @@ export async function restoreVm(
   points: PointStore,
   claims: Claims,
   request: VmRestoreRequest,
-  asked: RestoreOptions & { readonly log: Log; readonly marks: Marks },
+  asked: RestoreOptions & { readonly log: Log; readonly marks: Marks; readonly writers: DiskWriters },
 ): Promise<VmRestoreResult> {
   await using hold = await points.hold({ signal: asked.signal, recordLocks: recordLocks(claims) })
   const options = { ...asked, signal: anySignal(asked.signal, hold.signal) }
@@ -112,8 +132,10 @@ export async function restoreVm(
     replaced: replaced?.id,
     dropped,
     warnings,
+    refused: [],
+    ...readingOf(reader, options),
   }
-  const imported = request.via === 'lease' ? await importByLease(work, claims, options) : await importByFiles(work, claims, options)
+  const imported = await importByWays(work, request.transports, options.writers, claims, options)
 
   // Without the mark the VM is no longer found by it, so where another one is to be replaced it stays until that is done.
   if (replaced === undefined) await reconfigureVm(vsphere, imported.vm, data({ annotation: ownAnnotation(manifest) }))
@@ -133,13 +155,38 @@ export async function restoreVm(
     vm: { name, moref: imported.vm.value },
     datastore: placement.datastore.name,
     host: placement.host?.name,
-    disks: disks.map((disk) => ({ label: disk.label, capacityBytes: disk.capacityBytes, thin: imported.thin && disk.thin })),
+    disks: disks.map((disk) => restoredDisk(disk, imported)),
     dropped,
     warnings,
     notProtected: manifest.notProtected,
     replaced: existing !== undefined,
     poweredOn,
   }
+}
+
+/** The point's disks; an error of the repository is kept apart from those of the way they are brought back. */
+function readingOf(reader: BackupReader, options: RestoreOptions): Pick<VmImport, 'readDisk' | 'readFailure'> {
+  let failure: unknown
+  const onFailure = (error: unknown): void => {
+    failure ??= error
+  }
+  const readDisk = async (disk: DiskFacts): Promise<BlockSource> => {
+    try {
+      return noticing(await reader.disk(disk.key, options), onFailure)
+    } catch (error) {
+      onFailure(error)
+      throw error
+    }
+  }
+  return { readDisk, readFailure: () => failure }
+}
+
+function restoredDisk({ label, capacityBytes, thin }: DiskFacts, imported: Imported): RestoredDisk {
+  const by = imported.disks.get(label)
+  if (by === undefined) throw new AgentError('INTERNAL', `The disk ${label} was not restored.`)
+  const { transport, reason, refused, resumed, writtenBytes } = by
+  const disk = { label, capacityBytes, thin: imported.thin && thin, transport, transportReason: reason, refused, writtenBytes }
+  return resumed === 0 ? disk : { ...disk, resumed }
 }
 
 /** A VM backed up while it was itself being restored has our mark as its annotation; given back, it would pass for a half-restored one. */

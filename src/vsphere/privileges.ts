@@ -33,6 +33,7 @@ export const RESTORE_PRIVILEGES: readonly string[] = Object.freeze([
   'VirtualMachine.Config.Settings',
   'VirtualMachine.Interact.PowerOn',
   'VirtualMachine.Interact.PowerOff',
+  'VirtualMachine.Provisioning.DiskRandomAccess',
   'Resource.AssignVMToPool',
   'Network.Assign',
   'Datastore.AllocateSpace',

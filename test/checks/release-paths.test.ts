@@ -89,7 +89,7 @@ const PATHS: readonly Path[] = [
       {
         calls: 'deleteDatastoreFile',
         from: REGISTRY,
-        also: { 'src/flow/import-by-files.ts': 'takes the mark out of a restore that succeeded' },
+        also: { 'src/flow/new-vm-files.ts': 'takes the mark out of a restore that succeeded' },
       },
       { calls: "'DeleteDatastoreFile_Task'", from: 'src/vsphere/file-calls.ts' },
     ],

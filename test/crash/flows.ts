@@ -145,6 +145,16 @@ export const flows: readonly Flow[] = [
     restoresVm: { name: 'copy', replaces: false, of: 'beta' },
     next: 'beta',
   },
+  // Covers what no other restore does: the claims of a VM that is registered while its disk is still being written.
+  {
+    name: 'restore-nbdssl',
+    about: 'restore as a new VM whose disk is written over NFC',
+    template: 'points',
+    argv: () => ['restore', 'beta@latest', '--to-vcenter', '--name', 'copy', '--transport', 'nbdssl', '--to-datastore', 'restore1'],
+    lab: true,
+    restoresVm: { name: 'copy', replaces: false, of: 'beta' },
+    next: 'beta',
+  },
   {
     name: 'restore-overwrite-lease',
     about: 'restore over a VM that is off, then power on',

@@ -377,7 +377,17 @@ describe('restore', () => {
 
   test('an upload that fails leaves no half VM', async () => {
     await withFault({ on: 'nfc:POST', status: 500 }, async () => {
-      const result = await session.vcb('restore', 'web01@latest', '--to-vcenter', '--name', 'half', '--to-datastore', 'restore1')
+      const result = await session.vcb(
+        'restore',
+        'web01@latest',
+        '--to-vcenter',
+        '--transport',
+        'lease',
+        '--name',
+        'half',
+        '--to-datastore',
+        'restore1',
+      )
       expect(result.exit).not.toBe(0)
     })
     const state = await session.lab.control.state()
