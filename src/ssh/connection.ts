@@ -1,0 +1,136 @@
+import PQueue from 'p-queue'
+import type { Client, ClientChannel } from 'ssh2'
+import { type Abortable, AgentError, type Effect, effect, throwIfAborted } from '../core/index.ts'
+import { dialSsh } from './dial.ts'
+import { shellLine } from './shell-word.ts'
+import { SshChannel } from './ssh-channel.ts'
+import { connectionLost, sshError } from './ssh-error.ts'
+import type { SshDeps, SshHost } from './ssh-host.ts'
+
+/** What sshd allows one connection by default (MaxSessions), ESXi's too. */
+const SESSIONS = 10
+/** Commands answer within this unless the caller says otherwise, ms. */
+const COMMAND_MS = 60_000
+/** Most that a command's answer may have. Bytes. */
+const ANSWER_BYTES = 1024 * 1024
+
+export type CommandResult = { readonly status: number; readonly stdout: string; readonly stderr: string }
+
+export type CommandOptions = Abortable & {
+  readonly limitMs?: number | undefined
+  /** Set for a command that changes something on the host: it passes the seam of effects. */
+  readonly changes?: Effect | undefined
+}
+
+/** One logged-in connection to a host's shell; several sessions beside each other. Disposal ends it and everything on it. */
+export class SshConnection implements AsyncDisposable {
+  readonly host: SshHost
+  readonly deps: SshDeps
+  readonly #client: Client
+  readonly #sessions = new PQueue({ concurrency: SESSIONS })
+  readonly #lost = new AbortController()
+
+  private constructor(host: SshHost, deps: SshDeps, client: Client) {
+    this.host = host
+    this.deps = deps
+    this.#client = client
+    client.on('error', (error) => this.#end(sshError(host.name, error)))
+    client.on('close', () => this.#end(connectionLost(host.name)))
+  }
+
+  /** See `dialSsh`. */
+  static async open(host: SshHost, deps: SshDeps, options?: Abortable): Promise<SshConnection> {
+    return new SshConnection(host, deps, await dialSsh(host, options))
+  }
+
+  /** Aborted, with the reason, once the connection is gone. */
+  get lost(): AbortSignal {
+    return this.#lost.signal
+  }
+
+  /**
+   * Starts a command and returns its channel; waits while all sessions are in use. The caller disposes the channel.
+   * UNAVAILABLE (connection gone, no session), CANCELED.
+   */
+  async start(words: readonly string[], options?: Abortable): Promise<SshChannel> {
+    throwIfAborted(options)
+    const line = shellLine(words)
+    const free = Promise.withResolvers<void>()
+    const turn = Promise.withResolvers<void>()
+    const place = this.#sessions.add(() => {
+      turn.resolve()
+      return free.promise
+    })
+    // It ends when `free` does, which never rejects.
+    place.catch(() => undefined)
+    try {
+      await raceSignals(turn.promise, options?.signal, this.lost)
+      const channel = await raceSignals(this.#exec(line), options?.signal, this.lost)
+      channel.once('close', () => free.resolve())
+      return new SshChannel(this.host.name, channel, this.lost)
+    } catch (error) {
+      free.resolve()
+      throw sshError(this.host.name, error)
+    }
+  }
+
+  /** Runs a command to its end. Any exit status is a result; a command ended by a signal, too much output or the time limit are UNAVAILABLE. */
+  async run(words: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
+    const { changes } = options
+    return changes === undefined ? this.#run(words, options) : effect(changes, () => this.#run(words, options))
+  }
+
+  async #run(words: readonly string[], options: CommandOptions): Promise<CommandResult> {
+    const limitMs = options.limitMs ?? COMMAND_MS
+    const what = words.slice(0, 2).join(' ')
+    await using channel = await this.start(words, options)
+    const done = new AbortController()
+    const late = this.deps.clock.sleep(limitMs, { signal: done.signal }).then(() => {
+      throw new AgentError('UNAVAILABLE', `"${what}" did not end on ${this.host.name} within ${Math.round(limitMs / 1000)} s.`, { subject: this.host.name })
+    })
+    // Cut short when the command has ended.
+    late.catch(() => undefined)
+    try {
+      channel.end()
+      return await raceSignals(Promise.race([channel.collect(ANSWER_BYTES, what), late]), options.signal)
+    } finally {
+      done.abort()
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.lost.aborted) return
+    const closed = new Promise<void>((resolve) => this.lost.addEventListener('abort', () => resolve(), { once: true }))
+    this.#client.end()
+    await Promise.race([closed, this.deps.clock.sleep(2000)])
+    this.#client.destroy()
+    this.#end(connectionLost(this.host.name))
+  }
+
+  #exec(line: string): Promise<ClientChannel> {
+    return new Promise((resolve, reject) => {
+      this.#client.exec(line, (error, channel) => {
+        if (error === undefined) resolve(channel)
+        else reject(error)
+      })
+    })
+  }
+
+  #end(reason: AgentError): void {
+    if (!this.lost.aborted) this.#lost.abort(reason)
+  }
+}
+
+/** `work`, unless a signal aborts first. A channel that still comes is nobody's then and goes with its connection. */
+async function raceSignals<T>(work: Promise<T>, ...signals: readonly (AbortSignal | undefined)[]): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const heard = signals.filter((signal) => signal !== undefined)
+  const stop = (): void => reject(heard.find((signal) => signal.aborted)?.reason)
+  if (heard.some((signal) => signal.aborted)) stop()
+  for (const signal of heard) signal.addEventListener('abort', stop, { once: true })
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    for (const signal of heard) signal.removeEventListener('abort', stop)
+  }
+}
