@@ -107,14 +107,14 @@ export const BANS: readonly Ban[] = [
     also: 'strings',
   },
   {
-    what: 'speaks to the network past vsphere/http-client.ts and trust.ts, nfc/dial.ts and pinned-tls.ts, nbd/dial.ts and server.ts, where calls and uploads are effects',
+    what: 'speaks to the network past vsphere/http-client.ts and trust.ts, nfc/dial.ts and pinned-tls.ts, nbd/dial.ts and server.ts, ssh/dial.ts, where calls and uploads are effects',
     pattern: new RegExp(
-      `${onlyImported('|isIP')}${module('undici|net|tls|https?|http2|dgram|inspector')}|(?<![.#\\w])(?:fetch|WebSocket|EventSource)\\s*\\(`,
+      `${onlyImported('|isIP')}${module('undici|net|tls|https?|http2|dgram|inspector|ssh2')}|(?<![.#\\w])(?:fetch|WebSocket|EventSource)\\s*\\(`,
       'g',
     ),
     in: AGENT,
     // The last asks a running lab on this machine.
-    except: /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|nbd\/(?:dial|server)|cli\/lab)\.ts$/,
+    except: /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|nbd\/(?:dial|server)|ssh\/dial|cli\/lab)\.ts$/,
     tests: false,
     also: 'strings',
   },

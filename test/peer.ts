@@ -33,14 +33,20 @@ export type PeerName =
   | 'openssl'
   | 'curl'
   | 'strace'
+  | 'sshd'
+  | 'ssh'
+  | 'ssh-keygen'
+  | 'busybox'
+  | 'python3'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 const SEARCHED = [BUILT, ...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin']
 const found = new Map<PeerName, string | undefined>()
 
-/** Path of the program (for `pyvmomi`: of a Python that can import it), or undefined when this machine has none. */
+/** Path of the program (for `pyvmomi`: of a Python that can import it; for `python3` the system's own first), or undefined when this machine has none. */
 export function peer(name: PeerName): string | undefined {
-  if (!found.has(name)) found.set(name, name === 'pyvmomi' ? pythonWith('pyVmomi') : executable(name))
+  if (!found.has(name))
+    found.set(name, name === 'pyvmomi' ? pythonWith('pyVmomi') : name === 'python3' ? pythonWith('os') : executable(name))
   return found.get(name)
 }
 

@@ -36,9 +36,11 @@ import {
 } from '../journal/index.ts'
 import { type BackupProvider, hasRepository, openProvider, type OpenProviderOptions, type PointStore } from '../provider/index.ts'
 import { hasAgentId, openAgentId, openState } from '../state/index.ts'
+import type { SshHosts } from '../ssh/index.ts'
 import { createNfcLimits, type NfcLimits } from '../transport/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import { type AgentConfig, readSecret } from './config.ts'
+import { sshHostsOf } from './ssh-hosts.ts'
 
 /** After a failed connection the next one is tried no sooner, ms. */
 const RECONNECT_MS = 900
@@ -80,6 +82,8 @@ export class Agent implements AsyncDisposable {
   readonly locks: VmLocks
   /** NFC sessions of all runs of this process. */
   readonly nfcLimits: NfcLimits
+  /** Hosts whose shell may be used, with the connections of all runs of this process. */
+  readonly sshHosts: SshHosts
   readonly random: (size: number) => Uint8Array = randomBytes
   readonly catalog: Catalog
   readonly releasers: Releasers
@@ -111,6 +115,7 @@ export class Agent implements AsyncDisposable {
     this.journal = opened.journal
     this.locks = opened.locks
     this.nfcLimits = createNfcLimits({ perHost: config.nfc.perHost })
+    this.sshHosts = opened.stack.use(sshHostsOf(config.ssh, { clock: deps.clock, log: deps.log }))
     this.catalog = opened.catalog
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>

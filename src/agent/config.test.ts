@@ -33,6 +33,15 @@ describe('configuration', () => {
     expect(loaded.stateDirectory).toBe(join(directory, 'state'))
   })
 
+  test('ssh is of the default order where the shell of a host is configured, and nowhere else', async () => {
+    expect((await loadConfig({}, {})).transports).toEqual(['san', 'nbdssl', 'https'])
+    const one = await file('ssh:\n  hosts:\n    esx1:\n      passwordFile: pw\n')
+    expect((await loadConfig({ config: one }, {})).transports).toEqual(['san', 'nbdssl', 'https', 'ssh'])
+    const any = await file('ssh:\n  default:\n    passwordFile: pw\n    knownHosts: hosts\n')
+    expect((await loadConfig({ config: any }, {})).transports).toEqual(['san', 'nbdssl', 'https', 'ssh'])
+    expect((await loadConfig({ transport: 'ssh:san' }, {})).transports).toEqual(['ssh', 'san'])
+  })
+
   test('a datastore name may hold an equals sign', async () => {
     const loaded = await loadConfig({ datastore: ['a=b=/mnt/x'] }, {})
     expect(loaded.datastores).toEqual({ 'a=b': '/mnt/x' })

@@ -8,9 +8,10 @@ import type { ChunkCompression } from '../nfc/index.ts'
 import { DEFAULT_FREEZE_LIMIT_MS } from '../quiesce/index.ts'
 import { DEFAULT_REOPEN, type ReopenPolicy } from '../transport/index.ts'
 import { duration, type SpaceAmount, spaceAmount } from './quantity.ts'
+import { type SshConfig, sshConfigOf, sshSchema } from './ssh-config.ts'
 
-/** Transports this version can open, in the order they are tried by default. */
-export const DEFAULT_TRANSPORTS: readonly TransportName[] = ['san', 'nbdssl', 'https']
+/** The order transports are tried in by default; `ssh` where the shell of some host is configured. */
+export const DEFAULT_TRANSPORTS: readonly TransportName[] = ['san', 'nbdssl', 'https', 'ssh']
 
 /** Ways of restoring a VM to vSphere in the order they are tried by default: each keeps thin disks thin but the last. */
 export const DEFAULT_RESTORE_TRANSPORTS: readonly TransportName[] = ['lease', 'nbdssl', 'https']
@@ -25,7 +26,7 @@ const RELEASE_FOR_MS = 15 * 60_000
 const CANCEL_DEADLINE_MS = 10 * 60_000
 
 /** Where a secret comes from. Never a value on a command line. */
-type SecretSource = { readonly file?: string | undefined; readonly env?: string | undefined; readonly value?: string | undefined }
+export type SecretSource = { readonly file?: string | undefined; readonly env?: string | undefined; readonly value?: string | undefined }
 
 /** What a run needs to know, resolved once from flags, environment and `vcb.yaml` (in this order of precedence) and frozen. */
 export type AgentConfig = {
@@ -63,6 +64,8 @@ export type AgentConfig = {
     /** Sessions of one host at once, of this process. */
     readonly perHost: number | undefined
   }
+  /** Shells of hosts. */
+  readonly ssh: SshConfig
   readonly changeTracking: boolean
   readonly repository: { readonly url: string | undefined; readonly password: SecretSource }
   /** Directory of the journal and the catalog. */
@@ -155,6 +158,7 @@ const fileSchema = z.strictObject({
       perHost: z.int().min(1).max(64).optional(),
     })
     .optional(),
+  ssh: sshSchema.optional(),
   changeTracking: z.boolean().optional(),
   repository: z
     .strictObject({ url: z.string().optional(), passwordFile: z.string().optional(), passwordEnv: z.string().optional() })
@@ -188,8 +192,12 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
     }
     datastores[pair.slice(0, at)] = resolve(pair.slice(at + 1))
   }
+  const ssh = sshConfigOf(file.ssh, environment, (path) => local(path) ?? path)
+  const shells = ssh.hosts.length > 0 || ssh.byDefault !== undefined
   const transports =
-    parseFlag('--transport', transportList, flags.transport ?? environment['VCB_TRANSPORT']) ?? file.transports ?? DEFAULT_TRANSPORTS
+    parseFlag('--transport', transportList, flags.transport ?? environment['VCB_TRANSPORT']) ??
+    file.transports ??
+    DEFAULT_TRANSPORTS.filter((name) => name !== 'ssh' || shells)
   const restoreTransports =
     parseFlag('--transport', transportList, flags.restoreTransport ?? environment['VCB_RESTORE_TRANSPORT']) ??
     file.restore?.transports ??
@@ -233,6 +241,7 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
       sessions: file.nfc?.sessions ?? 1,
       perHost: file.nfc?.perHost,
     }),
+    ssh,
     changeTracking: flags.changeTracking ?? file.changeTracking ?? true,
     repository: Object.freeze({
       url: flags.repo ?? environment['VCB_REPO'] ?? localRepository(file.repository?.url, base),

@@ -11,6 +11,7 @@ import type { Agent } from './agent.ts'
 import { mapDatastores, type MountedDatastore } from '../transport/index.ts'
 import { checkNfc } from './doctor-nfc.ts'
 import { lookAtMount } from './doctor-san.ts'
+import { checkSsh } from './doctor-ssh.ts'
 
 /** One thing looked at. `failed` stops backups; `warning` limits them. */
 export type Finding = {
@@ -49,6 +50,7 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
       await attempt('NFC', findings, () => checkNfc(agent, vsphere, findings))
     })
   }
+  await attempt('SSH', findings, () => checkSsh(agent, findings))
   await attempt('repository', findings, async () => {
     if (agent.config.repository.url === undefined) {
       findings.push({
@@ -159,6 +161,7 @@ async function checkDatastore(agent: Agent, datastore: DatastoreRef, mounted: Mo
   const overHttps = agent.config.transports.includes('https') && !['vsan', 'VVOL'].includes(datastore.type)
   const overNfc = agent.config.transports.filter((name) => name === 'nbdssl' || name === 'nbd')
   if (overNfc.length > 0) usable.push(`${overNfc.join(', ')}, from the hosts that see it`)
+  if (agent.config.transports.includes('ssh') && agent.sshHosts.all.length > 0) usable.push('ssh, from the shell of the hosts that see it')
   if (overHttps) usable.push('https, where the host lets snapshot parents be read in ranges')
   if (san.hint !== undefined) usable.push(san.hint)
   return usable.length > 0

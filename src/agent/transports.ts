@@ -1,5 +1,14 @@
 import { AgentError, type Clock, type TransportName } from '../core/index.ts'
-import { httpsTransport, leaseTransport, nbdTransport, type NfcLimits, sanTransport, type Transport } from '../transport/index.ts'
+import type { SshHosts } from '../ssh/index.ts'
+import {
+  httpsTransport,
+  leaseTransport,
+  nbdTransport,
+  type NfcLimits,
+  sanTransport,
+  sshTransport,
+  type Transport,
+} from '../transport/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config.ts'
 
@@ -9,11 +18,12 @@ export type TransportParts = {
   readonly random: (size: number) => Uint8Array
   /** One object for all runs of the process. */
   readonly nfcLimits: NfcLimits
+  readonly sshHosts: SshHosts
 }
 
 /** The transports of these names, or those configured for reading, in their order. CONFIG for one that this version does not have. */
 export function createTransports(
-  { config, clock, random, nfcLimits }: TransportParts,
+  { config, clock, random, nfcLimits, sshHosts }: TransportParts,
   vsphere: Vsphere,
   names: readonly TransportName[] = config.transports,
 ): readonly Transport[] {
@@ -25,6 +35,7 @@ export function createTransports(
     nbd: nbd('nbd'),
     https: () => httpsTransport(vsphere),
     lease: () => leaseTransport(vsphere),
+    ssh: () => sshTransport({ hosts: sshHosts, endpoint: vsphere.host }),
   }
   return names.map((name) => {
     const create = known[name]

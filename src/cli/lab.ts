@@ -73,6 +73,7 @@ export function registerLab(program: Command, io: CliIo, status: ExitStatus): vo
         datastores: running.datastores,
         esxi: { url: esxi.url, thumbprint: esxi.thumbprint, sha1: esxi.sha1, user: 'root', passwordFile: running.passwordFile },
         nfc: running.endpoints.nfc,
+        ssh: { hosts: running.endpoints.ssh, user: 'root', keyFile: running.sshKeyFile, passwordFile: running.passwordFile },
         directory: running.directory,
         pid: process.pid,
       }
@@ -83,6 +84,10 @@ export function registerLab(program: Command, io: CliIo, status: ExitStatus): vo
           `ESXi        ${esxi.url}   root, the same password`,
           `            thumbprint ${esxi.thumbprint}`,
           `NFC         ${ready.nfc.host}:${ready.nfc.port} of the hosts`,
+          ...ready.ssh.hosts.map(
+            (shell) =>
+              `SSH         ${shell.address}:${shell.port} of ${shell.host}, root, key ${ready.ssh.keyFile}, host key ${shell.hostKey}`,
+          ),
           ...Object.entries(ready.datastores).map(([name, path]) => `datastore   ${name} in ${path}`),
           'Stop it with Ctrl-C; the next "vcb lab up" goes on where this one ended.',
         ].join('\n'),
@@ -236,6 +241,7 @@ const RULE_FLAGS: readonly (readonly [flag: string, text: string])[] = [
   ['datastore-full <name>', 'no space on this datastore'],
   ['lock-held', 'another host holds the VM’s disks'],
   ['lease <quirk>', 'what an export lease does wrong, see docs/lab-scenario.md'],
+  ['ssh <what>', 'what a host’s SSH server does wrong: otherHostKey, refuse, missing, status'],
   ['nfc <quirk>', 'what the NFC server does wrong at a step, see docs/lab-scenario.md'],
   ['value <n>', 'the number such a rule needs'],
 ]

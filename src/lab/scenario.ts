@@ -85,7 +85,14 @@ const generateSchema = z.strictObject({
   power: z.enum(['poweredOn', 'poweredOff']).default('poweredOff'),
 })
 
-const hostSchema = z.strictObject({ name, ip: z.string().default('127.0.0.1') })
+const hostSchema = z.strictObject({
+  name,
+  ip: z.string().default('127.0.0.1'),
+  /** Its shell can be reached over SSH. */
+  ssh: z.boolean().default(false),
+  /** `free`: its own API (the ESXi endpoint) shows everything and changes nothing. */
+  licence: z.enum(['full', 'free']).default('full'),
+})
 
 const datacenterSchema = z.strictObject({
   name,
@@ -141,6 +148,7 @@ export const faultRuleSchema = z.strictObject({
   lockHeld: z.boolean().optional(),
   nfc: z.enum(NFC_QUIRKS).optional(),
   lease: z.enum(LEASE_QUIRKS).optional(),
+  ssh: z.enum(['otherHostKey', 'refuse', 'missing', 'status']).optional(),
   value: z.number().min(0).optional(),
 })
 

@@ -1,5 +1,6 @@
+import type { Socket } from 'node:net'
 import PQueue from 'p-queue'
-import type { Client, ClientChannel } from 'ssh2'
+import type { Client } from 'ssh2'
 import { type Abortable, AgentError, type Effect, effect, throwIfAborted } from '../core/index.ts'
 import { dialSsh } from './dial.ts'
 import { shellLine } from './shell-word.ts'
@@ -7,10 +8,14 @@ import { SshChannel } from './ssh-channel.ts'
 import { connectionLost, sshError } from './ssh-error.ts'
 import type { SshDeps, SshHost } from './ssh-host.ts'
 
-/** What sshd allows one connection by default (MaxSessions), ESXi's too. */
-const SESSIONS = 10
+/** sshd allows one connection ten by default (MaxSessions), ESXi's too; it counts one for a moment longer than its end is told. */
+const SESSIONS = 8
+const OPEN_TRIES = 6
+const OPEN_PAUSE_MS = 20
 /** Commands answer within this unless the caller says otherwise, ms. */
 const COMMAND_MS = 60_000
+/** How long a host may take to say goodbye, ms. */
+const CLOSE_MS = 2_000
 /** Most that a command's answer may have. Bytes. */
 const ANSWER_BYTES = 1024 * 1024
 
@@ -27,13 +32,15 @@ export class SshConnection implements AsyncDisposable {
   readonly host: SshHost
   readonly deps: SshDeps
   readonly #client: Client
+  readonly #socket: Socket
   readonly #sessions = new PQueue({ concurrency: SESSIONS })
   readonly #lost = new AbortController()
 
-  private constructor(host: SshHost, deps: SshDeps, client: Client) {
+  private constructor(host: SshHost, deps: SshDeps, { client, socket }: { readonly client: Client; readonly socket: Socket }) {
     this.host = host
     this.deps = deps
     this.#client = client
+    this.#socket = socket
     client.on('error', (error) => this.#end(sshError(host.name, error)))
     client.on('close', () => this.#end(connectionLost(host.name)))
   }
@@ -65,9 +72,12 @@ export class SshConnection implements AsyncDisposable {
     place.catch(() => undefined)
     try {
       await raceSignals(turn.promise, options?.signal, this.lost)
-      const channel = await raceSignals(this.#exec(line), options?.signal, this.lost)
-      channel.once('close', () => free.resolve())
-      return new SshChannel(this.host.name, channel, this.lost)
+      const opening = this.#open(line, free.resolve)
+      return await raceSignals(opening, options?.signal, this.lost).catch(async (error: unknown) => {
+        // Should it still come, it is nobody's.
+        void opening.then((channel) => channel[Symbol.asyncDispose]()).catch(() => undefined)
+        throw error
+      })
     } catch (error) {
       free.resolve()
       throw sshError(this.host.name, error)
@@ -86,7 +96,9 @@ export class SshConnection implements AsyncDisposable {
     await using channel = await this.start(words, options)
     const done = new AbortController()
     const late = this.deps.clock.sleep(limitMs, { signal: done.signal }).then(() => {
-      throw new AgentError('UNAVAILABLE', `"${what}" did not end on ${this.host.name} within ${Math.round(limitMs / 1000)} s.`, { subject: this.host.name })
+      throw new AgentError('UNAVAILABLE', `"${what}" did not end on ${this.host.name} within ${Math.round(limitMs / 1000)} s.`, {
+        subject: this.host.name,
+      })
     })
     // Cut short when the command has ended.
     late.catch(() => undefined)
@@ -102,16 +114,36 @@ export class SshConnection implements AsyncDisposable {
     if (this.lost.aborted) return
     const closed = new Promise<void>((resolve) => this.lost.addEventListener('abort', () => resolve(), { once: true }))
     this.#client.end()
-    await Promise.race([closed, this.deps.clock.sleep(2000)])
-    this.#client.destroy()
+    const done = new AbortController()
+    const patience = this.deps.clock.sleep(CLOSE_MS, { signal: done.signal })
+    await Promise.race([closed, patience.catch(() => undefined)]) // ended when the connection has closed
+    done.abort()
+    this.#socket.destroy()
     this.#end(connectionLost(this.host.name))
   }
 
-  #exec(line: string): Promise<ClientChannel> {
+  async #open(line: string, ended: () => void): Promise<SshChannel> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#exec(line, ended)
+      } catch (error) {
+        // `reason`: the host refused the channel, nothing was started.
+        if (tries === OPEN_TRIES || this.lost.aborted || !(error instanceof Error && 'reason' in error)) throw error
+        await this.deps.clock.sleep(OPEN_PAUSE_MS * 2 ** tries, { signal: this.lost })
+      }
+    }
+  }
+
+  /** The channel is listened to before this returns to the library: a short command's end comes in the same breath. */
+  #exec(line: string, ended: () => void): Promise<SshChannel> {
     return new Promise((resolve, reject) => {
       this.#client.exec(line, (error, channel) => {
-        if (error === undefined) resolve(channel)
-        else reject(error)
+        if (error !== undefined) {
+          reject(error)
+          return
+        }
+        channel.once('close', ended)
+        resolve(new SshChannel(this.host.name, channel, this.lost))
       })
     })
   }
@@ -121,7 +153,7 @@ export class SshConnection implements AsyncDisposable {
   }
 }
 
-/** `work`, unless a signal aborts first. A channel that still comes is nobody's then and goes with its connection. */
+/** `work`, unless a signal aborts first. */
 async function raceSignals<T>(work: Promise<T>, ...signals: readonly (AbortSignal | undefined)[]): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>()
   const heard = signals.filter((signal) => signal !== undefined)

@@ -18,7 +18,8 @@ export function ddFiles(connection: SshConnection, reason: string): RemoteFiles 
       const { status, stdout, stderr } = await connection.run(['stat', '-L', '-c', '%s', path], options)
       if (isMissingProgram(status)) throw new AgentError('UNAVAILABLE', `${name} has no stat.`, { subject: name, retry: 'never' })
       if (status !== 0) throw hostFileError(name, path, 0, stderr)
-      if (!/^\d{1,16}\n$/.test(stdout)) throw new AgentError('UNAVAILABLE', `${name} gave no size for ${path}.`, { subject: path, retry: 'never' })
+      if (!/^\d{1,16}\n$/.test(stdout))
+        throw new AgentError('UNAVAILABLE', `${name} gave no size for ${path}.`, { subject: path, retry: 'never' })
       const size = Number(stdout)
       return {
         path,
@@ -80,7 +81,9 @@ async function readPiece(
     }
     if (ended.status !== 0) throw hostFileError(name, file.path, 0, ended.stderr)
     if (at !== wanted) {
-      throw new AgentError('UNAVAILABLE', `dd on ${name} gave ${at} bytes of ${file.path} at ${start}, ${wanted} were asked for.`, { subject: file.path })
+      throw new AgentError('UNAVAILABLE', `dd on ${name} gave ${at} bytes of ${file.path} at ${start}, ${wanted} were asked for.`, {
+        subject: file.path,
+      })
     }
   } finally {
     given = true

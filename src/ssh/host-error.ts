@@ -7,7 +7,8 @@ import { AgentError } from '../core/index.ts'
 export function hostFileError(host: string, path: string, errno: number, text: string): AgentError {
   const said = `${host}: ${text.trim().replaceAll(/\s+/g, ' ').slice(0, 300) || 'no reason given'}`
   const subject = path
-  if (errno === 2 || errno === 20 || /no such file|not a directory/i.test(text)) return new AgentError('NOT_FOUND', `${path} does not exist (${said}).`, { subject })
+  if (errno === 2 || errno === 20 || /no such file|not a directory/i.test(text))
+    return new AgentError('NOT_FOUND', `${path} does not exist (${said}).`, { subject })
   if (errno === 16 || errno === 11 || /resource busy|temporarily unavailable/i.test(text)) {
     return new AgentError('CONFLICT', `${path} cannot be read: the host has it locked (${said}).`, {
       subject,
@@ -18,7 +19,8 @@ export function hostFileError(host: string, path: string, errno: number, text: s
   if (errno === 13 || errno === 1 || /permission denied|not permitted/i.test(text)) {
     return new AgentError('AUTH', `${path} may not be read by this user (${said}).`, { subject, next: 'Log in to the host as root.' })
   }
-  if (errno === 28 || /no space left/i.test(text)) return new AgentError('CAPACITY', `No space is left to write ${path} (${said}).`, { subject })
+  if (errno === 28 || /no space left/i.test(text))
+    return new AgentError('CAPACITY', `No space is left to write ${path} (${said}).`, { subject })
   if (/file ends at byte/i.test(text)) {
     return new AgentError('INTEGRITY', `${path} ends before the bytes that were asked for (${said}).`, {
       subject,

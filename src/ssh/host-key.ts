@@ -23,13 +23,23 @@ export function parseFingerprint(text: string): string | undefined {
 }
 
 /** Throws AUTH, with both fingerprints, unless the key shown is the one pinned. Nobody is ever accepted unknown. */
-export function checkHostKey(host: { readonly name: string; readonly address: string; readonly port: number }, key: Uint8Array, pin: HostKeyPin): void {
+export function checkHostKey(
+  host: { readonly name: string; readonly address: string; readonly port: number },
+  key: Uint8Array,
+  pin: HostKeyPin,
+): void {
   const shown = `${fingerprintOf(key)} (${keyTypeOf(key)})`
   const refuse = (message: string, next: string): never => {
     throw new AgentError('AUTH', message, { subject: host.name, next })
   }
   if ('fingerprints' in pin) {
     if (pin.fingerprints.includes(fingerprintOf(key))) return
+    if (pin.fingerprints.length === 0) {
+      refuse(
+        `The SSH host key of ${host.name} is not pinned; it shows ${shown}.`,
+        `If that is the host's (ssh-keygen -l there), write it as hostKey into ssh.hosts."${host.name}" of vcb.yaml.`,
+      )
+    }
     refuse(
       `The SSH host key of ${host.name} is ${shown}, pinned is ${pin.fingerprints.join(', ')}.`,
       'Compare it on the host itself (ssh-keygen -l); pin the new one only if it is right.',
@@ -39,10 +49,15 @@ export function checkHostKey(host: { readonly name: string; readonly address: st
   const { path, text } = pin.knownHosts
   const known = knownKeys(text, host.address, host.port)
   const encoded = Buffer.from(key).toString('base64')
-  if (known.some((entry) => entry.revoked && entry.key === encoded)) refuse(`The SSH host key of ${host.name} (${shown}) is marked as revoked in ${path}.`, 'Give the host a new key.')
+  if (known.some((entry) => entry.revoked && entry.key === encoded))
+    refuse(`The SSH host key of ${host.name} (${shown}) is marked as revoked in ${path}.`, 'Give the host a new key.')
   const trusted = known.filter((entry) => !entry.revoked)
   if (trusted.some((entry) => entry.key === encoded)) return
-  if (trusted.length === 0) refuse(`The SSH host key of ${host.name} is not known: ${path} has none for ${host.address}.`, `If ${fingerprintOf(key)} is the host's, pin it as hostKey.`)
+  if (trusted.length === 0)
+    refuse(
+      `The SSH host key of ${host.name} is not known: ${path} has none for ${host.address}.`,
+      `If ${fingerprintOf(key)} is the host's, pin it as hostKey.`,
+    )
   const prints = trusted.map((entry) => fingerprintOf(Buffer.from(entry.key, 'base64')))
   refuse(
     `The SSH host key of ${host.name} is ${shown}, ${path} says ${prints.join(', ')}.`,

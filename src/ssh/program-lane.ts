@@ -75,7 +75,13 @@ export class ProgramLane implements AsyncDisposable {
       }
     })
     // `ended` never rejects.
-    void channel.ended().then(({ stderr }) => this.#end(new AgentError('UNAVAILABLE', `The reading program on ${host} ended${stderr === '' ? '' : ` (${lastLine(stderr)})`}.`, { subject: host })))
+    void channel.ended().then(({ stderr }) =>
+      this.#end(
+        new AgentError('UNAVAILABLE', `The reading program on ${host} ended${stderr === '' ? '' : ` (${lastLine(stderr)})`}.`, {
+          subject: host,
+        }),
+      ),
+    )
   }
 
   /** Starts the program. NOT_FOUND, with the reason, when the host has no python3 that runs it; UNAVAILABLE, CANCELED. */
@@ -98,10 +104,14 @@ export class ProgramLane implements AsyncDisposable {
       if (connection.lost.aborted) throw connection.lost.reason
       const { status, stderr } = await channel.ended()
       if (isMissingProgram(status)) throw new AgentError('NOT_FOUND', `${host.name} has no python3.`, { subject: host.name, cause: error })
-      throw new AgentError('NOT_FOUND', `python3 on ${host.name} does not run the reading program: ${lastLine(stderr) || toAgentError(error).message}`, {
-        subject: host.name,
-        cause: error,
-      })
+      throw new AgentError(
+        'NOT_FOUND',
+        `python3 on ${host.name} does not run the reading program: ${lastLine(stderr) || toAgentError(error).message}`,
+        {
+          subject: host.name,
+          cause: error,
+        },
+      )
     } finally {
       done.abort()
     }
@@ -112,7 +122,11 @@ export class ProgramLane implements AsyncDisposable {
   }
 
   /** Sends a request, with the bytes that belong to it, and waits for its whole answer. HostFault, UNAVAILABLE, INTEGRITY, CANCELED. */
-  request(line: string, answer: Answer, options?: Abortable & { readonly body?: Uint8Array | undefined; readonly cost?: number | undefined }): Promise<void> {
+  request(
+    line: string,
+    answer: Answer,
+    options?: Abortable & { readonly body?: Uint8Array | undefined; readonly cost?: number | undefined },
+  ): Promise<void> {
     try {
       throwIfAborted(options)
       if (this.#over !== undefined) throw this.#over
@@ -193,7 +207,8 @@ export class ProgramLane implements AsyncDisposable {
       return
     }
     const numbers = words.map(Number)
-    if (!/^[a-z]$/.test(tag) || !numbers.every((each) => Number.isSafeInteger(each) && each >= 0)) throw this.#nonsense(`the line ${JSON.stringify(line.slice(0, 80))}`)
+    if (!/^[a-z]$/.test(tag) || !numbers.every((each) => Number.isSafeInteger(each) && each >= 0))
+      throw this.#nonsense(`the line ${JSON.stringify(line.slice(0, 80))}`)
     const more = first.answer.line(tag, numbers)
     if (more === 'end') this.#next(first)
     else this.#raw = more
@@ -207,7 +222,11 @@ export class ProgramLane implements AsyncDisposable {
 
   #look(): void {
     if (this.#waiting.length === 0 || this.#clock.monotonicMs() - this.#heard < STALL_MS) return
-    this.#end(new AgentError('UNAVAILABLE', `${this.#host} has sent nothing for ${STALL_MS / 1000} s while it was being read over SSH.`, { subject: this.#host }))
+    this.#end(
+      new AgentError('UNAVAILABLE', `${this.#host} has sent nothing for ${STALL_MS / 1000} s while it was being read over SSH.`, {
+        subject: this.#host,
+      }),
+    )
   }
 
   #end(reason: AgentError): void {

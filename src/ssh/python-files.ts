@@ -42,7 +42,9 @@ function fileOf(lanes: Lanes, path: string, mode: Mode, size: number): WritableR
     size,
     read: async (offset, into, options) => {
       inside(offset, into.length)
-      await pieces(into.length, (at, length) => ask('r', { offset: offset + at, length }, new ReadAnswer(into.subarray(at, at + length)), options))
+      await pieces(into.length, (at, length) =>
+        ask('r', { offset: offset + at, length }, new ReadAnswer(into.subarray(at, at + length)), options),
+      )
     },
     holes: (range, options) => {
       inside(range.offset, range.length)
@@ -83,7 +85,8 @@ async function* holes(ask: Ask, range: Range, options?: Abortable): AsyncGenerat
   }
 }
 
-const unexpected = (tag: string): AgentError => new AgentError('UNAVAILABLE', `The reading program of the host gave an answer of another kind ("${tag.slice(0, 20)}").`)
+const unexpected = (tag: string): AgentError =>
+  new AgentError('UNAVAILABLE', `The reading program of the host gave an answer of another kind ("${tag.slice(0, 20)}").`)
 
 class ReadAnswer implements Answer {
   #into: Uint8Array | undefined
@@ -259,7 +262,9 @@ class Lanes implements AsyncDisposable {
     await translated(this.#connection, path, lane.request(`${mode} ${number} ${Buffer.from(path).toString('hex')}\n`, done))
     const known = this.#sizes.get(path)
     if (known !== undefined && known !== done.value) {
-      throw new AgentError('INTEGRITY', `${path} changed its size from ${known} to ${done.value} bytes while it was being read.`, { subject: path })
+      throw new AgentError('INTEGRITY', `${path} changed its size from ${known} to ${done.value} bytes while it was being read.`, {
+        subject: path,
+      })
     }
     this.#sizes.set(path, done.value)
     return number

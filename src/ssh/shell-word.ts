@@ -10,7 +10,9 @@ const LONGEST = 30_000
  */
 export function shellWord(text: string): string {
   if (text.includes('\0') || !text.isWellFormed()) {
-    throw new AgentError('USAGE', `${JSON.stringify(text.slice(0, 200))} cannot be written into a command.`, { subject: text.slice(0, 200) })
+    throw new AgentError('USAGE', `${JSON.stringify(text.slice(0, 200))} cannot be written into a command.`, {
+      subject: text.slice(0, 200),
+    })
   }
   return /^[A-Za-z0-9_./:-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 }

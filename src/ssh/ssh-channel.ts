@@ -71,7 +71,11 @@ export class SshChannel implements AsyncDisposable {
       else this.#channel.close()
     })
     const { status, signal, stderr } = await this.ended()
-    if (size > most) throw new AgentError('UNAVAILABLE', `"${what}" on ${this.#host} said more than ${most} bytes.`, { subject: this.#host, retry: 'never' })
+    if (size > most)
+      throw new AgentError('UNAVAILABLE', `"${what}" on ${this.#host} said more than ${most} bytes.`, {
+        subject: this.#host,
+        retry: 'never',
+      })
     if (status === undefined) {
       if (this.#lost.aborted || signal === undefined) throw this.#gone()
       throw new AgentError('UNAVAILABLE', `"${what}" was killed on ${this.#host} (${signal}).`, { subject: this.#host, retry: 'later' })

@@ -28,7 +28,11 @@ export function sshError(host: string, error: unknown): AgentError {
   const system = fromErrno(error, `the SSH service of ${host}`)
   if (system !== undefined) return new AgentError(system.code, system.message, { subject: host, cause: error, next: ENABLE })
   if (error instanceof Error && 'reason' in error) {
-    return new AgentError('UNAVAILABLE', `${host} opened no further SSH session: ${message}.`, { subject: host, cause: error, retry: 'later' })
+    return new AgentError('UNAVAILABLE', `${host} opened no further SSH session: ${message}.`, {
+      subject: host,
+      cause: error,
+      retry: 'later',
+    })
   }
   if (error instanceof Error && error.name === 'AbortError') return toAgentError(error)
   return new AgentError('UNAVAILABLE', `The SSH connection to ${host} failed: ${message}.`, { subject: host, cause: error })

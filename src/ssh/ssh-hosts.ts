@@ -1,17 +1,18 @@
-import { type Abortable, AgentError, throwIfAborted, unlessAborted } from '../core/index.ts'
+import { type Abortable, AgentError, toAgentError, unlessAborted } from '../core/index.ts'
 import { SshConnection } from './connection.ts'
 import type { SshDeps, SshHost } from './ssh-host.ts'
 
-/** A use of a host's connection, ended by disposal; the connection ends with its last use. */
-export type SshLease = AsyncDisposable & { readonly connection: SshConnection }
-
-/** The hosts whose shell may be used, with one connection each while somebody uses it. Made once by the composition root. */
-export interface SshHosts {
+/**
+ * The hosts whose shell may be used, each with one connection, made when it is first wanted and shared by everybody. Made once by the composition
+ * root, whose end closes them.
+ */
+export interface SshHosts extends AsyncDisposable {
   /** How the host that vSphere calls `name` is reached; undefined when its shell is not configured. No connection is made. */
   find(name: string): SshHost | undefined
+  /** Those that are listed. */
   readonly all: readonly SshHost[]
-  /** The host's connection, made when there is none; one that broke is replaced. CONFIG (not configured), else as `dialSsh`. */
-  connect(name: string, options?: Abortable): Promise<SshLease>
+  /** The host's connection; one that broke is replaced. It stays this object's to close. CONFIG (not configured), else as `dialSsh`. */
+  connect(name: string, options?: Abortable): Promise<SshConnection>
 }
 
 /** `byDefault` makes a host of a name that is not listed. */
@@ -22,19 +23,22 @@ export function createSshHosts(hosts: readonly SshHost[], deps: SshDeps, byDefau
   return Object.freeze({
     find,
     all: hosts,
-    async connect(name: string, options?: Abortable): Promise<SshLease> {
+    async connect(name: string, options?: Abortable): Promise<SshConnection> {
       const host = find(name)
       if (host === undefined) throw notConfigured(name)
       const key = host.name.toLowerCase()
       let shared = open.get(key)
       if (shared === undefined || shared.broken) {
+        // Its opening is nobody's alone: one caller that is canceled does not end it for the others.
         shared = new Shared(SshConnection.open(host, deps))
         open.set(key, shared)
       }
-      const taken = shared
-      return taken.lease(options, () => {
-        if (open.get(key) === taken) open.delete(key)
-      })
+      return unlessAborted(shared.opening, options?.signal)
+    },
+    async [Symbol.asyncDispose]() {
+      const last = [...open.values()]
+      open.clear()
+      await Promise.all(last.map((shared) => shared.close()))
     },
   })
 }
@@ -45,54 +49,30 @@ export const notConfigured = (name: string): AgentError =>
     next: `Write ssh.hosts."${name}" with user, keyFile or passwordFile, and hostKey into vcb.yaml.`,
   })
 
-/** One connection for several users. Its opening is nobody's alone: one that is canceled does not end it for the others. */
 class Shared {
-  readonly #opening: Promise<SshConnection>
+  readonly opening: Promise<SshConnection>
   #connection: SshConnection | undefined
-  #failed = false
-  #uses = 0
+  #failed: AgentError | undefined
 
   constructor(opening: Promise<SshConnection>) {
-    this.#opening = opening
-    opening.then(
-      (connection) => {
-        this.#connection = connection
-      },
-      () => {
-        this.#failed = true
-      },
-    )
+    this.opening = opening
+    void this.#follow()
   }
 
   get broken(): boolean {
-    return this.#failed || this.#connection?.lost.aborted === true
+    return this.#failed !== undefined || this.#connection?.lost.aborted === true
   }
 
-  async lease(options: Abortable | undefined, forget: () => void): Promise<SshLease> {
-    this.#uses++
+  async #follow(): Promise<void> {
     try {
-      const connection = await unlessAborted(this.#opening, options?.signal)
-      let used = true
-      return {
-        connection,
-        [Symbol.asyncDispose]: async () => {
-          if (!used) return
-          used = false
-          await this.#leave(forget)
-        },
-      }
+      this.#connection = await this.opening
     } catch (error) {
-      // Whoever was canceled does not wait for a connection that nobody else wants to come and go.
-      void this.#leave(forget)
-      throwIfAborted(options)
-      throw error
+      this.#failed = toAgentError(error)
     }
   }
 
-  async #leave(forget: () => void): Promise<void> {
-    if (--this.#uses > 0) return
-    forget()
-    const connection = await this.#opening.catch(() => undefined) // whoever opened it was told
+  async close(): Promise<void> {
+    const connection = await this.opening.catch(() => undefined) // whoever opened it was told
     await connection?.[Symbol.asyncDispose]()
   }
 }

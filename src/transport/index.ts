@@ -2,9 +2,10 @@
  * Rank 2. Ways of reading a snapshot's disk as a `BlockSource`, none of which needs VDDK, and the plan that picks one per disk.
  *
  * `san` reads the files of a mounted datastore, `https` the same files over the datastore's web server, `nbdssl` and `nbd` ask the host's NFC
- * service for the whole chain as one disk, `lease` takes a whole disk as an export sends it. Each proves that the files it found
- * are the disk vSphere describes before a byte is trusted. `openPlanned` tries them in the configured order, records every refusal, and when
- * a transport breaks in mid-run opens it again, then the next one, and goes on where it was. `writePlanned` does the same for a restore's disk.
+ * service for the whole chain as one disk, `lease` takes a whole disk as an export sends it, `ssh` reads the files in the shell of the host. Each
+ * proves that the files it found are the disk vSphere describes before a byte is trusted. `openPlanned` tries them in the configured order,
+ * records every refusal, and when a transport breaks in mid-run opens it again, then the next one, and goes on where it was. `writePlanned` does
+ * the same for a restore's disk.
  */
 export { httpsTransport } from './https-transport.ts'
 export { leaseTransport } from './lease-transport.ts'
@@ -14,6 +15,7 @@ export { canBeWritten } from './target-disk.ts'
 export { createNfcLimits, type NfcLimits } from './nfc-limits.ts'
 export { DEFAULT_REOPEN, openPlanned, type PlannedDisk, type PlanOptions, type Refusal, type ReopenPolicy } from './planned-disk.ts'
 export { sanTransport, type SanOptions } from './san-transport.ts'
+export { sshTransport, type SshOptions } from './ssh-transport.ts'
 export type {
   DiskWriting,
   OpenDisk,

@@ -121,14 +121,22 @@ const CAPABILITIES: readonly Capability[] = Object.freeze([
     'one port for all hosts, any free one; as far as the protocol is known: no flush, no listing of keys, no file info, always the whole chain',
   ),
   yes('transport', 'NFC limits: sessions, buffer memory, locks', 'a session through a vCenter counts against its host too'),
-  no('transport', 'SSH to the host'),
+  yes(
+    'transport',
+    'SSH to the host',
+    'a port of its own for each host; only dd, cat, stat, python3 (this machine’s, with the host’s files only) and vim-cmd vmsvc, in simple commands; ten sessions',
+  ),
   no('transport', 'hot-add to the inside of a proxy VM', 'the device can be attached and shows the frozen file; no guest sees it'),
   no(
     'host',
     'vMotion, DRS, HA, fault tolerance',
     'RelocateVM_Task changes the host at once, and NFC sessions go on as they do on real hosts',
   ),
-  no('host', 'licences and the limits of a free one'),
+  yes(
+    'host',
+    'the free licence',
+    'its API refuses every change with RestrictedVersion and names the edition esxBasic; other licences have no limits',
+  ),
 ])
 
 export const labCapabilities = (): readonly Capability[] => CAPABILITIES

@@ -16,6 +16,16 @@ export type LabEndpoint = {
   readonly sha1: string
 }
 
+/** The shell of a host: root, by the lab's password asked for interactively or by `sshKeyFile`. */
+export type LabSsh = {
+  /** As the inventory names it. */
+  readonly host: string
+  readonly address: string
+  readonly port: number
+  /** `SHA256:…`. */
+  readonly hostKey: string
+}
+
 /** A digest of one disk, of its current state or of a snapshot's frozen image. */
 export type DiskDigest = {
   /** Device key in the VM's config. */
@@ -185,10 +195,14 @@ export type Lab = AsyncDisposable & {
     readonly esxi: LabEndpoint
     /** The hosts' NFC service (TCP 902 of real ones); tickets name it. */
     readonly nfc: { readonly host: string; readonly port: number; readonly sha1: string }
+    /** Of the hosts whose scenario says `ssh`. */
+    readonly ssh: readonly LabSsh[]
   }
   /** Full rights on both endpoints. */
   readonly user: string
   readonly passwordFile: string
+  /** Private key that opens the hosts' shells. */
+  readonly sshKeyFile: string
   /** May look, but has no privilege to change anything; same password file form. */
   readonly restricted: { readonly user: string; readonly passwordFile: string }
   /** Directory of each datastore by name. */

@@ -5,6 +5,7 @@ import { AgentError, type Clock, ensureDirectory, isMissing, type Log, silentLog
 import { createEndpoint, type EndpointParts, Model, recordDigests, recoverVm, removeLeft, type Users, View, World } from '../model/index.ts'
 import { type NfcServer, serveNfc } from '../nfc/index.ts'
 import { readScenario } from '../scenario.ts'
+import { labKey, serveSsh } from '../ssh/index.ts'
 import {
   aboutInfo,
   Events,
@@ -20,7 +21,7 @@ import {
 } from '../wire/index.ts'
 import { createControl } from './control.ts'
 import { serveControl } from './control-http.ts'
-import type { Lab, LabEndpoint } from './lab.ts'
+import type { Lab, LabEndpoint, LabSsh } from './lab.ts'
 
 export type LabOptions = {
   /** Where state, datastores, certificates and passwords live; made when absent, resumed when it holds a lab. */
@@ -184,6 +185,17 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     model.nfcTickets.door = { port: server.port, sslThumbprint: shown.thumbprints.sha1, certificate: shown.certificate }
     world.lab.ports.nfc = server.port
   }
+  const shells: LabSsh[] = []
+  const userKey = await labKey(join(directory, 'ssh'), 'root')
+  for (const host of world.of('host').filter((each) => each.ssh)) {
+    const hostKey = await labKey(join(directory, 'ssh'), `host-${host.id}`)
+    const otherKey = await labKey(join(directory, 'ssh'), 'stranger')
+    const view = views.find((each) => each.host?.id === host.id)
+    const parts = { model, host, view, hostKey, otherKey, userKey, password: passwords.admin }
+    const server = stack.use(await listen(world.lab.ports.ssh?.[host.id] ?? 0, true, (port) => serveSsh({ ...parts, port })))
+    world.lab.ports.ssh = { ...world.lab.ports.ssh, [host.id]: server.port }
+    shells.push(Object.freeze({ host: host.name, address: '127.0.0.1', port: server.port, hostKey: server.fingerprint }))
+  }
   await world.saveLab()
   await writeFileAtomic(join(directory, 'running.json'), JSON.stringify(running(servers)))
 
@@ -205,9 +217,11 @@ export async function startLab(options: LabOptions): Promise<Lab> {
       vcenter: endpoint('vcenter'),
       esxi: endpoint('esxi'),
       nfc: Object.freeze({ host: '127.0.0.1', port: nfc?.port ?? 0, sha1: shown?.thumbprints.sha1 ?? '' }),
+      ssh: Object.freeze(shells),
     }),
     user: LAB_USER,
     passwordFile,
+    sshKeyFile: userKey.path,
     restricted: Object.freeze({ user: RESTRICTED_USER, passwordFile: restrictedFile }),
     datastores: Object.freeze(Object.fromEntries(world.of('datastore').map((store) => [store.name, store.directory]))),
     control,

@@ -28,7 +28,15 @@ export type ComputeEntity = {
   readonly hosts: readonly string[]
 }
 export type PoolEntity = { readonly kind: 'pool'; readonly id: string; name: string; readonly parent: string; readonly compute: string }
-export type HostEntity = { readonly kind: 'host'; readonly id: string; readonly name: string; readonly parent: string; readonly ip: string }
+export type HostEntity = {
+  readonly kind: 'host'
+  readonly id: string
+  readonly name: string
+  readonly parent: string
+  readonly ip: string
+  readonly ssh: boolean
+  readonly licence: 'full' | 'free'
+}
 export type NetworkEntity = { readonly kind: 'network'; readonly id: string; readonly name: string; readonly parent: string }
 export type DatastoreEntity = {
   readonly kind: 'datastore'

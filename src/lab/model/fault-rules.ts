@@ -8,7 +8,8 @@ export type FaultRule = {
   /**
    * What it strikes: a SOAP method (`CreateSnapshot_Task`), `folder:GET`, `folder:PUT`, `nfc:GET`, `nfc:POST`, a step of the NFC disk protocol
    * (`nfc:ticket`, `nfc:greeting`, `nfc:tls`, `nfc:line`, `nfc:proxy`, `nfc:tls2`, `nfc:frame`, `nfc:record`, `nfc:session`,
-   * `nfc:open`, `nfc:read`, `nfc:write`, `nfc:query`, `nfc:key`, `nfc:close`, `nfc:gone`), or `*`.
+   * `nfc:open`, `nfc:read`, `nfc:write`, `nfc:query`, `nfc:key`, `nfc:close`, `nfc:gone`), one of a host's shell (`ssh:connect`, `ssh:login`,
+   * `ssh:exec`), or `*`.
    * Effects on the model (`changedAreas`, `consolidationNeeded`, `quiesceTimeout`, `datastoreFull`, `lockHeld`) need none.
    */
   readonly on?: string | undefined
@@ -66,7 +67,12 @@ export type FaultRule = {
   readonly nfc?: NfcQuirk | undefined
   /** What an export lease does wrong; `value` = the grain it happens at, counted from 0. */
   readonly lease?: LeaseQuirk | undefined
-  /** The number an `nfc` rule needs: a version, a count of reads, milliseconds, an error code. */
+  /**
+   * What a host's SSH server does wrong: `otherHostKey` at `ssh:connect`, `refuse` at `ssh:login`, at `ssh:exec` `missing` (no such command) or
+   * `status` (ends at once with `value`; after `shortAfterBytes` of its output where that is given).
+   */
+  readonly ssh?: 'otherHostKey' | 'refuse' | 'missing' | 'status' | undefined
+  /** The number an `nfc` or `ssh` rule needs: a version, a count of reads, milliseconds, an error code, an exit status. */
   readonly value?: number | undefined
 }
 

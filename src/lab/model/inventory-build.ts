@@ -46,12 +46,17 @@ export function buildInventory(scenario: Scenario, seeded: Seeded, directory: st
     entities.push({ kind: 'datacenter', id: dcId, name: dc.name, parent: root, standalone: dc.standalone, folders })
 
     const hosts = new Map<string, { id: string; pool: string }>()
-    const compute = (name: string, members: readonly { name: string; ip: string }[], cluster: boolean, pools: readonly string[]): void => {
+    const compute = (
+      name: string,
+      members: readonly ScenarioDatacenter['hosts'][number][],
+      cluster: boolean,
+      pools: readonly string[],
+    ): void => {
       const computeId = id(cluster ? 'domain-c' : 'domain-s')
       const pool = id('resgroup-')
       const hostIds = members.map((host) => {
         const hostId = id('host-')
-        entities.push({ kind: 'host', id: hostId, name: host.name, parent: computeId, ip: host.ip })
+        entities.push({ kind: 'host', id: hostId, name: host.name, parent: computeId, ip: host.ip, ssh: host.ssh, licence: host.licence })
         hosts.set(host.name, { id: hostId, pool })
         return hostId
       })

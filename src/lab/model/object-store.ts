@@ -66,12 +66,13 @@ export function createObjectStore(endpoint: Endpoint): ObjectStore {
     if (manager.$ref === 'ExtensionManager' && name === 'extensionList') return arrayOf('Extension', [])
     if (manager.$ref === 'LicenseManager' && name === 'evaluation') return { $type: 'LicenseManagerEvaluationInfo', properties: [] }
     if (manager.$ref === 'LicenseManager' && name === 'licenses') {
+      const free = view.host?.licence === 'free'
       return [
         {
           $type: 'LicenseManagerLicenseInfo',
           licenseKey: '00000-00000-00000-00000-00000',
-          editionKey: 'eval',
-          name: 'Evaluation Mode',
+          editionKey: free ? 'esxBasic' : 'eval',
+          name: free ? 'VMware vSphere 8 Hypervisor' : 'Evaluation Mode',
           total: 0,
           used: 0,
           costUnit: '',

@@ -1,4 +1,4 @@
-import type { LabRef, Method, Methods } from '../wire/index.ts'
+import { type LabRef, type Method, type Methods, VimFault } from '../wire/index.ts'
 import type { Endpoint } from './endpoint.ts'
 import { methodDisabled, noPermission } from './faults.ts'
 
@@ -64,12 +64,17 @@ export function hasPrivilege(endpoint: Endpoint, userName: string, privilege: st
   return userName !== users.restricted || users.restrictedMay.has(privilege)
 }
 
-/** Wraps every method: NoPermission for a user who lacks its privilege, MethodDisabled where someone disabled it on this VM. */
+/** What a host with the free licence still does through its API: looking, and handing out whole VMs. */
+const FREE: ReadonlySet<string> = new Set(['SearchDatastore_Task', 'SearchDatastoreSubFolders_Task', 'QueryChangedDiskAreas', 'ExportVm'])
+
+/** Wraps every method: RestrictedVersion for changes on a free host, NoPermission for a user who lacks its privilege, MethodDisabled where someone disabled it on this VM. */
 export function guarded(endpoint: Endpoint, methods: Methods): Methods {
   const guard =
     (name: string, method: Method): Method =>
     (call) => {
       const privilege = NEEDED[name]
+      if (endpoint.view.host?.licence === 'free' && privilege !== undefined && !FREE.has(name))
+        throw new VimFault('RestrictedVersion', {}, 'Current license or ESXi version prohibits execution of the requested operation.')
       if (privilege !== undefined && !hasPrivilege(endpoint, call.session.userName, privilege))
         throw noPermission(objectFor(endpoint, call.self.ref), privilege)
       const entity = endpoint.view.find(call.self.ref.value)

@@ -130,7 +130,7 @@ export type LabRecord = {
   esxiUuid: string
   scenario: Scenario
   nextId: number
-  ports: { vcenter: number; esxi: number; nfc?: number | undefined }
+  ports: { vcenter: number; esxi: number; nfc?: number | undefined; ssh?: Record<string, number> | undefined }
   customFields: { key: number; name: string; moType: string | undefined }[]
   folders: { id: string; name: string; parent: string }[]
   tagIds: Record<string, string>
