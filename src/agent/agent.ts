@@ -36,10 +36,12 @@ import {
 } from '../journal/index.ts'
 import { type BackupProvider, hasRepository, openProvider, type OpenProviderOptions, type PointStore } from '../provider/index.ts'
 import { hasAgentId, openAgentId, openState } from '../state/index.ts'
+import type { SnapshotChanges } from '../snapshot/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
 import { createNfcLimits, type NfcLimits } from '../transport/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import { type AgentConfig, readSecret } from './config.ts'
+import { snapshotChangesOf } from './snapshot-changes.ts'
 import { sshHostsOf } from './ssh-hosts.ts'
 
 /** After a failed connection the next one is tried no sooner, ms. */
@@ -84,6 +86,8 @@ export class Agent implements AsyncDisposable {
   readonly nfcLimits: NfcLimits
   /** Hosts whose shell may be used, with the connections of all runs of this process. */
   readonly sshHosts: SshHosts
+  /** Who changes the snapshots at one server. */
+  readonly snapshotChanges: (vsphere: Vsphere) => SnapshotChanges
   readonly random: (size: number) => Uint8Array = randomBytes
   readonly catalog: Catalog
   readonly releasers: Releasers
@@ -116,12 +120,14 @@ export class Agent implements AsyncDisposable {
     this.locks = opened.locks
     this.nfcLimits = createNfcLimits({ perHost: config.nfc.perHost })
     this.sshHosts = opened.stack.use(sshHostsOf(config.ssh, { clock: deps.clock, log: deps.log }))
+    this.snapshotChanges = snapshotChangesOf(config.ssh, this.sshHosts)
     this.catalog = opened.catalog
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>
       createReleasers({
         vsphere: () => this.vsphere(),
         locks: this.locks,
+        changes: this.snapshotChanges,
         patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
       })
     this.releasers = patient(config.releaseForMs)

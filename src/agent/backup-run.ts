@@ -91,7 +91,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
     try {
       const deps = {
         vsphere,
-        snapshots: createSnapshots(vsphere),
+        snapshots: createSnapshots(vsphere, agent.snapshotChanges(vsphere)),
         space,
         transports,
         reopen: config.resume,

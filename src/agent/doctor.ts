@@ -11,6 +11,7 @@ import type { Agent } from './agent.ts'
 import { mapDatastores, type MountedDatastore } from '../transport/index.ts'
 import { checkNfc } from './doctor-nfc.ts'
 import { lookAtMount } from './doctor-san.ts'
+import { checkSnapshots } from './doctor-snapshots.ts'
 import { checkSsh } from './doctor-ssh.ts'
 
 /** One thing looked at. `failed` stops backups; `warning` limits them. */
@@ -47,6 +48,7 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
       })
       await attempt('privileges', findings, () => checkPrivileges(vsphere, findings))
       await attempt('datastores', findings, () => checkDatastores(agent, vsphere, findings))
+      await attempt('snapshots', findings, () => checkSnapshots(agent, vsphere, findings))
       await attempt('NFC', findings, () => checkNfc(agent, vsphere, findings))
     })
   }

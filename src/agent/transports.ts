@@ -9,7 +9,7 @@ import {
   sshTransport,
   type Transport,
 } from '../transport/index.ts'
-import type { Vsphere } from '../vsphere/index.ts'
+import { endpointName, type Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config.ts'
 
 export type TransportParts = {
@@ -35,7 +35,7 @@ export function createTransports(
     nbd: nbd('nbd'),
     https: () => httpsTransport(vsphere),
     lease: () => leaseTransport(vsphere),
-    ssh: () => sshTransport({ hosts: sshHosts, endpoint: vsphere.host }),
+    ssh: () => sshTransport({ hosts: sshHosts, endpoint: endpointName(vsphere), vsphere }),
   }
   return names.map((name) => {
     const create = known[name]

@@ -241,7 +241,7 @@ const RULE_FLAGS: readonly (readonly [flag: string, text: string])[] = [
   ['datastore-full <name>', 'no space on this datastore'],
   ['lock-held', 'another host holds the VM’s disks'],
   ['lease <quirk>', 'what an export lease does wrong, see docs/lab-scenario.md'],
-  ['ssh <what>', 'what a host’s SSH server does wrong: otherHostKey, refuse, missing, status'],
+  ['ssh <what>', 'what a host’s SSH server does wrong: otherHostKey, refuse, sessions, missing, status, busy, cutInput'],
   ['nfc <quirk>', 'what the NFC server does wrong at a step, see docs/lab-scenario.md'],
   ['value <n>', 'the number such a rule needs'],
 ]

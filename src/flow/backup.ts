@@ -75,7 +75,18 @@ export async function backupVm(
   }
   const frozen: Frozen = { config, snapshot, level: consistent.level, reason: consistent.reason, notProtected }
   const plan = (base: ParentPoint | undefined, reason: string): Promise<readonly DiskTransfer[]> =>
-    planTransfers(snapshots, { snapshot, disks, parent: base, reason, allocatedMap: before.snapshotCount === 0 }, options)
+    planTransfers(
+      snapshots,
+      {
+        snapshot,
+        disks,
+        parent: base,
+        reason,
+        allocatedMap: before.snapshotCount === 0,
+        untracked: tracking.active ? undefined : tracking.reason,
+      },
+      options,
+    )
 
   const storing = { ...options, recordLocks: recordLocks(claims), claims: transportClaims(claims, [snapshotClaim]) }
   let written: Written

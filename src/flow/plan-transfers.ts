@@ -17,6 +17,8 @@ export type TransferQuestion = {
    * switched on late.
    */
   readonly allocatedMap: boolean
+  /** Why change tracking is not in use; said with the reason of every full read. */
+  readonly untracked?: string | undefined
 }
 
 /**
@@ -29,7 +31,11 @@ export async function planTransfers(
   options?: Abortable,
 ): Promise<readonly DiskTransfer[]> {
   const transfers: DiskTransfer[] = []
-  for (const disk of question.disks) transfers.push(await planDisk(snapshots, question, disk, options))
+  for (const disk of question.disks) {
+    const transfer = await planDisk(snapshots, question, disk, options)
+    const why = transfer.mode === 'full' && question.untracked !== undefined ? `; ${question.untracked}` : ''
+    transfers.push({ ...transfer, reason: `${transfer.reason}${why}` })
+  }
   return transfers
 }
 

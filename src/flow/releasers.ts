@@ -1,7 +1,7 @@
 import { AgentError, isAgentError, isThere, type MoRef, toAgentError } from '../core/index.ts'
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
-import { createSnapshots } from '../snapshot/index.ts'
+import { createSnapshots, type SnapshotChanges, type Snapshots } from '../snapshot/index.ts'
 import { deleteDatastoreFile, endExport, listDatastores, parseDatastorePath, type Vsphere } from '../vsphere/index.ts'
 import { destroyRestored } from './destroy-restored.ts'
 import { findExport } from './find-export.ts'
@@ -15,6 +15,8 @@ import { restoreDirectory } from './vm-import.ts'
 export type ReleaseDeps = {
   readonly vsphere: () => Promise<Vsphere>
   readonly locks: VmLocks
+  /** Who changes snapshots there; the API when absent. */
+  readonly changes?: ((vsphere: Vsphere) => SnapshotChanges) | undefined
   readonly patience: ReleasePatience
 }
 
@@ -33,15 +35,19 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
       next: 'Run "vcb recover" with the connection of that vCenter.',
     })
   }
+  const snapshotsOn = async (vcenterUuid: string): Promise<Snapshots> => {
+    const vsphere = await on(vcenterUuid)
+    return createSnapshots(vsphere, deps.changes?.(vsphere))
+  }
   /** Both kinds of snapshot are one thing to vSphere. */
   const snapshot: Releaser<'snapshot'> & Releaser<'changeTrackingSnapshot'> = {
     find: ({ id, args, intendedAt }, options) =>
       patience.run(id, args.vm.name, options, async () =>
-        createSnapshots(await on(args.vm.vcenterUuid)).find(args.vm, id, { ...options, before: args.before, intendedAt }),
+        (await snapshotsOn(args.vm.vcenterUuid)).find(args.vm, id, { ...options, before: args.before, intendedAt }),
       ),
     release: (ref, { id, args }, options) =>
       patience.run(id, ref.vm.name, options, async () => {
-        await createSnapshots(await on(ref.vm.vcenterUuid)).remove(ref, { ...options, before: args.before })
+        await (await snapshotsOn(ref.vm.vcenterUuid)).remove(ref, { ...options, before: args.before })
       }),
   }
   return {

@@ -3,6 +3,7 @@ import { parse } from 'yaml'
 import { z } from 'zod'
 import { AgentError, fromErrno } from '../core/index.ts'
 import { LEASE_QUIRKS } from './model/lease-quirks.ts'
+import { SSH_QUIRKS } from './model/ssh-quirks.ts'
 import { NFC_QUIRKS } from './model/nfc-quirks.ts'
 import { defaultScenario } from './scenario-default.ts'
 
@@ -148,7 +149,7 @@ export const faultRuleSchema = z.strictObject({
   lockHeld: z.boolean().optional(),
   nfc: z.enum(NFC_QUIRKS).optional(),
   lease: z.enum(LEASE_QUIRKS).optional(),
-  ssh: z.enum(['otherHostKey', 'refuse', 'missing', 'status']).optional(),
+  ssh: z.enum(SSH_QUIRKS).optional(),
   value: z.number().min(0).optional(),
 })
 

@@ -36,7 +36,7 @@ export async function ensureChangeTracking(
     return { active: true, reason: 'change tracking was switched on by this run' }
   } catch (error) {
     if (isAgentError(error, 'CANCELED')) throw error
-    return { active: false, reason: `change tracking could not be switched on: ${toAgentError(error).message}` }
+    return { active: false, reason: `change tracking could not be switched on: ${toAgentError(error).message.replace(/\.$/, '')}` }
   }
 }
 

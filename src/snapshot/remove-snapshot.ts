@@ -1,24 +1,20 @@
 import { type Abortable, AgentError, isAgentError, type SnapshotRef, toAgentError } from '../core/index.ts'
-import {
-  attachedTo,
-  consolidateDisks,
-  faultOf,
-  isFault,
-  parseDisks,
-  removeSnapshot,
-  retrieveOne,
-  type Vsphere,
-  waitTasksOf,
-} from '../vsphere/index.ts'
+import { attachedTo, faultOf, isFault, parseDisks, retrieveOne, type Vsphere, waitTasksOf } from '../vsphere/index.ts'
 import { nodeOf } from './own-snapshot.ts'
 import { type PresentVm, presentVm } from './present-vm.ts'
+import type { SnapshotChanges } from './snapshot-changes.ts'
 import type { Removal, RemoveOptions } from './snapshots.ts'
 
 /**
  * One try to remove our snapshot and to merge what it left; see `Snapshots.remove`. Looks at the VM first, so it may be made again whatever
  * became of the try before: a removal still running is waited for, one that failed while merging goes on with the consolidation.
  */
-export async function removeOwnSnapshot(vsphere: Vsphere, snapshot: SnapshotRef, options: RemoveOptions = {}): Promise<Removal> {
+export async function removeOwnSnapshot(
+  vsphere: Vsphere,
+  changes: SnapshotChanges,
+  snapshot: SnapshotRef,
+  options: RemoveOptions = {},
+): Promise<Removal> {
   const call = { signal: options.signal, subject: snapshot.vm.name }
   let removed = false
   try {
@@ -26,8 +22,8 @@ export async function removeOwnSnapshot(vsphere: Vsphere, snapshot: SnapshotRef,
     if (vm === undefined) return { removed: false, consolidated: false }
     // The removal of a process that died meanwhile may still run; a second one is not started beside it.
     await waitTasksOf(vsphere, vm.moref, call)
-    removed = await removeNode(vsphere, vm, snapshot, call)
-    return { removed, consolidated: await consolidate(vsphere, vm, snapshot, options) }
+    removed = await removeNode(vsphere, changes, vm, snapshot, call)
+    return { removed, consolidated: await consolidate(vsphere, changes, vm, snapshot, options) }
   } catch (error) {
     // The VM was deleted while we were at it.
     if (isAgentError(error, 'NOT_FOUND') && (await presentVm(vsphere, snapshot.vm, options.before?.vmPathName, call)) === undefined) {
@@ -37,11 +33,17 @@ export async function removeOwnSnapshot(vsphere: Vsphere, snapshot: SnapshotRef,
   }
 }
 
-async function removeNode(vsphere: Vsphere, vm: PresentVm, snapshot: SnapshotRef, call: Abortable & { readonly subject: string }) {
+async function removeNode(
+  vsphere: Vsphere,
+  changes: SnapshotChanges,
+  vm: PresentVm,
+  snapshot: SnapshotRef,
+  call: Abortable & { readonly subject: string },
+): Promise<boolean> {
   const node = await nodeOf(vsphere, vm, snapshot, call)
   if (node === undefined) return false
   try {
-    await removeSnapshot(vsphere, node.snapshot, call)
+    await changes.remove(vm, node, call)
   } catch (error) {
     // What counts is whether it is still there: a removal that failed while merging has taken it out of the list already.
     if (call.signal?.aborted === true || (await nodeOf(vsphere, vm, snapshot, call)) !== undefined) throw error
@@ -61,7 +63,13 @@ async function removeNode(vsphere: Vsphere, vm: PresentVm, snapshot: SnapshotRef
 }
 
 /** Merges redo logs that no snapshot needs. Those that were there before our snapshot are not ours: they are reported and left. */
-async function consolidate(vsphere: Vsphere, vm: PresentVm, snapshot: SnapshotRef, options: RemoveOptions): Promise<boolean> {
+async function consolidate(
+  vsphere: Vsphere,
+  changes: SnapshotChanges,
+  vm: PresentVm,
+  snapshot: SnapshotRef,
+  options: RemoveOptions,
+): Promise<boolean> {
   const { before, signal } = options
   const call = { signal, subject: snapshot.vm.name }
   const now = await leftOver(vsphere, vm, call)
@@ -71,7 +79,7 @@ async function consolidate(vsphere: Vsphere, vm: PresentVm, snapshot: SnapshotRe
     return false
   }
   vsphere.log.info('the VM has left-over redo logs; consolidating', { vm: call.subject })
-  await consolidateDisks(vsphere, vm.moref, call)
+  await changes.consolidate(vm, call)
   if ((await leftOver(vsphere, vm, call)).needed) {
     throw new AgentError('CONFLICT', `${call.subject} still needs consolidation after ConsolidateVMDisks_Task reported success.`, {
       subject: call.subject,

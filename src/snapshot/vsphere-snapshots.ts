@@ -12,7 +12,6 @@ import {
   type VmRef,
 } from '../core/index.ts'
 import {
-  createSnapshot,
   faultOf,
   isNotNow,
   type Patience,
@@ -25,11 +24,13 @@ import {
   waitTasksOf,
   withConfigInfo,
 } from '../vsphere/index.ts'
+import { apiChanges } from './api-changes.ts'
 import { changedAreas } from './changed-areas.ts'
 import { findNode, nodeOfClaim, refOf } from './own-snapshot.ts'
 import { presentVm } from './present-vm.ts'
 import { removeOwnSnapshot } from './remove-snapshot.ts'
-import { snapshotName } from './snapshot-name.ts'
+import type { SnapshotChanges } from './snapshot-changes.ts'
+import { isNamedFor, snapshotName } from './snapshot-name.ts'
 import type { FindOptions, RemoveOptions, SnapshotRequest, Snapshots } from './snapshots.ts'
 
 /** How long a VM that is busy is tried again, ms. */
@@ -39,21 +40,28 @@ const SETTLE_MS = 3_000
 const SETTLE_PAUSE_MS = 500
 const YOUNG_MS = 10 * 60_000
 
-export function createSnapshots(vsphere: Vsphere): Snapshots {
+/** `changes`: who carries out what changes a VM's snapshots; the API when absent. */
+export function createSnapshots(vsphere: Vsphere, changes: SnapshotChanges = apiChanges(vsphere)): Snapshots {
   return Object.freeze({
-    create: (vm: VmRef, request: SnapshotRequest, options?: Abortable) => create(vsphere, vm, request, options),
+    create: (vm: VmRef, request: SnapshotRequest, options?: Abortable) => create(vsphere, changes, vm, request, options),
     find: (vm: VmRef, claim: ClaimId, options?: FindOptions) => find(vsphere, vm, claim, options),
     configOf: (snapshot: SnapshotRef, base: VmConfig, options?: Abortable) => configOf(vsphere, snapshot, base, options),
     changed: (snapshot: SnapshotRef, disk: DiskRef, changeId: string, options?: Abortable) =>
       areas(vsphere, snapshot, disk, changeId, options),
     allocated: (snapshot: SnapshotRef, disk: DiskRef, options?: Abortable) => areas(vsphere, snapshot, disk, '*', options),
-    remove: (snapshot: SnapshotRef, options?: RemoveOptions) => removeOwnSnapshot(vsphere, snapshot, options),
+    remove: (snapshot: SnapshotRef, options?: RemoveOptions) => removeOwnSnapshot(vsphere, changes, snapshot, options),
   })
 }
 
 const snapshotMoRef = (snapshot: SnapshotRef): MoRef => ({ type: 'VirtualMachineSnapshot', value: snapshot.moref })
 
-async function create(vsphere: Vsphere, vm: VmRef, request: SnapshotRequest, options?: Abortable): Promise<SnapshotRef> {
+async function create(
+  vsphere: Vsphere,
+  changes: SnapshotChanges,
+  vm: VmRef,
+  request: SnapshotRequest,
+  options?: Abortable,
+): Promise<SnapshotRef> {
   const spec = {
     name: snapshotName(request.claim),
     description: request.description ?? 'Made by vcb-proxy for a backup; removed when the disks have been read.',
@@ -68,20 +76,18 @@ async function create(vsphere: Vsphere, vm: VmRef, request: SnapshotRequest, opt
     passes: isNotNow,
   }
   let tries = 0
-  const moref = await patiently(patience, async () => {
+  await patiently(patience, async () => {
     if (tries++ > 0) await waitTasksOf(vsphere, vmMoRef(vm), { ...options, subject: vm.name, forMs: CREATE_FOR })
     return (request.within ?? ((call) => call({ ...options })))((abortable) =>
-      createSnapshot(vsphere, vmMoRef(vm), spec, { ...options, ...abortable, subject: vm.name }),
+      changes.create(vm, spec, { ...options, ...abortable, subject: vm.name }),
     )
   }).catch(async (error: unknown) => {
     await awaitDoubtful(vsphere, vm, request.claim, error)
     throwIfAborted(options)
     throw error
   })
-  const node = findNode(
-    await snapshotTree(vsphere, vmMoRef(vm), { ...options, subject: vm.name }),
-    ({ snapshot }) => snapshot.value === moref.value,
-  )
+  const tree = await snapshotTree(vsphere, vmMoRef(vm), { ...options, subject: vm.name })
+  const node = findNode(tree, ({ name }) => isNamedFor(name, request.claim))
   if (node === undefined)
     throw new AgentError('INTEGRITY', `The snapshot just made of ${vm.name} is not in its list of snapshots.`, { subject: vm.name })
   return refOf(vm, node)

@@ -8,8 +8,9 @@ import { SshChannel } from './ssh-channel.ts'
 import { connectionLost, sshError } from './ssh-error.ts'
 import type { SshDeps, SshHost } from './ssh-host.ts'
 
-/** sshd allows one connection ten by default (MaxSessions), ESXi's too; it counts one for a moment longer than its end is told. */
+/** sshd allows one connection ten by default (MaxSessions), ESXi's too; a host that allows fewer is believed at the first refusal. */
 const SESSIONS = 8
+/** sshd counts a session for a moment longer than its end is told. */
 const OPEN_TRIES = 6
 const OPEN_PAUSE_MS = 20
 /** Commands answer within this unless the caller says otherwise, ms. */
@@ -34,6 +35,9 @@ export class SshConnection implements AsyncDisposable {
   readonly #client: Client
   readonly #socket: Socket
   readonly #sessions = new PQueue({ concurrency: SESSIONS })
+  /** Sessions the host has open for us; with those it was asked for. */
+  #open = 0
+  #asked = 0
   readonly #lost = new AbortController()
 
   private constructor(host: SshHost, deps: SshDeps, { client, socket }: { readonly client: Client; readonly socket: Socket }) {
@@ -72,7 +76,7 @@ export class SshConnection implements AsyncDisposable {
     place.catch(() => undefined)
     try {
       await raceSignals(turn.promise, options?.signal, this.lost)
-      const opening = this.#open(line, free.resolve)
+      const opening = this.#opened(line, free.resolve)
       return await raceSignals(opening, options?.signal, this.lost).catch(async (error: unknown) => {
         // Should it still come, it is nobody's.
         void opening.then((channel) => channel[Symbol.asyncDispose]()).catch(() => undefined)
@@ -122,13 +126,27 @@ export class SshConnection implements AsyncDisposable {
     this.#end(connectionLost(this.host.name))
   }
 
-  async #open(line: string, ended: () => void): Promise<SshChannel> {
-    for (let tries = 1; ; tries++) {
+  /** Whether a further session can be had at once and leaves one for somebody else. */
+  get hasRoom(): boolean {
+    return this.#sessions.size === 0 && this.#sessions.pending < this.#sessions.concurrency - 1
+  }
+
+  /** A refusal while others are open is the host's own limit: it is kept to from then on, and this one waits until another has ended. */
+  async #opened(line: string, ended: () => void): Promise<SshChannel> {
+    for (let tries = 1; ; ) {
+      this.#asked++
       try {
         return await this.#exec(line, ended)
       } catch (error) {
+        this.#asked--
         // `reason`: the host refused the channel, nothing was started.
         if (tries === OPEN_TRIES || this.lost.aborted || !(error instanceof Error && 'reason' in error)) throw error
+        const most = Math.max(1, this.#open)
+        if (most < this.#sessions.concurrency && this.#asked > 0) {
+          this.#sessions.concurrency = most
+          this.deps.log.info('the host allows fewer SSH sessions than usual', { host: this.host.name, sessions: most })
+        }
+        if (this.#asked === 0) tries++
         await this.deps.clock.sleep(OPEN_PAUSE_MS * 2 ** tries, { signal: this.lost })
       }
     }
@@ -142,7 +160,12 @@ export class SshConnection implements AsyncDisposable {
           reject(error)
           return
         }
-        channel.once('close', ended)
+        this.#open++
+        channel.once('close', () => {
+          this.#open--
+          this.#asked--
+          ended()
+        })
         resolve(new SshChannel(this.host.name, channel, this.lost))
       })
     })

@@ -62,7 +62,6 @@ function fileOf(lanes: Lanes, path: string, mode: Mode, size: number): WritableR
         ask('w', { offset: offset + at, length }, new Done(), { ...options, body: data.subarray(at, at + length) }),
       )
     },
-    // Any lane's: what the kernel holds for the file is the same for all.
     sync: (options) => lanes.ask(path, mode, (file) => `f ${file}\n`, new Done(), options),
   }
 }
@@ -183,7 +182,7 @@ class Lanes implements AsyncDisposable {
   readonly #lanes: ProgramLane[]
   readonly #sizes = new Map<string, number>()
   #starting: Promise<void> | undefined
-  #closed = false
+  readonly #closing = new AbortController()
 
   constructor(connection: SshConnection, first: ProgramLane) {
     this.#connection = connection
@@ -191,7 +190,7 @@ class Lanes implements AsyncDisposable {
   }
 
   async sizeOf(path: string, mode: Mode, options?: Abortable): Promise<number> {
-    await this.#fileOn(this.#least(), path, mode, options)
+    await this.#fileOn(this.#laneFor(mode), path, mode, options)
     return this.#sizes.get(path) ?? 0
   }
 
@@ -202,7 +201,7 @@ class Lanes implements AsyncDisposable {
     answer: Answer,
     options?: Abortable & { readonly body?: Uint8Array; readonly cost?: number },
   ): Promise<void> {
-    const lane = this.#least()
+    const lane = this.#laneFor(mode)
     // Counted before the file is open there, so that the next caller sees it.
     lane.pending += options?.cost ?? 0
     let file: number
@@ -215,27 +214,31 @@ class Lanes implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed = true
+    this.#closing.abort(new AgentError('CANCELED', 'The files of the host were closed.'))
     await this.#starting
     for (const lane of this.#lanes.splice(0)) await lane[Symbol.asyncDispose]()
   }
 
-  #least(): ProgramLane {
+  #laneFor(mode: Mode): ProgramLane {
     const [first] = this.#lanes
     if (first === undefined) throw new AgentError('INTERNAL', 'Files of a host were read after they were closed.')
     // A lane that broke is everybody's end: the disk is opened again, with everything on the way known to be lost.
     const broken = this.#lanes.find((lane) => lane.broken !== undefined)?.broken
     if (broken !== undefined) throw broken
+    // A host may let one program at a time write to a file.
+    if (mode === 'p') return first
     const least = this.#lanes.reduce((best, lane) => (lane.pending < best.pending ? lane : best), first)
-    if (least.pending >= BUSY && this.#lanes.length < LANES && this.#starting === undefined) this.#starting = this.#another()
+    if (least.pending >= BUSY && this.#lanes.length < LANES && this.#starting === undefined && this.#connection.hasRoom) {
+      this.#starting = this.#another()
+    }
     return least
   }
 
   /** Never rejects: one lane is enough. */
   async #another(): Promise<void> {
     try {
-      const lane = await ProgramLane.start(this.#connection)
-      if (this.#closed) await lane[Symbol.asyncDispose]()
+      const lane = await ProgramLane.start(this.#connection, { signal: this.#closing.signal })
+      if (this.#closing.signal.aborted) await lane[Symbol.asyncDispose]()
       else this.#lanes.push(lane)
     } catch (error) {
       this.#connection.deps.log.debug('no further reading program', { host: this.#connection.host.name, error: String(error) })

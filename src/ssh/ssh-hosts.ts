@@ -11,8 +11,11 @@ export interface SshHosts extends AsyncDisposable {
   find(name: string): SshHost | undefined
   /** Those that are listed. */
   readonly all: readonly SshHost[]
-  /** The host's connection; one that broke is replaced. It stays this object's to close. CONFIG (not configured), else as `dialSsh`. */
-  connect(name: string, options?: Abortable): Promise<SshConnection>
+  /**
+   * The host's connection; one that broke is replaced. It stays this object's to close. `apart`: the one for commands, whose sessions no reading
+   * takes up. CONFIG (not configured), else as `dialSsh`.
+   */
+  connect(name: string, options?: Abortable & { readonly apart?: boolean | undefined }): Promise<SshConnection>
 }
 
 /** `byDefault` makes a host of a name that is not listed. */
@@ -23,10 +26,10 @@ export function createSshHosts(hosts: readonly SshHost[], deps: SshDeps, byDefau
   return Object.freeze({
     find,
     all: hosts,
-    async connect(name: string, options?: Abortable): Promise<SshConnection> {
+    async connect(name: string, options?: Parameters<SshHosts['connect']>[1]): Promise<SshConnection> {
       const host = find(name)
       if (host === undefined) throw notConfigured(name)
-      const key = host.name.toLowerCase()
+      const key = `${options?.apart === true ? 'commands ' : ''}${host.name.toLowerCase()}`
       let shared = open.get(key)
       if (shared === undefined || shared.broken) {
         // Its opening is nobody's alone: one caller that is canceled does not end it for the others.

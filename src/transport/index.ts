@@ -15,7 +15,9 @@ export { canBeWritten } from './target-disk.ts'
 export { createNfcLimits, type NfcLimits } from './nfc-limits.ts'
 export { DEFAULT_REOPEN, openPlanned, type PlannedDisk, type PlanOptions, type Refusal, type ReopenPolicy } from './planned-disk.ts'
 export { sanTransport, type SanOptions } from './san-transport.ts'
-export { sshTransport, type SshOptions } from './ssh-transport.ts'
+export { type RemotePart, remoteSink } from './remote-sink.ts'
+export type { SshOptions } from './ssh-files.ts'
+export { sshTransport } from './ssh-transport.ts'
 export type {
   DiskWriting,
   OpenDisk,

@@ -1,15 +1,10 @@
-import { type Abortable, AgentError, type BlockSource, toAgentError, type Verdict, type VmConfig } from '../core/index.ts'
-import { type ByteSource, type DiskChain, type DiskFiles, openChain } from '../disk/index.ts'
-import { notConfigured, openRemoteFiles, type RemoteFile, type RemoteFiles, type SshHost, type SshHosts } from '../ssh/index.ts'
-import { insideDatastore, resolveReference } from './datastore-path.ts'
+import { type Abortable, AgentError, type BlockSource, isAgentError, toAgentError, type Verdict } from '../core/index.ts'
+import { type DiskChain, openChain } from '../disk/index.ts'
+import { openRemoteFiles, type RemoteFiles } from '../ssh/index.ts'
+import { hostOf, remoteDiskFiles, type SshOptions } from './ssh-files.ts'
+import { sshWriting } from './ssh-writing.ts'
 import type { PresentDisk, Transport } from './transport.ts'
 import { hasFile, inClear, verifyDisk } from './verify-disk.ts'
-
-export type SshOptions = {
-  readonly hosts: SshHosts
-  /** The server of the API: of a standalone host, whose shell may be configured under this name too. */
-  readonly endpoint: string
-}
 
 /**
  * Reads the frozen files through the shell of the host that runs the VM. For hosts whose API only shows, as with the free licence, and for files that
@@ -52,45 +47,28 @@ export function sshTransport(options: SshOptions): Transport {
     handles: hasFile,
     probe,
     foresee: probe,
-    open: async (disk, abort) => (await openVerified(disk, abort)).source,
+    open: async (disk, abort) => (await busyIsAway(openVerified(disk, abort))).source,
+    writing: sshWriting(options),
   }
 }
 
-/** The shell of the host that runs the VM; CONFIG when none is configured. */
-export function hostOf({ hosts, endpoint }: SshOptions, config: VmConfig): SshHost {
-  const host = hosts.find(config.host.name) ?? hosts.find(endpoint)
-  if (host !== undefined) return host
-  throw notConfigured(config.host.name)
+/**
+ * A frozen file that the host has locked is one this way does not reach now: tried again, and then left to the next transport, as a connection that
+ * broke is.
+ */
+async function busyIsAway<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (!isAgentError(error, 'CONFLICT')) throw error
+    throw new AgentError('UNAVAILABLE', error.message, { subject: error.subject, next: error.next, retry: 'now', cause: error })
+  }
 }
 
 /** The chain as it is, closed together with what it is read through. */
 const owned = (chain: DiskChain, held: AsyncDisposable): BlockSource => ({
   size: chain.size,
-  read: (offset, into, options) => chain.read(offset, into, options),
+  read: (offset, into, options) => busyIsAway(chain.read(offset, into, options)),
   extents: (range, options) => chain.extents(range, options),
   [Symbol.asyncDispose]: async () => held[Symbol.asyncDispose](),
-})
-
-/** The files of a disk chain on their host; locations are datastore paths. */
-function remoteDiskFiles(files: RemoteFiles, config: VmConfig): DiskFiles {
-  return {
-    resolve: async (reference, from) => resolveReference(reference, from, config.datastores),
-    open: async (location, options) => bytesOf(await files.open(hostPath(location, config), options), location),
-  }
-}
-
-/** `/vmfs/volumes/UUID/dir/file` of a datastore path: by the volume's own name, which nobody renames. */
-export function hostPath(location: string, config: VmConfig): string {
-  const { datastore, path } = insideDatastore(location)
-  const found = config.datastores.find((each) => each.name === datastore)
-  const volume = /\/vmfs\/volumes\/([^/]+)\/?$/.exec(found?.url ?? '')?.[1] ?? datastore
-  return `/vmfs/volumes/${volume}/${path}`
-}
-
-const bytesOf = (file: RemoteFile, location: string): ByteSource => ({
-  name: location,
-  size: file.size,
-  read: (offset, into, options) => file.read(offset, into, options),
-  ...(file.holes === undefined ? {} : { dataExtents: file.holes.bind(file) }),
-  [Symbol.asyncDispose]: async () => undefined,
 })

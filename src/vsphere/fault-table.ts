@@ -45,7 +45,7 @@ export const FAULTS: Readonly<Record<string, FaultMeaning>> = Object.freeze({
   RestrictedVersion: {
     code: 'CONFIG',
     says: () => 'was refused: the licence of this host allows reading only (free ESXi)',
-    next: 'Use a licensed host or a vCenter; with the free licence only the ssh transport can back up.',
+    next: 'Configure SSH to this host (docs/ssh.md): its snapshots are then made there. Or use a licensed host or a vCenter.',
   },
   // The call itself
   ManagedObjectNotFound: gone(() => 'failed: the object does not exist any more'),

@@ -67,6 +67,8 @@ export { cancelTasksOf, runTask, type TaskOptions, type TaskState, tasksOf, wait
 export { customValues, disableMethods, enableMethods, logUserEvent, setCustomValue } from './traces.ts'
 export { fetchThumbprint, type ShownCertificate, type VsphereTrust } from './trust.ts'
 export { anyValue, data, typed, VimData, type VimFields, type VimValue } from './vim-data.ts'
+export { endpointName } from './endpoint-name.ts'
+export { faultError } from './fault-error.ts'
 export { faultOf, isFault, VimFault } from './vim-fault.ts'
 export { VimNode } from './vim-node.ts'
 export { createVm, destroyVm, powerOff, powerOn, registerVm, unregisterVm, type VmTarget } from './vm-calls.ts'

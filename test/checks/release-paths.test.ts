@@ -38,8 +38,19 @@ const REGISTRY = 'src/flow/releasers.ts'
 const SNAPSHOT: readonly Step[] = [
   { calls: 'createSnapshots', from: REGISTRY, also: { 'src/agent/backup-run.ts': 'makes them; its flow only creates and reads' } },
   { calls: 'removeOwnSnapshot', from: 'src/snapshot/vsphere-snapshots.ts' },
-  { calls: 'removeSnapshot', from: 'src/snapshot/remove-snapshot.ts' },
-  { calls: 'consolidateDisks', from: 'src/snapshot/remove-snapshot.ts' },
+  {
+    calls: 'changes.remove',
+    from: 'src/snapshot/remove-snapshot.ts',
+    also: { 'src/snapshot/shell-changes.ts': 'hands it on to the API or the shell' },
+  },
+  {
+    calls: 'changes.consolidate',
+    from: 'src/snapshot/remove-snapshot.ts',
+    also: { 'src/snapshot/shell-changes.ts': 'hands it on to the API or the shell' },
+  },
+  { calls: 'removeInShell', from: 'src/snapshot/shell-changes.ts' },
+  { calls: 'removeSnapshot', from: 'src/snapshot/api-changes.ts' },
+  { calls: 'consolidateDisks', from: 'src/snapshot/api-changes.ts' },
   { calls: "'RemoveSnapshot_Task'", from: 'src/vsphere/snapshot-calls.ts' },
   { calls: "'ConsolidateVMDisks_Task'", from: 'src/vsphere/snapshot-calls.ts' },
 ]

@@ -13,6 +13,8 @@ export type Flow = {
   readonly lab: boolean
   /** The repository, where it is not the restic one: `tar:` or `dir:` in front of the path. */
   readonly scheme?: 'tar' | 'dir'
+  /** It goes to the host itself, whose licence lets the API only show, and works in its shell. */
+  readonly toHost?: true
   /** It makes this VM. */
   readonly restoresVm?: {
     /** Name the VM has at the end. */
@@ -84,6 +86,15 @@ export const flows: readonly Flow[] = [
     argv: () => ['backup', 'gamma', '--mode', 'full', '--quiesce', 'none', '--transport', 'lease'],
     lab: true,
     next: 'gamma',
+  },
+  {
+    name: 'ssh',
+    about: 'full backup of a host with the free licence: the claim `snapshot` made and released with vim-cmd, its disk read in the shell',
+    template: 'empty',
+    argv: () => ['backup', 'beta', '--mode', 'full', '--quiesce', 'none', '--transport', 'ssh'],
+    lab: true,
+    toHost: true,
+    next: 'beta',
   },
   {
     name: 'several-disks',

@@ -6,7 +6,7 @@ import { cutText, type Ended, runChild } from './commands.ts'
 import type { Flow } from './flows.ts'
 import type { CutTask } from './live-cut.ts'
 import { letGuestsWrite, type Observation } from './observation.ts'
-import { environmentOf, loadWorld, openLab, type Place, saveWorld } from './place.ts'
+import { environmentOf, hostEnvironmentOf, loadWorld, openLab, type Place, saveWorld } from './place.ts'
 import { repositoryUrl } from './repository-end.ts'
 import { factsOf, makeTemplate, type TemplateFacts } from './templates.ts'
 
@@ -25,6 +25,12 @@ type Kept = { readonly of: string; readonly before: Observation; readonly ended:
 
 const KEPT = 'killed'
 
+/** What the command of a flow gets as its environment, with this lab. */
+export async function environmentFor(place: Place, lab: Lab | undefined, flow: Flow): Promise<Readonly<Record<string, string>>> {
+  const repository = repositoryUrl(place, flow.scheme)
+  return flow.toHost === true && lab !== undefined ? hostEnvironmentOf(place, lab, repository) : environmentOf(place, lab, repository)
+}
+
 /**
  * Kills the flow at the task's cut in a fresh copy of its template. For a second kill the world that the single kill at the same cut left is taken,
  * when it was kept: where the lab had nothing under way then, a lab started from a copy of it is no other than the one that went on.
@@ -37,7 +43,7 @@ export async function killedWorld(place: Place, flow: Flow, task: CutTask): Prom
   await loadWorld(place, kept === undefined ? template : KEPT)
   await using stack = new AsyncDisposableStack()
   const lab = flow.lab ? stack.use(await openLab(place)) : undefined
-  const environment = environmentOf(place, lab, repositoryUrl(place, flow.scheme))
+  const environment = await environmentFor(place, lab, flow)
   const open = { lab, environment, facts }
   if (kept !== undefined) return dispose({ ...open, before: kept.before, ended: kept.ended }, stack.move())
 

@@ -7,13 +7,13 @@ import type { PointSummary } from '../../src/core/index.ts'
 import type { Lab } from '../../src/lab/index.ts'
 import { type Cut, cutText, type Ended, recordEffects, runChild, runInside } from './commands.ts'
 import type { Flow } from './flows.ts'
-import { killedWorld } from './killed-world.ts'
+import { environmentFor, killedWorld } from './killed-world.ts'
 import { judgeLab } from './lab-end.ts'
 import { type Observation, observe } from './observation.ts'
-import { environmentOf, loadWorld, openLab, type Place } from './place.ts'
+import { loadWorld, openLab, type Place } from './place.ts'
 import { leftover, type Problem } from './problems.ts'
 import { judgeProxy } from './proxy-end.ts'
-import { judgeDirectory, judgeRepository, type RepositoryEnd, repositoryUrl } from './repository-end.ts'
+import { judgeDirectory, judgeRepository, type RepositoryEnd } from './repository-end.ts'
 import { factsOf, makeTemplate } from './templates.ts'
 
 const run = promisify(execFile)
@@ -52,7 +52,7 @@ export async function recordFlow(place: Place, flow: Flow): Promise<readonly str
   await loadWorld(place, template)
   await using lab = flow.lab ? await openLab(place) : undefined
   const facts = await factsOf(place, template)
-  const environment = environmentOf(place, lab, repositoryUrl(place, flow.scheme))
+  const environment = await environmentFor(place, lab, flow)
   const { effects, ended } = await recordEffects(place, flow.argv(place), environment, join(place.root, 'effects.jsonl'))
   if (ended.exit !== 0) throw new Error(`The flow ${flow.name} ended with ${ended.exit}: ${textOf(ended)}`)
   const { problems, points } = await judge(place, flow, lab, facts.seen)

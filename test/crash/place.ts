@@ -65,6 +65,15 @@ async function copyTree(from: string, to: string): Promise<void> {
 
 export const openLab = (place: Place): Promise<Lab> => startLab({ directory: place.lab, scenario: crashScenario })
 
+/** The same for a flow that goes to the host itself: its API, and its shell by a configuration file. */
+export async function hostEnvironmentOf(place: Place, lab: Lab, repository?: string): Promise<Record<string, string>> {
+  const { esxi, ssh } = lab.endpoints
+  const config = join(place.world, 'vcb.yaml')
+  const hosts = ssh.map(({ host, address, port, hostKey }) => [host, { address, port, hostKey, keyFile: lab.sshKeyFile }])
+  await writeFile(config, JSON.stringify({ ssh: { hosts: Object.fromEntries(hosts) } }))
+  return { ...environmentOf(place, lab, repository), VCB_VCENTER: esxi.url, VCB_THUMBPRINT: esxi.thumbprint, VCB_CONFIG: config }
+}
+
 /** What a command of this world gets as its environment, beside PATH and HOME. */
 export function environmentOf(place: Place, lab: Lab | undefined, repository = place.repository): Record<string, string> {
   return {

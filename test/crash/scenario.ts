@@ -12,7 +12,8 @@ export const crashScenario = {
   datacenters: [
     {
       name: 'DC1',
-      hosts: [{ name: 'esx1.lab' }],
+      // Its own endpoint is read-only; what goes through the vCenter does not notice.
+      hosts: [{ name: 'esx1.lab', ssh: true, licence: 'free' }],
       networks: ['VM Network'],
       datastores: [
         { name: 'vmfs1', type: 'VMFS6', capacity: '1GiB' },

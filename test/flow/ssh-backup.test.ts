@@ -168,6 +168,44 @@ describe('a backup through the shell of the host', () => {
     await session.expectClean()
   }, 60_000)
 
+  test('a file that is locked in mid-read is tried again, and then left to the next transport', async () => {
+    const busy: FaultRule = { on: 'ssh:exec', object: 'python3', ssh: 'busy', value: 6 }
+    const once = await faulty({ ...busy, nth: 2 }, () => backup('one', '--mode', 'full', '--transport', 'ssh'))
+    expect(once.disks[0]).toMatchObject({
+      transport: 'ssh',
+      refused: [],
+      resumed: 1,
+      transportReason: expect.stringContaining('has it locked'),
+    })
+    await expectRight('one', once, 'busy-once')
+    const few = await writeConfig('few.yaml', {}, {}, { attempts: 1, lastAttempts: 1 })
+    for (const rules of [
+      [busy],
+      [WITHOUT_PYTHON, { on: 'ssh:exec', object: 'dd', ssh: 'status', value: 1, message: 'Device or resource busy' }],
+    ] as const) {
+      for (const rule of rules) await session.lab.control.fault(rule)
+      const other = await backupWith(few, 'one', '--mode', 'full', '--transport', 'ssh:https')
+      await session.lab.control.clearFaults()
+      expect(other.disks[0]).toMatchObject({
+        transport: 'https',
+        refused: [{ transport: 'ssh', reason: expect.stringContaining('has it locked') }],
+      })
+      await expectRight('one', other, `busy-${other.point.slice(0, 8)}`)
+    }
+    await session.expectClean()
+  }, 60_000)
+
+  test('a host that allows one session is read through that one', async () => {
+    for (const rules of [[], [WITHOUT_PYTHON]]) {
+      for (const rule of [...rules, { on: 'ssh:session', ssh: 'sessions', value: 1 }] as const) await session.lab.control.fault(rule)
+      const vm = await backup('web*', '--mode', 'full', '--transport', 'ssh')
+      await session.lab.control.clearFaults()
+      expect(vm.disks.map((disk: Json) => [disk.transport, disk.refused, disk.resumed])).toEqual(vm.disks.map(() => ['ssh', [], undefined]))
+      await expectRight(SHELL_NAME, vm, `one-session-${vm.point.slice(0, 8)}`)
+    }
+    await session.expectClean()
+  }, 60_000)
+
   test('never takes a short or a broken answer for the disk', async () => {
     for (const rules of [
       [{ on: 'ssh:exec', object: 'python3', ssh: 'status', shortAfterBytes: 20_000, value: 0 }],

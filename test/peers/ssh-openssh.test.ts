@@ -130,6 +130,15 @@ describePeers(
       expect((await connection.run(['exit', '3'])).status).toBe(3)
     })
 
+    test.each([1, 2])('keeps to a server that allows %i sessions a connection', async (most) => {
+      await using few = await startSshd(sshd, [`MaxSessions ${most}`, shellOf(`${binaries}/without`)])
+      await using connection = await SshConnection.open(few.host(), deps)
+      const all = await Promise.all(Array.from({ length: 12 }, (_, index) => connection.run(['exit', String(index)])))
+      expect(all.map(({ status }) => status)).toEqual(Array.from({ length: 12 }, (_, index) => index))
+      await using files = await openRemoteFiles(connection)
+      await reads(files)
+    })
+
     test('takes no other key for the host’s, from a fingerprint or from known_hosts, and no wrong login', async () => {
       const kh = { path: server.knownHosts, text: await readFile(server.knownHosts, 'utf8') }
       await using fine = await SshConnection.open(server.host({ pin: async () => ({ knownHosts: kh }) }), deps)

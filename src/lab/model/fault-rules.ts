@@ -2,6 +2,7 @@ import type { Scenario } from '../scenario.ts'
 import type { LabKind } from '../wire/index.ts'
 import type { LeaseQuirk } from './lease-quirks.ts'
 import type { NfcQuirk } from './nfc-quirks.ts'
+import type { SshQuirk } from './ssh-quirks.ts'
 
 /** Conditions and effects of one fault rule; a rule without conditions always matches. */
 export type FaultRule = {
@@ -9,7 +10,7 @@ export type FaultRule = {
    * What it strikes: a SOAP method (`CreateSnapshot_Task`), `folder:GET`, `folder:PUT`, `nfc:GET`, `nfc:POST`, a step of the NFC disk protocol
    * (`nfc:ticket`, `nfc:greeting`, `nfc:tls`, `nfc:line`, `nfc:proxy`, `nfc:tls2`, `nfc:frame`, `nfc:record`, `nfc:session`,
    * `nfc:open`, `nfc:read`, `nfc:write`, `nfc:query`, `nfc:key`, `nfc:close`, `nfc:gone`), one of a host's shell (`ssh:connect`, `ssh:login`,
-   * `ssh:exec`), or `*`.
+   * `ssh:session`, `ssh:exec`), or `*`.
    * Effects on the model (`changedAreas`, `consolidationNeeded`, `quiesceTimeout`, `datastoreFull`, `lockHeld`) need none.
    */
   readonly on?: string | undefined
@@ -68,10 +69,12 @@ export type FaultRule = {
   /** What an export lease does wrong; `value` = the grain it happens at, counted from 0. */
   readonly lease?: LeaseQuirk | undefined
   /**
-   * What a host's SSH server does wrong: `otherHostKey` at `ssh:connect`, `refuse` at `ssh:login`, at `ssh:exec` `missing` (no such command) or
-   * `status` (ends at once with `value`; after `shortAfterBytes` of its output where that is given).
+   * What a host's SSH server does wrong: `otherHostKey` at `ssh:connect`, `refuse` at `ssh:login`, at `ssh:session` `sessions` (a connection has
+   * `value` of them at most), at `ssh:exec` `missing` (no such command), `status` (ends at once with `value`; after `shortAfterBytes` of its output
+   * where that is given) or `busy` (python3 finds the file locked after `value` reads of it) or
+   * `cutInput` (the connection is cut after `value` bytes of input).
    */
-  readonly ssh?: 'otherHostKey' | 'refuse' | 'missing' | 'status' | undefined
+  readonly ssh?: SshQuirk | undefined
   /** The number an `nfc` or `ssh` rule needs: a version, a count of reads, milliseconds, an error code, an exit status. */
   readonly value?: number | undefined
 }

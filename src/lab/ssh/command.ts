@@ -1,5 +1,5 @@
 import type { ServerChannel } from 'ssh2'
-import type { Model, View } from '../model/index.ts'
+import type { FaultRule, Model, View } from '../model/index.ts'
 
 /** What a command of the host's shell is given. */
 export type CommandCall = {
@@ -10,6 +10,8 @@ export type CommandCall = {
   readonly host: string
   /** Command and arguments. */
   readonly words: readonly string[]
+  /** The rules that struck it. */
+  readonly rules: readonly FaultRule[]
   readonly channel: ServerChannel
   /** Writes output at the client's pace, through the fault rules. False when a rule ended the output. */
   readonly out: (bytes: Uint8Array) => Promise<boolean>

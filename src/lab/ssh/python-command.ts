@@ -12,6 +12,17 @@ import { hostFile } from './host-files.ts'
 const BOOT = `
 import os, sys, hashlib
 script = sys.argv[1]
+busy = int(sys.argv[2])
+reads = 0
+real_pread = os.pread
+def lab_pread(fd, length, offset):
+    global reads
+    if reads == busy:
+        raise OSError(16, 'Device or resource busy')
+    reads += 1
+    return real_pread(fd, length, offset)
+if busy >= 0:
+    os.pread = lab_pread
 asks = open(3, 'wb', 0)
 tells = open(4, 'rb', 0)
 granted = set()
@@ -73,7 +84,9 @@ export const pythonCommand: Command = async (call) => {
     call.error('python3: only -I, -S and -c SCRIPT are simulated\n')
     return 2
   }
-  const child = spawn(program, ['-I', '-S', '-c', BOOT, script], { stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'pipe'] })
+  const child = spawn(program, ['-I', '-S', '-c', BOOT, script, String(call.rules.find((rule) => rule.ssh === 'busy')?.value ?? -1)], {
+    stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
+  })
   const [stdin, stdout, stderr, asks, tells] = child.stdio
   const kill = (): void => void child.kill('SIGKILL')
   call.gone.addEventListener('abort', kill, { once: true })

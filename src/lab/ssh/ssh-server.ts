@@ -61,7 +61,8 @@ export async function serveSsh(options: SshServerOptions): Promise<SshServer> {
     const gone = new AbortController()
     client.on('close', () => gone.abort())
     client.on('session', (accept, reject) => {
-      if (open >= MAX_SESSIONS) {
+      const limits = strike('ssh:session').flatMap((rule) => (rule.ssh === 'sessions' ? [rule.value ?? 1] : []))
+      if (open >= Math.min(MAX_SESSIONS, ...limits)) {
         reject()
         return
       }
@@ -118,12 +119,21 @@ export async function serveSsh(options: SshServerOptions): Promise<SshServer> {
     }
     const hard = rules.find((rule) => rule.cutAfterBytes !== undefined)?.cutAfterBytes ?? Number.POSITIVE_INFINITY
     const short = rules.find((rule) => rule.shortAfterBytes !== undefined)?.shortAfterBytes ?? Number.POSITIVE_INFINITY
+    const cutInput = rules.find((rule) => rule.ssh === 'cutInput')
+    if (cutInput !== undefined) {
+      let got = 0
+      channel.stdin.on('data', (piece: Buffer) => {
+        got += piece.length
+        if (got > (cutInput.value ?? 0)) destroy(client)
+      })
+    }
     let sent = 0
     const status = await command({
       model,
       view: options.view,
       host: host.id,
       words,
+      rules,
       channel,
       gone,
       error: (text) => void channel.stderr.write(text),

@@ -1,5 +1,5 @@
 import { createSnapshot, removeSnapshot, type VmRecord } from '../model/index.ts'
-import { VimFault } from '../wire/index.ts'
+import { type LabValue, VimFault } from '../wire/index.ts'
 import type { Command, CommandCall } from './command.ts'
 
 /** Between two looks at a task, ms. */
@@ -90,10 +90,18 @@ function tasksOf(call: CommandCall, vm: VmRecord): (name: string, work: Work) =>
       const info = view.tasks.get(ref)?.property('info')
       const state = typeof info === 'object' && info !== null && 'state' in info ? info.state : undefined
       if (state === 'success') return
-      if (state === undefined || state === 'error') throw failed ?? new VimFault('GenericVmConfigFault', {}, 'The task failed.')
+      if (state === undefined || state === 'error') throw failed ?? faultIn(info)
       await model.clock.sleep(POLL_MS)
     }
   }
+}
+
+/** A task that failed before its work began tells so in its info alone. */
+function faultIn(info: LabValue): VimFault {
+  const error = typeof info === 'object' && info !== null && 'error' in info ? info.error : undefined
+  const fault = typeof error === 'object' && error !== null && 'fault' in error ? error.fault : undefined
+  const type = typeof fault === 'object' && fault !== null && '$type' in fault ? fault.$type : undefined
+  return new VimFault(typeof type === 'string' ? type : 'GenericVmConfigFault', {}, 'The task failed.')
 }
 
 const summary = (vm: VmRecord): string => `Listsummary:
