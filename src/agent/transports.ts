@@ -1,6 +1,7 @@
 import { AgentError, type Clock, type TransportName } from '../core/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
 import {
+  absentTransport,
   httpsTransport,
   leaseTransport,
   nbdTransport,
@@ -21,7 +22,7 @@ export type TransportParts = {
   readonly sshHosts: SshHosts
 }
 
-/** The transports of these names, or those configured for reading, in their order. CONFIG for one that this version does not have. */
+/** The transports of these names, or the configured ones, in their order. One that this version does not have refuses every disk; CONFIG when it has none. */
 export function createTransports(
   { config, clock, random, nfcLimits, sshHosts }: TransportParts,
   vsphere: Vsphere,
@@ -37,11 +38,10 @@ export function createTransports(
     lease: () => leaseTransport(vsphere),
     ssh: () => sshTransport({ hosts: sshHosts, endpoint: endpointName(vsphere), vsphere }),
   }
-  return names.map((name) => {
-    const create = known[name]
-    if (create !== undefined) return create()
-    throw new AgentError('CONFIG', `Transport ${name} is not part of this version.`, {
+  if (!names.some((name) => known[name] !== undefined)) {
+    throw new AgentError('CONFIG', `Transport ${names.join(', ')} is not part of this version.`, {
       next: `Choose from ${Object.keys(known).join(', ')}.`,
     })
-  })
+  }
+  return names.map((name) => known[name]?.() ?? absentTransport(name, 'it is not part of this version'))
 }

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { ConfigFlags } from '../agent/index.ts'
+import { DEFAULT_TRANSPORTS, TRANSPORT_NAMES } from '../core/index.ts'
 
 const collect = (value: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), value]
 
@@ -44,7 +45,10 @@ export function withJobs(command: Command): Command {
 export function withTransports(command: Command): Command {
   return command
     .option('--datastore <name=dir>', 'where a datastore is mounted here, for transport san; repeatable (VCB_DATASTORES)', collect)
-    .option('--transport <list>', 'transports to try, in order: san:nbdssl:https (VCB_TRANSPORT)')
+    .option(
+      '--transport <list>',
+      `transports to try, in order (VCB_TRANSPORT); of ${TRANSPORT_NAMES.join(', ')}; ${DEFAULT_TRANSPORTS.join(':')} when not set`,
+    )
 }
 
 export const repeatable = collect

@@ -58,4 +58,5 @@ export {
   totalLength,
 } from './range.ts'
 export { Secret } from './secret.ts'
+export { DEFAULT_TRANSPORTS, TRANSPORT_NAMES } from './transport-order.ts'
 export type { TransportClaim, TransportClaimKind, TransportClaimKinds, TransportClaims } from './transport-claims.ts'

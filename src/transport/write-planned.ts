@@ -1,6 +1,7 @@
 import { AgentError, type BlockSource, throwIfAborted, toAgentError, type TransportName } from '../core/index.ts'
 import { fillDisk, noticing } from '../disk/index.ts'
-import { DEFAULT_REOPEN, type PlanOptions, type Refusal } from './planned-disk.ts'
+import { DEFAULT_REOPEN, type PlanOptions } from './planned-disk.ts'
+import type { Refusal } from './refusal.ts'
 import type { DiskWriting, TargetDisk, Transport } from './transport.ts'
 
 /** So much is written before it is made durable: what an interruption can cost. Bytes. */
