@@ -201,6 +201,7 @@ export function createControl(sources: ControlSources): LabControl {
           memoryBytes: sources.nfc()?.memoryBytes ?? 0,
           sessions: sources.nfc()?.sessions() ?? [],
         },
+        peaks: model.peaks.list(),
       }
     },
     capabilities: labCapabilities,

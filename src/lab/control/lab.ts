@@ -168,6 +168,8 @@ export type LabState = {
   readonly faults: readonly ActiveFault[]
   /** The NFC service: sessions past their ticket, all open connections, buffer memory in use (bytes). */
   readonly nfc: { readonly connections: number; readonly memoryBytes: number; readonly sessions: readonly NfcSessionState[] }
+  /** The most there ever was at once since the lab started: `open snapshots on DATASTORE`, `NFC readers of DATASTORE`, `NFC sessions of HOST`, `… through vcenter`. */
+  readonly peaks: Readonly<Record<string, number>>
 }
 
 export type LabVmState = {

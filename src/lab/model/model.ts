@@ -8,6 +8,7 @@ import { Files } from './files.ts'
 import { fileLocked, taskInProgress } from './faults.ts'
 import { Machine } from './machine.ts'
 import { NfcTickets } from './nfc-tickets.ts'
+import { Peaks } from './peaks.ts'
 import { disksOf, type VmRecord } from './record.ts'
 import { SendMemory } from './send-file.ts'
 import type { View } from './view.ts'
@@ -25,6 +26,7 @@ export class Model implements AsyncDisposable {
   readonly files: Files
   readonly rules: FaultRules
   readonly holds = new FileHolds()
+  readonly peaks = new Peaks()
   readonly sendMemory = new SendMemory()
   readonly nfcTickets: NfcTickets
   /** Limits of the NFC service. */

@@ -82,6 +82,7 @@ export async function createSnapshot(model: Model, vm: VmRecord, machine: Machin
         )
       }
       vm.snapshots.push(snapshot)
+      notePeak(model, vm)
       vm.currentSnapshot = snapshot.id
       vm.nextSnapshotNumber = number + 1
       vm.pending = undefined
@@ -96,6 +97,19 @@ export async function createSnapshot(model: Model, vm: VmRecord, machine: Machin
     await undoLinks(model, vm, machine, disks, links)
     if (able) await model.world.keep(vm)
     throw error instanceof QuiesceError ? quiesceFault(error) : storageFault(error, vm.path)
+  }
+}
+
+/** How many snapshots are open on each of the VM's datastores. */
+function notePeak(model: Model, vm: VmRecord): void {
+  const stores = (record: VmRecord): Set<string> =>
+    new Set(disksOf(record.config).flatMap((disk) => /^\[([^\]]*)\]/.exec(disk.chain[0]?.path ?? '')?.[1] ?? []))
+  for (const store of stores(vm)) {
+    const open = [...model.world.vms()].filter((other) => other.snapshots.length > 0 && stores(other).has(store))
+    model.peaks.note(
+      `open snapshots on ${store}`,
+      open.reduce((sum, other) => sum + other.snapshots.length, 0),
+    )
   }
 }
 

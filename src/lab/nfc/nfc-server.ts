@@ -90,6 +90,9 @@ export async function serveNfc(options: NfcServerOptions): Promise<NfcServer> {
     }
     const owned = new AsyncDisposableStack()
     live.add(facts)
+    const same = [...live].filter(({ through }) => through === ticket.through)
+    model.peaks.note(`NFC sessions through ${ticket.through}`, same.length)
+    model.peaks.note(`NFC sessions of ${host}`, [...live].filter((other) => other.host === host).length)
     owned.defer(() => {
       live.delete(facts)
     })

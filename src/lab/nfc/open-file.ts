@@ -56,6 +56,7 @@ export async function openFile(
   checkLocks(model, vm, files, access)
   await using stack = new AsyncDisposableStack()
   stack.use(model.holds.take(files, `NFC of ${vm.config.name}`, access === 'read' ? 'shared' : 'exclusive'))
+  stack.use(model.peaks.hold(`NFC ${access === 'read' ? 'readers' : 'writers'} of ${/^\[([^\]]*)\]/.exec(path)?.[1] ?? path}`))
   const at = model.files.at(path)
   const parts = await (access === 'read' ? readable(model, path) : writable(model, vm, found, path))
   stack.use(parts)
