@@ -21,6 +21,7 @@ export type {
   JobList,
   JobOutcome,
   JobOwnership,
+  JobWaits,
   Journal,
   JournaledClaim,
   JournaledJob,

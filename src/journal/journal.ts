@@ -47,6 +47,12 @@ export interface CancelRequests {
   toCancel(): Promise<readonly CancelRequest[]>
 }
 
+/** What a running job waits for, so that other processes can show it. Beside `JobJournal` because only a wait for a limit of the agent is told. */
+export interface JobWaits {
+  /** Notes it in words, or that the wait is over. Of a job that has ended it is forgotten. */
+  waits(job: JobId, wait: string | undefined): Promise<void>
+}
+
 /** Finished jobs, for lists. */
 export interface JobList {
   /** The last finished jobs, the one that began last first; at most `limit`. */
@@ -66,7 +72,7 @@ export interface ClaimHistory {
   reachesBackTo(): Promise<Date | undefined>
 }
 
-export type Journal = JobJournal & JobOwnership & CancelRequests & JobList & ClaimHistory
+export type Journal = JobJournal & JobOwnership & CancelRequests & JobWaits & JobList & ClaimHistory
 
 export type CancelRequest = { readonly job: JobId; readonly by: string; readonly at: Date }
 
@@ -88,6 +94,8 @@ export type JournaledJob = {
   readonly begunAt: Date
   /** Set when the job itself ended but something of it is still held. */
   readonly outcome: JobOutcome | undefined
+  /** What it waits for, in words; undefined while it works. */
+  readonly waitsFor: string | undefined
   /** Set when somebody asked the owner to end it. */
   readonly cancel: Omit<CancelRequest, 'job'> | undefined
   readonly claims: readonly JournaledClaim[]

@@ -29,7 +29,14 @@ export class MemoryJournal implements Journal {
     const id = this.#ids.job()
     const begunAt = this.#clock.now()
     const fixed = { id, kind, args: plain(args), leaseUntil, begunAt }
-    this.#rows.jobs.set(id, { ...fixed, owner: this.#self, outcome: undefined, cancel: undefined, finishedAt: undefined })
+    this.#rows.jobs.set(id, {
+      ...fixed,
+      owner: this.#self,
+      outcome: undefined,
+      waitsFor: undefined,
+      cancel: undefined,
+      finishedAt: undefined,
+    })
     return id
   }
 
@@ -81,6 +88,7 @@ export class MemoryJournal implements Journal {
     if (row === undefined || !sameProcess(row.owner, from)) return false
     row.owner = this.#self
     row.leaseUntil = undefined
+    row.waitsFor = undefined
     return true
   }
 
@@ -89,6 +97,7 @@ export class MemoryJournal implements Journal {
     if (row === undefined) return
     row.owner = undefined
     row.leaseUntil = leaseUntil
+    row.waitsFor = undefined
     row.outcome = outcome ?? row.outcome
   }
 
@@ -110,6 +119,11 @@ export class MemoryJournal implements Journal {
         ? [{ job: job.id, ...job.cancel }]
         : [],
     )
+  }
+
+  async waits(job: JobId, wait: string | undefined): Promise<void> {
+    const row = this.#job(job)
+    if (row !== undefined) row.waitsFor = wait
   }
 
   async finished(limit: number): Promise<readonly FinishedJob[]> {

@@ -105,6 +105,10 @@ class SqliteJournal implements Journal {
     return this.#sql.toCancel.all(pid, bootId, startTime)
   }
 
+  async waits(job: JobId, wait: string | undefined): Promise<void> {
+    this.#state.transaction('job waits', () => this.#sql.waits.run(wait ?? null, job))
+  }
+
   async releasedAt(claim: ClaimId): Promise<Date | undefined> {
     return this.#sql.releasedAt.get(claim)
   }
@@ -167,6 +171,7 @@ function prepare(state: State) {
     requestCancel: state.statement<[string, string, string]>(
       'UPDATE job SET cancel_requested_at = ?, cancel_requested_by = ? WHERE id = ? AND finished_at IS NULL AND cancel_requested_at IS NULL',
     ),
+    waits: state.statement<[string | null, string]>('UPDATE job SET waits_for = ? WHERE id = ? AND finished_at IS NULL'),
     toCancel: state.statement<[number, string, number], CancelRequest>(
       `SELECT id, cancel_requested_at, cancel_requested_by FROM job
        WHERE finished_at IS NULL AND cancel_requested_at IS NOT NULL AND owner_pid = ? AND owner_boot = ? AND owner_start = ? ORDER BY sequence`,
@@ -198,11 +203,11 @@ function prepare(state: State) {
       readClaim,
     ),
     adopt: state.statement<[number, string, number, string, number | null, string | null, number | null]>(
-      `UPDATE job SET owner_pid = ?, owner_boot = ?, owner_start = ?, lease_until = NULL
+      `UPDATE job SET owner_pid = ?, owner_boot = ?, owner_start = ?, waits_for = NULL, lease_until = NULL
        WHERE id = ? AND finished_at IS NULL AND owner_pid IS ? AND owner_boot IS ? AND owner_start IS ?`,
     ),
     disown: state.statement<[string | null, string | null, string]>(
-      `UPDATE job SET owner_pid = NULL, owner_boot = NULL, owner_start = NULL, lease_until = ?, outcome = coalesce(?, outcome)
+      `UPDATE job SET owner_pid = NULL, owner_boot = NULL, owner_start = NULL, waits_for = NULL, lease_until = ?, outcome = coalesce(?, outcome)
        WHERE id = ? AND finished_at IS NULL`,
     ),
   }
@@ -220,6 +225,7 @@ function readJob(row: Row): Omit<JournaledJob, 'claims'> {
     leaseUntil: lease === undefined ? undefined : new Date(lease),
     begunAt: new Date(row.text('begun_at')),
     outcome: readOutcome(row),
+    waitsFor: row.optionalText('waits_for'),
     cancel: canceled === undefined ? undefined : { at: new Date(canceled), by: row.text('cancel_requested_by') },
   }
 }

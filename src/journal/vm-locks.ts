@@ -14,6 +14,11 @@ export interface VmLocks {
    * and holds nothing but the lock is taken over; one that holds more must be recovered first.
    */
   acquire(vm: VmRef, claim: ClaimId): Promise<{ readonly vmKey: string }>
+  /**
+   * What `acquire` would be refused with now; undefined = nothing. A holder that has died counts as none, because a job recovers what it left first.
+   * Takes nothing.
+   */
+  refusal(vm: VmRef): Promise<AgentError | undefined>
   /** The VM a claim locks; undefined = none. */
   find(claim: ClaimId): Promise<{ readonly vmKey: string } | undefined>
   /** Unlocks, if `claim` still holds it. Idempotent. */
@@ -70,6 +75,12 @@ export class SqliteVmLocks implements VmLocks {
     })
     if (holder !== undefined) throw await this.#conflict(vm, holder)
     return { vmKey: key }
+  }
+
+  async refusal(vm: VmRef): Promise<AgentError | undefined> {
+    const holder = this.#sql.holder.get(vmKey(vm))
+    if (holder === undefined || holder.closed) return undefined
+    return this.#isLeased(holder) || (await this.#isOwned(holder)) ? this.#conflict(vm, holder) : undefined
   }
 
   async find(claim: ClaimId): Promise<{ readonly vmKey: string } | undefined> {

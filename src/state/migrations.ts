@@ -70,4 +70,8 @@ export const MIGRATIONS: readonly string[] = [
   CREATE INDEX job_finished ON job (sequence DESC) WHERE finished_at IS NOT NULL;
   CREATE INDEX claim_job ON claim (job);
   `,
+  // What a running job waits for, in words.
+  `
+  ALTER TABLE job ADD COLUMN waits_for TEXT;
+  `,
 ]

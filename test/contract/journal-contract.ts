@@ -226,6 +226,24 @@ export function journalContract(name: string, make: (clock: Clock) => Promise<Jo
       expect(await bob.requestCancel(job, 'root')).toBe(false)
     })
 
+    it('shows what a job waits for, and forgets it with who waited', async () => {
+      const alice = journal
+      const bob = await subject.as(BOB)
+      const job = await alice.begin('backup', {})
+      const waits = async (): Promise<string | undefined> => (await bob.unfinished()).find(({ id }) => id === job)?.waitsFor
+      expect(await waits()).toBeUndefined()
+      await alice.waits(job, 'waits for a stream')
+      expect(await waits()).toBe('waits for a stream')
+      await alice.waits(job, undefined)
+      expect(await waits()).toBeUndefined()
+      await alice.waits(job, 'waits again')
+      expect(await bob.adopt(job, ALICE)).toBe(true)
+      expect(await waits()).toBeUndefined()
+      await bob.finish(job, { result: 'recovered' })
+      await bob.waits(job, 'after the end')
+      expect(await bob.unfinished()).toEqual([])
+    })
+
     it('lists finished jobs, the last first, and forgets the old ones', async () => {
       const done: JobId[] = []
       for (const name of ['a', 'b', 'c', 'd']) {
@@ -512,6 +530,8 @@ function cutting(journal: Journal, tick: (what: string) => void): Journal {
     kept: cut('kept', (claim, reason) => journal.kept(claim, reason)),
     requestCancel: (job, by) => journal.requestCancel(job, by),
     toCancel: () => journal.toCancel(),
+    waits: (job, wait) => journal.waits(job, wait),
+
     finished: (limit) => journal.finished(limit),
     prune: (keep) => journal.prune(keep),
     releasedAt: (claim) => journal.releasedAt(claim),

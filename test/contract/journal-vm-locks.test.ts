@@ -59,6 +59,19 @@ describe('SqliteVmLocks', () => {
     await expect(second.lock()).resolves.toMatchObject({ ref: { vmKey: 'vc/i-web01' } })
   })
 
+  it('says what it would refuse, and takes nothing', async () => {
+    const locks = new SqliteVmLocks({ state, clock, processes: { self: async () => BOB, isAlive } })
+    expect(await locks.refusal(vm('web01'))).toBeUndefined()
+    const first = await jobOf(ALICE)
+    await first.lock()
+    expect(await locks.refusal(vm('web01'))).toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('process 101') })
+    expect(await locks.refusal(vm('db01'))).toBeUndefined()
+    // What a dead one left is recovered first.
+    alive = [BOB]
+    expect(await locks.refusal(vm('web01'))).toBeUndefined()
+    expect((await first.journal.unfinished()).flatMap(({ claims }) => claims)).toHaveLength(1)
+  })
+
   it('does not mind another VM', async () => {
     const first = await jobOf(ALICE)
     await first.lock()

@@ -223,6 +223,7 @@ export class ForgetWorld {
           this.vmLocks.set(key, claim)
           return { vmKey: key }
         }),
+      refusal: async () => undefined,
       find: async () => undefined,
       release: (claim) => this.#step(() => this.#unlock(claim)),
     }

@@ -20,6 +20,7 @@ export type FrozenDisks = AsyncDisposable & {
 /** Nothing here locks a VM. */
 const noLocks: VmLocks = {
   acquire: () => Promise.reject(new Error('no lock was asked for')),
+  refusal: async () => undefined,
   find: async () => undefined,
   release: async () => undefined,
 }
