@@ -14,7 +14,7 @@ import type {
 import type { VmLocks } from '../journal/index.ts'
 import type { BackupProvider } from '../provider/index.ts'
 import type { Snapshots, SpaceWatch } from '../snapshot/index.ts'
-import type { ReopenPolicy, Transport } from '../transport/index.ts'
+import type { JobLimits, ReopenPolicy, Transport } from '../transport/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
 
 /** Everything the flow uses; made by the composition root. */
@@ -25,6 +25,8 @@ export type BackupDeps = {
   readonly transports: readonly Transport[]
   /** How often a transport that broke in mid-read is opened again. */
   readonly reopen: ReopenPolicy
+  /** What this VM's job takes of the agent's limits; its owner disposes it when the snapshot is gone. */
+  readonly limits: JobLimits
   readonly provider: BackupProvider
   readonly locks: VmLocks
   /** Of this VM; the caller's signal is joined with its own. */
@@ -45,6 +47,8 @@ export type BackupRequest = {
   /** Whether change tracking may be switched on. */
   readonly changeTracking: boolean
   readonly excludeDisks: readonly string[]
+  /** Disks read at the same time, where the destination takes several; 1 when absent. */
+  readonly parallelDisks?: number | undefined
 }
 
 export type BackupProgress = { readonly vm: string; readonly disk: string; readonly doneBytes: number; readonly totalBytes: number }

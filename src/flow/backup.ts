@@ -1,10 +1,10 @@
-import { type Abortable, AgentError, type ClaimId, isAgentError, toAgentError } from '../core/index.ts'
+import { type Abortable, type ClaimId, isAgentError, toAgentError } from '../core/index.ts'
 import { describeVm } from '../inventory/index.ts'
 import { type Claims, LeftError } from '../journal/index.ts'
 import { takeConsistent } from '../quiesce/index.ts'
 import { ensureChangeTracking, linksOf } from '../snapshot/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
-import { disksToRead, refuseVm } from './disks-to-read.ts'
+import { disksToRead, nothingToRead, refuseVm, storesOf } from './disks-to-read.ts'
 import { earlierPoints, expectRun } from './expected-run.ts'
 import { chooseParent, type ParentPoint } from './parent-point.ts'
 import { type DiskTransfer, planTransfers } from './plan-transfers.ts'
@@ -15,7 +15,7 @@ import { type Frozen, writePoint, type Written } from './write-point.ts'
 export type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
 
 /**
- * Backs up one VM: lock → quiesce and snapshot (thawed at once) → plan each disk → read, store → commit → remove the snapshot. What is held is
+ * Backs up one VM: lock → room on its datastores → quiesce and snapshot (thawed at once) → plan each disk → read, store → commit → remove the snapshot. What is held is
  * in `claims`; a caller that disposes them after a failure leaves nothing behind. Not idempotent: every call makes a point or throws.
  */
 export async function backupVm(
@@ -29,8 +29,12 @@ export async function backupVm(
   const warnings: string[] = []
 
   const lock = await claims.take('vmLock', { vm }, [], (claim) => deps.locks.acquire(vm, claim))
-  const before = await describeVm(vsphere, vm, options)
+  let before = await describeVm(vsphere, vm, options)
   refuseVm(before)
+  if (await deps.limits.snapshot(storesOf(before), options)) {
+    before = await describeVm(vsphere, vm, options)
+    refuseVm(before)
+  }
   // Told apart after the removal: redo logs that were there before are not ours to merge.
   const asBefore = { vmPathName: before.vmPathName, consolidationNeeded: before.consolidationNeeded, links: linksOf(before.disks) }
   if (before.consolidationNeeded) warnings.push(`${vm.name} needed consolidation before this backup; what is not vcb's is left as it is.`)
@@ -63,16 +67,7 @@ export async function backupVm(
   const { claim: snapshotClaim, sinceMs, ...snapshot } = consistent.taken
   const config = await snapshots.configOf(snapshot, before, options)
   const { disks, notProtected } = disksToRead(deps.transports, before, config, request.excludeDisks)
-  if (disks.length === 0) {
-    throw new AgentError(
-      'USAGE',
-      `No disk of ${vm.name} can be backed up: ${notProtected.map((each) => `${each.disk} ${each.reason}`).join('; ')}.`,
-      {
-        subject: vm.name,
-        next: 'Leave this VM out, or change the mode of its disks.',
-      },
-    )
-  }
+  if (disks.length === 0) throw nothingToRead(vm, notProtected)
   const frozen: Frozen = { config, snapshot, level: consistent.level, reason: consistent.reason, notProtected }
   const plan = (base: ParentPoint | undefined, reason: string): Promise<readonly DiskTransfer[]> =>
     planTransfers(

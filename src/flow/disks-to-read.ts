@@ -1,6 +1,7 @@
-import { AgentError, type DiskRef, type NotProtected, type VmConfig } from '../core/index.ts'
+import { AgentError, type DatastoreRef, type DiskRef, type NotProtected, type VmConfig, type VmRef } from '../core/index.ts'
 import { protectionOf } from '../inventory/index.ts'
 import type { Transport } from '../transport/index.ts'
+import { parseDatastorePath } from '../vsphere/index.ts'
 
 /** Refuses a VM that no snapshot can be taken of. USAGE (template), UNAVAILABLE (its host cannot reach it). */
 export function refuseVm(config: VmConfig): void {
@@ -42,3 +43,23 @@ export function disksToRead(
   }
   return { disks, notProtected: left }
 }
+
+/** A VM none of whose disks is left. */
+export const nothingToRead = (vm: VmRef, notProtected: readonly NotProtected[]): AgentError =>
+  new AgentError(
+    'USAGE',
+    `No disk of ${vm.name} can be backed up: ${notProtected.map(({ disk, reason }) => `${disk} ${reason}`).join('; ')}.`,
+    { subject: vm.name, next: 'Leave this VM out, or change the mode of its disks.' },
+  )
+
+/** The datastore a disk's own link lies on; undefined where the server names no file, or a datastore it does not list. */
+export function storeOf({ datastores }: VmConfig, { fileName }: DiskRef): DatastoreRef | undefined {
+  if (fileName === '') return undefined
+  const { datastore } = parseDatastorePath(fileName)
+  return datastores.find(({ name }) => name === datastore)
+}
+
+/** The datastores of a VM's disks, each once. */
+export const storesOf = (config: VmConfig): readonly DatastoreRef[] => [
+  ...new Set(config.disks.map((disk) => storeOf(config, disk)).filter((store) => store !== undefined)),
+]

@@ -13,7 +13,7 @@ const LEAST_READ = 64 * 1024 * 1024
  * does not need them: there, a repository that cannot be listed gives none.
  */
 export async function earlierPoints(
-  provider: BackupProvider,
+  provider: Pick<BackupProvider, 'points'>,
   vm: VmRef,
   mode: 'auto' | BackupMode,
   options?: Abortable,

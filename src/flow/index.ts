@@ -2,13 +2,20 @@
  * Rank 4. The only room that knows the order of stages. Each flow reads top to bottom; what it holds is in `Claims`, and `releasers.ts` is the one
  * registry of how each kind of claim is undone, by whomever.
  *
- * - `backup.ts`: lock → quiesce, snapshot → plan disks → read, store → commit → release.
+ * - `backup.ts`: lock → quiesce, snapshot → plan disks → read, store → commit → release; `foresee-backup.ts`: what it would do, doing nothing.
  * - `restore-directory.ts`, `restore-vm.ts`: the same reversed.
  * - `plan-forget.ts`, `forget-points.ts`: which points go and why → lock → read what must stay → remove.
  * - `recover.ts`: what dead processes left.
  * - `orphans.ts`: what carries our mark in vSphere but belongs to no job; what a lost journal knew.
  */
 export { backupVm, type BackupDeps, type BackupProgress, type BackupRequest, type BackupResult } from './backup.ts'
+export {
+  type BackupForecast,
+  type DiskForecast,
+  type ForecastDeps,
+  type ForecastRequest,
+  foreseeBackup,
+} from './foresee-backup.ts'
 export { type ForgetDeps, forgetPoints, type ForgetResult, type VmForgetResult } from './forget-points.ts'
 export {
   type ForgetPlan,

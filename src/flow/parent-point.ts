@@ -13,7 +13,7 @@ const none = (reason: string): ParentChoice => ({ parent: undefined, reason })
  * The newest of the VM's points. One that cannot be read makes a full backup with the reason, not a failed one.
  */
 export async function chooseParent(
-  provider: BackupProvider,
+  provider: Pick<BackupProvider, 'incremental' | 'points'>,
   earlier: readonly PointSummary[],
   mode: string,
   options?: Abortable,

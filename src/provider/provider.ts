@@ -40,6 +40,8 @@ export interface BackupProvider extends AsyncDisposable {
    * incremental plan all the same stores the whole disk.
    */
   readonly incremental: Verdict
+  /** Several disks of a point may be put at the same time, and gain by it; absent where they are stored one after the other. */
+  readonly parallelDisks?: boolean | undefined
   /**
    * Starts a restore point of one VM. Takes what locks the repository needs for the life of the writer.
    * Errors: CONFLICT (locked), CAPACITY, AUTH, UNAVAILABLE.

@@ -57,6 +57,7 @@ async function openOrInit(backend: Backend, options: ResticProviderOptions, sett
 
 class ResticProvider implements BackupProvider {
   readonly name = 'restic'
+  readonly parallelDisks = true
   readonly url: string
   readonly incremental: Verdict = { ok: true }
   readonly points: PointStore

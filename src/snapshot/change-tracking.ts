@@ -14,15 +14,8 @@ export async function ensureChangeTracking(
   config: VmConfig,
   how: Abortable & { readonly allowed: boolean; readonly cycle: () => Promise<void> },
 ): Promise<TrackingState> {
-  if (!config.changeTrackingSupported && !config.changeTrackingEnabled) {
-    return { active: false, reason: `this VM does not support change tracking (hardware ${config.hardwareVersion})` }
-  }
-  const missing = untracked(config.disks)
-  if (config.changeTrackingEnabled && missing.length === 0) return { active: true, reason: 'change tracking is on' }
-  if (!how.allowed) return { active: false, reason: 'change tracking is not on, and switching it on is not allowed' }
-  if (config.snapshotCount > 0) {
-    return { active: false, reason: `change tracking cannot be switched on while the VM has snapshots (${config.snapshotCount})` }
-  }
+  const now = trackingNow(config, how.allowed)
+  if (now !== undefined) return now
   try {
     const options = { signal: how.signal, subject: config.vm.name }
     if (!config.changeTrackingEnabled) await setChangeTracking(vsphere, vmMoRef(config.vm), true, options)
@@ -38,6 +31,18 @@ export async function ensureChangeTracking(
     if (isAgentError(error, 'CANCELED')) throw error
     return { active: false, reason: `change tracking could not be switched on: ${toAgentError(error).message.replace(/\.$/, '')}` }
   }
+}
+
+/** How change tracking of a VM stands, before anything is done about it; undefined: it is off and can be switched on. Pure. */
+export function trackingNow(config: VmConfig, allowed: boolean): TrackingState | undefined {
+  if (!config.changeTrackingSupported && !config.changeTrackingEnabled) {
+    return { active: false, reason: `this VM does not support change tracking (hardware ${config.hardwareVersion})` }
+  }
+  if (config.changeTrackingEnabled && untracked(config.disks).length === 0) return { active: true, reason: 'change tracking is on' }
+  if (!allowed) return { active: false, reason: 'change tracking is not on, and switching it on is not allowed' }
+  return config.snapshotCount === 0
+    ? undefined
+    : { active: false, reason: `change tracking cannot be switched on while the VM has snapshots (${config.snapshotCount})` }
 }
 
 /** Disks that a snapshot holds and that carry no changeId. */

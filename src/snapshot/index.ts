@@ -11,7 +11,7 @@
  * An open snapshot's redo logs grow: `createSpaceGuard` compares free space with their forecast before one is made, and watches while it is open.
  */
 export { type ChangeBase, changeBase } from './change-base.ts'
-export { ensureChangeTracking, type TrackingState } from './change-tracking.ts'
+export { ensureChangeTracking, trackingNow, type TrackingState } from './change-tracking.ts'
 export { changedAreas, type QueryWindow } from './changed-areas.ts'
 export { apiChanges } from './api-changes.ts'
 export { shellChanges, shellWhereRestricted } from './shell-changes.ts'

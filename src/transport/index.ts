@@ -7,17 +7,22 @@
  * records every refusal, and when a transport breaks in mid-run opens it again, then the next one, and goes on where it was. `writePlanned` does
  * the same for a restore's disk.
  */
+export { absentTransport } from './absent-transport.ts'
+export { foreseeDisk, type Foresight } from './foresee-disk.ts'
 export { httpsTransport } from './https-transport.ts'
 export { leaseTransport } from './lease-transport.ts'
+export { createLimits, type JobLimits, type Limits, type LimitSettings } from './limits.ts'
 export { mapDatastores, type MountedDatastore } from './mounted-datastores.ts'
 export { nbdTransport, type NbdOptions } from './nbd-transport.ts'
 export { canBeWritten } from './target-disk.ts'
-export { createNfcLimits, type NfcLimits } from './nfc-limits.ts'
-export { DEFAULT_REOPEN, openPlanned, type PlannedDisk, type PlanOptions, type Refusal, type ReopenPolicy } from './planned-disk.ts'
+export { createNfcLimits, type NfcLimits, type NfcLimitSettings } from './nfc-limits.ts'
+export { DEFAULT_REOPEN, openPlanned, type PlannedDisk, type PlanOptions, type ReopenPolicy } from './planned-disk.ts'
+export { NoTransportError, type Refusal } from './refusal.ts'
 export { sanTransport, type SanOptions } from './san-transport.ts'
 export { type RemotePart, remoteSink } from './remote-sink.ts'
 export type { SshOptions } from './ssh-files.ts'
 export { sshTransport } from './ssh-transport.ts'
+export { createTokens, type TakeOptions, type Tokens, type Waiting } from './token-bucket.ts'
 export type {
   DiskWriting,
   OpenDisk,

@@ -22,6 +22,8 @@ export type StreamSourceOptions = {
   readonly log: Log
   /** Begins the stream again; only when the one before was disposed. */
   readonly restart: () => Promise<GrainStream>
+  /** Called once, when the source was disposed and its stream with it. */
+  readonly closed?: (() => void) | undefined
 }
 
 /**
@@ -95,8 +97,12 @@ class StreamSource implements OpenDisk {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#fail(new AgentError('CANCELED', `The disk ${this.#options.label} was closed.`))
-    await this.#endStream()
-    await this.#pumping
+    try {
+      await this.#endStream()
+      await this.#pumping
+    } finally {
+      this.#options.closed?.()
+    }
   }
 
   #inside(offset: number, length: number): void {

@@ -18,10 +18,12 @@ import {
   openNfcSession,
 } from '../nfc/index.ts'
 import { ticketToRead, ticketToWrite, type Vsphere, vmMoRef } from '../vsphere/index.ts'
+import { judged } from './judged.ts'
 import type { NfcLimits } from './nfc-limits.ts'
 import { striped } from './striped-source.ts'
 import { canBeWritten } from './target-disk.ts'
-import type { SnapshotDisk, TargetDisk, Transport } from './transport.ts'
+import type { Waiting } from './token-bucket.ts'
+import type { PresentDisk, SnapshotDisk, TargetDisk, Transport } from './transport.ts'
 import { hasFile, sameUuid } from './verify-disk.ts'
 
 export type NbdOptions = {
@@ -43,23 +45,22 @@ export type NbdOptions = {
 export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
   const { name } = options
 
-  /**
-   * The disk, open, and proven to be the one vSphere speaks of; `held` closes it and gives back what it counts against. Undefined instead of waiting
-   * when `wait` is false and a limit is reached.
-   */
-  const trySession = async (disk: TargetDisk, how: SessionWish, abort?: Abortable): Promise<OpenSession | undefined> => {
+  /** A session past its ticket that counts against the limits, no disk open in it yet. Undefined instead of waiting when `wait` is false and a limit is reached. */
+  const connect = async (disk: TargetDisk, how: SessionWish, waiting?: Abortable & Waiting): Promise<Connected | undefined> => {
     await using stack = new AsyncDisposableStack()
     const vm = vmMoRef(disk.config.vm)
-    const { key } = disk.disk
-    const asked = { ...abort, subject: disk.config.vm.name, disk: { key } }
+    const { key, label } = disk.disk
+    const { signal } = waiting ?? {}
+    const asked = { signal, subject: disk.config.vm.name, disk: { key } }
     const runsOn = { type: 'HostSystem', value: disk.config.host.moref }
     const ticket = (): Promise<NfcTicket> =>
       how.access === 'read' ? ticketToRead(vsphere, vm, asked) : ticketToWrite(vsphere, vm, { key, host: runsOn }, asked)
     // The first tells the host whose sessions are counted; it may have grown old by the time there is room, and is then replaced.
     let first: NfcTicket | undefined = await ticket()
     const { host } = first
+    const holder = `${disk.config.vm.name} ${label}`
     for (const tokens of options.limits.of(vsphere.host, host)) {
-      const token = how.wait ? await tokens.take(abort) : tokens.tryTake()
+      const token = how.wait ? await tokens.take({ ...waiting, holder }) : tokens.tryTake(holder)
       if (token === undefined) return undefined
       stack.use(token)
     }
@@ -68,8 +69,18 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
       first = undefined
       return made
     }
-    const dial = { encrypted: name === 'nbdssl', clock: options.clock, random: options.random, signal: abort?.signal }
+    const dial = { encrypted: name === 'nbdssl', clock: options.clock, random: options.random, signal }
     const session = stack.use(await openNfcSession(ask, dial))
+    return { session, held: stack.move() }
+  }
+
+  /** The disk, open, and proven to be the one vSphere speaks of; `held` closes it and gives back what it counts against. */
+  const trySession = async (disk: TargetDisk, how: SessionWish, abort?: Abortable & Waiting): Promise<OpenSession | undefined> => {
+    await using stack = new AsyncDisposableStack()
+    const connected = await connect(disk, how, abort)
+    if (connected === undefined) return undefined
+    const { session } = connected
+    stack.use(connected.held)
     const info = await session.openDisk(disk.disk.fileName, how.access, abort)
     if (info.capacity !== disk.disk.capacityBytes) {
       throw notTheDisk(disk, `the host opened ${info.capacity} bytes, vSphere says ${disk.disk.capacityBytes}`)
@@ -79,7 +90,7 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
     return { session, info, held: stack.move() }
   }
 
-  const openSession = async (disk: TargetDisk, access: 'read' | 'write', abort?: Abortable): Promise<OpenSession> => {
+  const openSession = async (disk: TargetDisk, access: 'read' | 'write', abort?: Abortable & Waiting): Promise<OpenSession> => {
     const opened = await trySession(disk, { access, wait: true }, abort)
     if (opened === undefined) throw new AgentError('INTERNAL', 'An NFC session was waited for and not opened.')
     return opened
@@ -107,9 +118,10 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
     }
   }
 
-  const openSource = async (disk: SnapshotDisk, abort?: Abortable): Promise<BlockSource> => sourceOf(await openSession(disk, 'read', abort))
+  const openSource = async (disk: SnapshotDisk, abort?: Abortable & Waiting): Promise<BlockSource> =>
+    sourceOf(await openSession(disk, 'read', abort))
 
-  const openSink = async (target: TargetDisk, abort?: Abortable): Promise<BlockSink> => {
+  const openSink = async (target: TargetDisk, abort?: Abortable & Waiting): Promise<BlockSink> => {
     const fit = canBeWritten(target)
     if (!fit.ok) throw new AgentError('CONFLICT', `${fit.reason}.`, { subject: target.disk.label, retry: 'never' })
     const { session, info, held } = await openSession(target, 'write', abort)
@@ -136,7 +148,7 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
     }
   }
 
-  const open = async (disk: SnapshotDisk, abort?: Abortable): Promise<BlockSource> => {
+  const open = async (disk: SnapshotDisk, abort?: Abortable & Waiting): Promise<BlockSource> => {
     await using stack = new AsyncDisposableStack()
     const first = stack.use(await openSource(disk, abort))
     const more: BlockSource[] = []
@@ -159,7 +171,13 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
   return {
     name,
     handles: hasFile,
-    probe: (disk: SnapshotDisk, abort?: Abortable) => tried(hasFile(disk.disk), () => openSource(disk, abort)),
+    probe: (disk: SnapshotDisk, abort?: Abortable & Waiting) => tried(hasFile(disk.disk), () => openSource(disk, abort)),
+    foresee: (disk: PresentDisk, abort?: Abortable) =>
+      judged(disk, async () => {
+        const connected = await connect(disk, { access: 'read', wait: true }, abort)
+        await connected?.held.disposeAsync()
+        return `NFC of ${connected?.session.host} answers; the disk is opened once the snapshot is there`
+      }),
     open,
     writing: {
       probe: (target: TargetDisk, abort?: Abortable) => tried(canBeWritten(target), () => openSink(target, abort)),
@@ -167,6 +185,8 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
     },
   }
 }
+
+type Connected = { readonly session: NfcSession; readonly held: AsyncDisposableStack }
 
 type OpenSession = { readonly session: NfcSession; readonly info: DiskInfo; readonly held: AsyncDisposableStack }
 

@@ -1,21 +1,35 @@
+import { MIB } from '../core/index.ts'
 import { createTokens, type Tokens } from './token-bucket.ts'
 
-/** Sessions of one host at once: ours take 4 MiB each of its NFC buffers, which are 48 MB before ESXi 8 and 96 MB since. */
-const PER_HOST = 11
+/** NFC buffers that one session of ours takes from its host, bytes. */
+const SESSION_BYTES = 4 * MIB
+/** What our sessions may take together of a host's NFC buffers, which are 48 MB before ESXi 8 and 96 MB since, for all its clients. */
+const MEMORY_PER_HOST = 44 * MIB
 /** Connections that one vCenter hands out at once. */
 const PER_VCENTER = 52
 
+export type NfcLimitSettings = {
+  /** Sessions of one host at once; as many as the memory has room for when absent. */
+  readonly perHost?: number | undefined
+  /** Bytes of one host's NFC buffers. */
+  readonly memoryPerHost?: number | undefined
+  readonly perVcenter?: number | undefined
+}
+
 /** Which limits an NFC session counts against. One object for all transports and runs of a process, made by the composition root. */
 export interface NfcLimits {
-  /** Every limit that a session of this host, asked for at this vCenter, counts against; always taken in this order. */
+  /**
+   * Every limit that a session of this host, asked for at this vCenter, counts against; always taken in this order: who waits for a busy host
+   * holds nothing that others need.
+   */
   of(vcenter: string, host: string): readonly Tokens[]
   /** All that are in use, for status. */
   readonly all: readonly Tokens[]
 }
 
-export function createNfcLimits(
-  limits: { readonly perHost?: number | undefined; readonly perVcenter?: number | undefined } = {},
-): NfcLimits {
+export function createNfcLimits(limits: NfcLimitSettings = {}): NfcLimits {
+  const room = Math.max(1, Math.floor((limits.memoryPerHost ?? MEMORY_PER_HOST) / SESSION_BYTES))
+  const perHost = Math.min(limits.perHost ?? room, room)
   const known = new Map<string, Tokens>()
   const named = (name: string, limit: number): Tokens => {
     const tokens = known.get(name) ?? createTokens(name, limit)
@@ -24,8 +38,8 @@ export function createNfcLimits(
   }
   return Object.freeze({
     of: (vcenter: string, host: string) => [
+      named(`NFC sessions of host ${host}`, perHost),
       named(`NFC connections through ${vcenter}`, limits.perVcenter ?? PER_VCENTER),
-      named(`NFC sessions of ${host}`, limits.perHost ?? PER_HOST),
     ],
     get all() {
       return [...known.values()]

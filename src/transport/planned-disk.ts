@@ -9,12 +9,10 @@ import {
   rangeEnd,
   throwIfAborted,
   toAgentError,
-  type TransportClaims,
   type TransportName,
 } from '../core/index.ts'
+import { NoTransportError, type Refusal } from './refusal.ts'
 import type { OpenDisk, OpenOptions, SnapshotDisk, Transport } from './transport.ts'
-
-export type Refusal = { readonly transport: TransportName; readonly reason: string }
 
 /** A disk open for reading, with how it came to be read this way. Everything but `source` may change while it is read. */
 export interface PlannedDisk {
@@ -47,6 +45,8 @@ export type PlanOptions = OpenOptions & {
   readonly log: Log
   readonly clock: Clock
   readonly reopen?: ReopenPolicy | undefined
+  /** Transports that were tried for this disk before, in another way, and said no. */
+  readonly refused?: readonly Refusal[] | undefined
 }
 
 /**
@@ -54,7 +54,7 @@ export type PlanOptions = OpenOptions & {
  * same transport is opened again (only where trying `now` can help), then the next one, and the same read repeated, inside the same
  * snapshot. Nothing already read is read again, concurrent readers wait for one re-opening, and the caller's source stays the same. It does not
  * outlive the process: the snapshot of a run that died is removed, and the next run reads anew.
- * Errors: UNAVAILABLE with every transport's reason when none works; other errors of a read (INTEGRITY) pass through: another way to the same
+ * Errors: NoTransportError (UNAVAILABLE) with every transport's reason when none works; other errors of a read (INTEGRITY) pass through: another way to the same
  * bytes would not make them right.
  */
 export async function openPlanned(disk: SnapshotDisk, transports: readonly Transport[], options: PlanOptions): Promise<PlannedDisk> {
@@ -74,8 +74,8 @@ class Planned implements PlannedDisk {
   readonly #log: Log
   readonly #clock: Clock
   readonly #reopen: ReopenPolicy
-  readonly #claims: TransportClaims | undefined
-  readonly #refused: Refusal[] = []
+  readonly #held: Omit<OpenOptions, 'signal'>
+  readonly #refused: Refusal[]
   #current: Current | undefined
   #advancing: Promise<void> | undefined
   readonly #closing = new AbortController()
@@ -84,17 +84,20 @@ class Planned implements PlannedDisk {
   #resumed = 0
   #interruption = ''
   #exhaustion: AgentError | undefined
-  /** Sources replaced in mid-run; reads of other callers may still be using them, so they are closed with the disk. */
-  readonly #replaced: BlockSource[] = []
+  /** Calls under way on each source: one that broke is closed when the last of them has ended. */
+  readonly #users = new Map<BlockSource, number>()
+  /** Sources that broke, and the end of each. */
+  readonly #broken = new Map<BlockSource, Promise<void> | undefined>()
   readonly source: BlockSource
 
-  constructor(disk: SnapshotDisk, transports: readonly Transport[], { log, clock, reopen, claims }: PlanOptions) {
+  constructor(disk: SnapshotDisk, transports: readonly Transport[], { log, clock, reopen, claims, onWait, refused }: PlanOptions) {
     this.#disk = disk
     this.#rest = [...transports]
     this.#log = log
     this.#clock = clock
     this.#reopen = reopen ?? DEFAULT_REOPEN
-    this.#claims = claims
+    this.#held = { claims, onWait }
+    this.#refused = [...(refused ?? [])]
     this.source = {
       size: disk.disk.capacityBytes,
       read: (offset, into, options) => this.#read(offset, into, options),
@@ -133,15 +136,15 @@ class Planned implements PlannedDisk {
       const transport = this.#rest.shift()
       if (transport === undefined) throw this.#exhausted()
       try {
-        const verdict = await transport.probe(this.#disk, options)
+        const verdict = await transport.probe(this.#disk, { ...options, onWait: this.#held.onWait })
         if (!verdict.ok) {
           this.#refuse(transport.name, verdict.reason)
           continue
         }
-        const source = await transport.open(this.#disk, { ...options, claims: this.#claims })
+        const source = await transport.open(this.#disk, { ...options, ...this.#held })
         const first = this.#refused.length === 0
         const after = `, after ${this.#refused.map((refusal) => refusal.transport).join(', ')}`
-        this.#use({ transport, source, reason: `${verdict.note ?? 'usable'}${first ? ', first choice' : after}` })
+        this.#current = { transport, source, reason: `${verdict.note ?? 'usable'}${first ? ', first choice' : after}` }
         return
       } catch (error) {
         const shown = toAgentError(error)
@@ -154,9 +157,9 @@ class Planned implements PlannedDisk {
   async #read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
     const failures: Failures = { on: undefined, count: 0 }
     for (;;) {
-      const { source } = this.#open()
+      const { source } = await this.#ready(options)
       try {
-        await source.read(offset, into, options)
+        await this.#using(source, () => source.read(offset, into, options))
         this.#failed = 0
         return
       } catch (error) {
@@ -170,13 +173,18 @@ class Planned implements PlannedDisk {
     let offset = range.offset
     // At least once, so that a range outside the disk is refused also when it is empty.
     do {
-      const { source } = this.#open()
+      const { source } = await this.#ready(options)
       try {
-        for await (const extent of source.extents({ offset, length: rangeEnd(range) - offset }, options)) {
-          this.#failed = 0
-          failures.count = 0
-          yield extent
-          offset = rangeEnd(extent)
+        this.#enter(source)
+        try {
+          for await (const extent of source.extents({ offset, length: rangeEnd(range) - offset }, options)) {
+            this.#failed = 0
+            failures.count = 0
+            yield extent
+            offset = rangeEnd(extent)
+          }
+        } finally {
+          this.#leave(source)
         }
         return
       } catch (error) {
@@ -206,11 +214,50 @@ class Planned implements PlannedDisk {
     await untilAborted(this.#advancing, options)
   }
 
+  /** What is open; while another is being opened, that: the broken one may be closed already. */
+  async #ready(options?: Abortable): Promise<Current> {
+    if (this.#advancing !== undefined) await untilAborted(this.#advancing, options)
+    return this.#open()
+  }
+
+  async #using<T>(source: BlockSource, work: () => Promise<T>): Promise<T> {
+    this.#enter(source)
+    try {
+      return await work()
+    } finally {
+      this.#leave(source)
+    }
+  }
+
+  #enter(source: BlockSource): void {
+    this.#users.set(source, (this.#users.get(source) ?? 0) + 1)
+  }
+
+  #leave(source: BlockSource): void {
+    const users = (this.#users.get(source) ?? 1) - 1
+    if (users > 0) this.#users.set(source, users)
+    else {
+      this.#users.delete(source)
+      if (this.#broken.has(source)) void this.#close(source)
+    }
+  }
+
+  /** What a broken source holds (a session of its host, say) is given back before another is waited for, as soon as nobody uses it. */
+  #close(source: BlockSource): Promise<void> {
+    const closed = this.#broken.get(source) ?? Promise.resolve().then(() => source[Symbol.asyncDispose]())
+    // Thrown by the disk's own disposal.
+    closed.catch(() => undefined)
+    this.#broken.set(source, closed)
+    return closed
+  }
+
   /** Opens the broken transport again, or the next. Ended by the disk's disposal, not by one caller's signal. */
   async #goOn(broken: Current, error: AgentError): Promise<void> {
     const closing = { signal: this.#closing.signal }
     const { attempts, lastAttempts, delayMs, maxDelayMs } = this.#reopen
     const limit = this.#rest.length > 0 ? attempts : lastAttempts
+    this.#broken.set(broken.source, undefined)
+    if (!this.#users.has(broken.source)) void this.#close(broken.source)
     let reason = error
     while (reason.code === 'UNAVAILABLE' && reason.retry === 'now' && this.#failed < limit) {
       const pause = Math.min(maxDelayMs, delayMs * 2 ** this.#failed)
@@ -224,7 +271,7 @@ class Planned implements PlannedDisk {
       })
       await this.#clock.sleep(pause, closing)
       try {
-        this.#use({ ...broken, source: await broken.transport.open(this.#disk, { ...closing, claims: this.#claims }) })
+        this.#current = { ...broken, source: await broken.transport.open(this.#disk, { ...closing, ...this.#held }) }
         this.#resumed++
         this.#interruption = error.message
         return
@@ -239,11 +286,6 @@ class Planned implements PlannedDisk {
     await this.advance(closing)
   }
 
-  #use(current: Current): void {
-    if (this.#current !== undefined) this.#replaced.push(this.#current.source)
-    this.#current = current
-  }
-
   #refuse(transport: TransportName, reason: string): void {
     this.#refused.push({ transport, reason })
     this.#log.info('transport refused', { disk: this.#disk.disk.label, transport, reason })
@@ -256,27 +298,20 @@ class Planned implements PlannedDisk {
 
   /** The end of the disk: every later read fails at once with the same. */
   #exhausted(): AgentError {
-    if (this.#exhaustion !== undefined) return this.#exhaustion
-    const reasons = this.#refused.map((refusal) => `${refusal.transport}: ${refusal.reason}`).join('; ')
-    this.#exhaustion = new AgentError(
-      'UNAVAILABLE',
-      `No transport can read ${this.#disk.disk.label} of ${this.#disk.config.vm.name} (${reasons || 'none is configured'}).`,
-      {
-        subject: this.#disk.disk.label,
-        retry: 'later',
-        next: 'Run "vcb doctor" to see what each transport needs, or name others with --transport.',
-      },
-    )
+    this.#exhaustion ??= new NoTransportError(this.#disk, this.#refused)
     return this.#exhaustion
   }
 
   async #dispose(): Promise<void> {
     this.#closing.abort(new AgentError('CANCELED', 'The disk was closed.'))
     await Promise.allSettled([this.#advancing])
-    const open = [...this.#replaced.splice(0), ...(this.#current === undefined ? [] : [this.#current.source])]
+    const { source } = this.#current ?? {}
     this.#current = undefined
+    if (source !== undefined) this.#broken.set(source, this.#broken.get(source))
+    const closed = [...this.#broken.keys()].map((each) => this.#close(each))
+    this.#broken.clear()
     const failures: unknown[] = []
-    for (const result of await Promise.allSettled(open.map(async (source) => source[Symbol.asyncDispose]()))) {
+    for (const result of await Promise.allSettled(closed)) {
       if (result.status === 'rejected') failures.push(result.reason)
     }
     if (failures.length > 0) throw new AggregateError(failures, 'a source of this disk could not be closed')

@@ -1,9 +1,10 @@
 import { join, relative, sep } from 'node:path'
-import { type Abortable, AgentError, type BlockSource, type Clock, toAgentError, type Verdict } from '../core/index.ts'
+import { type Abortable, AgentError, type BlockSource, type Clock } from '../core/index.ts'
 import { type DiskChain, localDiskFiles, openChain } from '../disk/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
 import { insideDatastore, resolveReference } from './datastore-path.ts'
 import { datastoreWitness } from './datastore-witness.ts'
+import { judged } from './judged.ts'
 import { mapDatastores, type MountedDatastore, type MountSearch } from './mounted-datastores.ts'
 import { proveMounted } from './prove-mounted.ts'
 import { noting, steady } from './steady-files.ts'
@@ -44,18 +45,6 @@ export function sanTransport(options: SanOptions): Transport {
       stack.move()
       return steady(opened.chain, opened.sizes, options.clock)
     },
-  }
-}
-
-async function judged(disk: PresentDisk, look: () => Promise<string>): Promise<Verdict> {
-  const handled = hasFile(disk.disk)
-  if (!handled.ok) return handled
-  try {
-    return { ok: true, note: await look() }
-  } catch (error) {
-    const shown = toAgentError(error)
-    if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
-    return { ok: false, reason: shown.message }
   }
 }
 

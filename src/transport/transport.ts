@@ -9,6 +9,7 @@ import type {
   Verdict,
   VmConfig,
 } from '../core/index.ts'
+import type { Waiting } from './token-bucket.ts'
 
 /** A disk of a snapshot, with the configuration as of that snapshot. */
 export type SnapshotDisk = {
@@ -37,8 +38,8 @@ export type PresentDisk = { readonly config: VmConfig; readonly disk: DiskRef }
  */
 export type TargetDisk = { readonly config: VmConfig; readonly disk: DiskRef }
 
-/** `claims`: how what outlives the process is held; a transport that holds such things and gets none refuses to open. */
-export type OpenOptions = Abortable & { readonly claims?: TransportClaims | undefined }
+/** `claims`: how what outlives the process is held; a transport that holds such things and gets none refuses to open. `onWait`: told of a wait for a limit. */
+export type OpenOptions = Abortable & Waiting & { readonly claims?: TransportClaims | undefined }
 
 /** One way of reading a snapshot's disk. Made per run by the composition root; holds nothing between calls. */
 export interface Transport {
@@ -49,7 +50,7 @@ export interface Transport {
    */
   handles(disk: DiskRef): Verdict
   /** Whether this disk can be read this way now, and why not. Cheap: no bulk data. Never throws for a refusal. */
-  probe(disk: SnapshotDisk, options?: Abortable): Promise<Verdict>
+  probe(disk: SnapshotDisk, options?: Abortable & Waiting): Promise<Verdict>
   /**
    * The same as far as can be seen before the snapshot, for `--dry-run`: takes nothing, changes nothing, and does not fail for a file that is locked only
    * while the VM writes to it. Absent where nothing can be said before. Never throws for a refusal.

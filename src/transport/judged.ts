@@ -1,0 +1,16 @@
+import { toAgentError, type Verdict } from '../core/index.ts'
+import type { PresentDisk } from './transport.ts'
+import { hasFile } from './verify-disk.ts'
+
+/** The verdict on a disk that lies in files: what `look` finds is the note, what it throws the reason. CANCELED and INTERNAL pass. */
+export async function judged({ disk }: PresentDisk, look: () => Promise<string>): Promise<Verdict> {
+  const handled = hasFile(disk)
+  if (!handled.ok) return handled
+  try {
+    return { ok: true, note: await look() }
+  } catch (error) {
+    const shown = toAgentError(error)
+    if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
+    return { ok: false, reason: shown.message }
+  }
+}
