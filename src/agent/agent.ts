@@ -38,9 +38,10 @@ import { type BackupProvider, hasRepository, openProvider, type OpenProviderOpti
 import { hasAgentId, openAgentId, openState } from '../state/index.ts'
 import type { SnapshotChanges } from '../snapshot/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
-import { createNfcLimits, type NfcLimits } from '../transport/index.ts'
+import { createLimits, type Limits, type NfcLimits } from '../transport/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import { type AgentConfig, readSecret } from './config.ts'
+import { bandwidthAt } from './quantity.ts'
 import { snapshotChangesOf } from './snapshot-changes.ts'
 import { sshHostsOf } from './ssh-hosts.ts'
 
@@ -82,7 +83,8 @@ export class Agent implements AsyncDisposable {
   readonly processes: Processes
   readonly journal: Journal
   readonly locks: VmLocks
-  /** NFC sessions of all runs of this process. */
+  /** What all runs of this process take of vSphere at most. */
+  readonly limits: Limits
   readonly nfcLimits: NfcLimits
   /** Hosts whose shell may be used, with the connections of all runs of this process. */
   readonly sshHosts: SshHosts
@@ -118,9 +120,12 @@ export class Agent implements AsyncDisposable {
     this.processes = systemProcesses
     this.journal = opened.journal
     this.locks = opened.locks
-    this.nfcLimits = createNfcLimits({ perHost: config.nfc.perHost })
     this.sshHosts = opened.stack.use(sshHostsOf(config.ssh, { clock: deps.clock, log: deps.log }))
     this.snapshotChanges = snapshotChangesOf(config.ssh, this.sshHosts)
+    const { bandwidth } = config.limits
+    const rate = bandwidth.length === 0 ? undefined : () => bandwidthAt(bandwidth, deps.clock.now())
+    this.limits = createLimits({ ...config.limits, rate }, deps)
+    this.nfcLimits = this.limits.nfc
     this.catalog = opened.catalog
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>

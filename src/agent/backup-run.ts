@@ -4,6 +4,7 @@ import {
   type AgentError,
   anySignal,
   type BackupMode,
+  type JobId,
   type QuiescePolicy,
   type RunId,
   unlessAborted,
@@ -16,6 +17,7 @@ import type { JobOutcome, LeftError } from '../journal/index.ts'
 import { createSnapshots, createSpaceGuard, noSpaceGuard, type SpaceWatch } from '../snapshot/index.ts'
 import type { Agent } from './agent.ts'
 import { createTransports } from './transports.ts'
+import { noticeWaits } from './wait-notice.ts'
 
 export type BackupRunRequest = {
   readonly expressions: readonly string[]
@@ -28,6 +30,8 @@ export type BackupRunRequest = {
   readonly init: boolean
   readonly onProgress?: ((progress: BackupProgress) => void) | undefined
   readonly onVm?: ((outcome: VmOutcome) => void) | undefined
+  /** Told what a VM waits for when that takes longer than a moment, and with undefined when it goes on. */
+  readonly onWait?: ((vm: string, wait: string | undefined) => void) | undefined
 }
 
 /** `stillHeld`: the point exists, but the snapshot, say, could not be removed yet; recovery does. */
@@ -87,6 +91,18 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
     const ended = Promise.withResolvers<void>()
     // Until the job has ended: what its snapshot holds counts for the others until it is gone.
     using space = spaceGuard.watch(vm)
+    let job: JobId | undefined
+    const onWait = noticeWaits({
+      clock,
+      log: agent.log,
+      tell: async (wait) => {
+        if (wait !== undefined) agent.log.info('a backup waits', { vm: vm.name, wait })
+        request.onWait?.(vm.name, wait)
+        if (job !== undefined) await agent.journal.waits(job, wait)
+      },
+    })
+    // As long: a snapshot counts until it is removed.
+    using limits = agent.limits.of(vm.name, { onWait })
     const read = new Map<string, BackupProgress>()
     try {
       const deps = {
@@ -95,6 +111,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
         space,
         transports,
         reopen: config.resume,
+        limits,
         provider,
         locks: agent.locks,
         marks: agent.marks,
@@ -105,6 +122,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
         'backup',
         { run, vm },
         async (claims, signal) => {
+          job = claims.job
           await turn(queue, ended.promise, signal)
           return backupVm(
             deps,
@@ -117,6 +135,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
               freezeLimitMs: config.freezeLimitMs,
               changeTracking: config.changeTracking,
               excludeDisks: request.excludeDisks,
+              parallelDisks: config.limits.disksPerVm,
             },
             { signal: anySignal(signal, space.signal), onProgress: (at) => progressed(space, read, at) },
           )

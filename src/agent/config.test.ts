@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { DEFAULT_TRANSPORTS } from '../core/index.ts'
 import { loadConfig, readSecret } from './config.ts'
 
 let directory: string
@@ -33,21 +34,35 @@ describe('configuration', () => {
     expect(loaded.stateDirectory).toBe(join(directory, 'state'))
   })
 
-  test('ssh is of the default order where the shell of a host is configured, and nowhere else', async () => {
-    expect((await loadConfig({}, {})).transports).toEqual(['san', 'nbdssl', 'https'])
-    const one = await file('ssh:\n  hosts:\n    esx1:\n      passwordFile: pw\n')
-    expect((await loadConfig({ config: one }, {})).transports).toEqual(['san', 'nbdssl', 'https', 'ssh'])
-    const any = await file('ssh:\n  default:\n    passwordFile: pw\n    knownHosts: hosts\n')
-    expect((await loadConfig({ config: any }, {})).transports).toEqual(['san', 'nbdssl', 'https', 'ssh'])
-    expect((await loadConfig({ transport: 'ssh:san' }, {})).transports).toEqual(['ssh', 'san'])
-  })
-
   test('a datastore name may hold an equals sign', async () => {
     const loaded = await loadConfig({ datastore: ['a=b=/mnt/x'] }, {})
     expect(loaded.datastores).toEqual({ 'a=b': '/mnt/x' })
   })
 
+  test('the order of transports is a list or text, and has a default', async () => {
+    expect((await loadConfig({ config: await file('') }, {})).transports).toEqual(DEFAULT_TRANSPORTS)
+    expect((await loadConfig({ config: await file('transports: san:https\n') }, {})).transports).toEqual(['san', 'https'])
+    expect((await loadConfig({ config: await file('transports: [lease, nbd, lease]\n') }, {})).transports).toEqual(['lease', 'nbd'])
+    expect((await loadConfig({ config: await file(''), transport: 'https,san' }, { VCB_TRANSPORT: 'nbd' })).transports).toEqual([
+      'https',
+      'san',
+    ])
+  })
+
+  test('limits are read, and have defaults where they have to', async () => {
+    const { limits } = await loadConfig({ config: await file('') }, {})
+    expect(limits).toEqual({ nfc: {}, disksPerVm: 1, bandwidth: [] })
+    const text = 'limits:\n  nfcMemoryPerHost: 8MiB\n  snapshotsPerDatastore: 2\n  latency: 20ms\n  bandwidth: 1MiB/s\n'
+    expect((await loadConfig({ config: await file(text), bandwidth: '2MiB/s' }, {})).limits).toMatchObject({
+      nfc: { memoryPerHost: 8 * 2 ** 20 },
+      snapshotsPerDatastore: 2,
+      latencyMs: 20,
+      bandwidth: [{ bytesPerSecond: 2 * 2 ** 20 }],
+    })
+  })
+
   test.each([
+    ['a limit of nothing', 'limits:\n  streamsPerDatastore: 0\n', /streamsPerDatastore/],
     ['an unknown key', 'vcentre: {}\n', /vcentre/],
     ['a wrong type', 'parallel: many\n', /parallel/],
     ['an unknown transport', 'transports: san:pigeon\n', /pigeon/],

@@ -3,15 +3,22 @@ import { homedir } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { AgentError, fromErrno, isMissing, type QuiescePolicy, Secret, type TransportName } from '../core/index.ts'
+import {
+  AgentError,
+  DEFAULT_TRANSPORTS,
+  fromErrno,
+  isMissing,
+  type QuiescePolicy,
+  Secret,
+  TRANSPORT_NAMES,
+  type TransportName,
+} from '../core/index.ts'
 import type { ChunkCompression } from '../nfc/index.ts'
 import { DEFAULT_FREEZE_LIMIT_MS } from '../quiesce/index.ts'
 import { DEFAULT_REOPEN, type ReopenPolicy } from '../transport/index.ts'
-import { duration, type SpaceAmount, spaceAmount } from './quantity.ts'
+import { type LimitsConfig, limitsOf, limitsSchema } from './limits-config.ts'
+import { bandwidth, duration, type SpaceAmount, spaceAmount } from './quantity.ts'
 import { type SshConfig, sshConfigOf, sshSchema } from './ssh-config.ts'
-
-/** The order transports are tried in by default; `ssh` where the shell of some host is configured. */
-export const DEFAULT_TRANSPORTS: readonly TransportName[] = ['san', 'nbdssl', 'https', 'ssh']
 
 /** Ways of restoring a VM to vSphere in the order they are tried by default: each keeps thin disks thin but the last. */
 export const DEFAULT_RESTORE_TRANSPORTS: readonly TransportName[] = ['lease', 'nbdssl', 'https']
@@ -61,11 +68,11 @@ export type AgentConfig = {
     readonly compression: ChunkCompression
     /** Sessions per disk, while the host has room. */
     readonly sessions: number
-    /** Sessions of one host at once, of this process. */
-    readonly perHost: number | undefined
   }
   /** Shells of hosts. */
   readonly ssh: SshConfig
+  /** What this process takes at most; docs/transports.md. */
+  readonly limits: LimitsConfig
   readonly changeTracking: boolean
   readonly repository: { readonly url: string | undefined; readonly password: SecretSource }
   /** Directory of the journal and the catalog. */
@@ -95,6 +102,7 @@ export type ConfigFlags = {
   readonly freezeLimit?: string | undefined
   readonly spaceReserve?: string | undefined
   readonly spaceGuard?: boolean | undefined
+  readonly bandwidth?: string | undefined
   readonly repo?: string | undefined
   readonly repoPasswordFile?: string | undefined
   readonly stateDir?: string | undefined
@@ -108,15 +116,16 @@ export type ConfigFlags = {
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
-const TRANSPORTS = ['san', 'hotadd', 'nbdssl', 'nbd', 'https', 'lease', 'ssh'] as const
-const transportName = z.enum(TRANSPORTS, {
-  error: (issue) => `"${String(issue.input)}" is not a transport; known are ${TRANSPORTS.join(', ')}`,
+const transportName = z.enum(TRANSPORT_NAMES, {
+  error: (issue) => `"${String(issue.input)}" is not a transport; known are ${TRANSPORT_NAMES.join(', ')}`,
 })
-/** A list, or text with `:`, `,` or blanks between the names. */
-const transportList = z.preprocess(
-  (value) => (typeof value === 'string' ? value.split(/[:,\s]+/).filter((name) => name !== '') : value),
-  z.array(transportName).min(1),
-)
+/** A list, or text with `:`, `,` or blanks between the names; a name given twice is tried once. */
+const transportList = z
+  .preprocess(
+    (value) => (typeof value === 'string' ? value.split(/[:,\s]+/).filter((name) => name !== '') : value),
+    z.array(transportName).min(1),
+  )
+  .transform((names): readonly TransportName[] => [...new Set(names)])
 
 const freezeLimit = duration(100, 4 * 3_600_000)
 
@@ -155,10 +164,10 @@ const fileSchema = z.strictObject({
     .strictObject({
       compression: z.enum(['none', 'zlib', 'fastlz', 'skipz']).optional(),
       sessions: z.int().min(1).max(8).optional(),
-      perHost: z.int().min(1).max(64).optional(),
     })
     .optional(),
   ssh: sshSchema.optional(),
+  limits: limitsSchema.optional(),
   changeTracking: z.boolean().optional(),
   repository: z
     .strictObject({ url: z.string().optional(), passwordFile: z.string().optional(), passwordEnv: z.string().optional() })
@@ -193,11 +202,8 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
     datastores[pair.slice(0, at)] = resolve(pair.slice(at + 1))
   }
   const ssh = sshConfigOf(file.ssh, environment, (path) => local(path) ?? path)
-  const shells = ssh.hosts.length > 0 || ssh.byDefault !== undefined
   const transports =
-    parseFlag('--transport', transportList, flags.transport ?? environment['VCB_TRANSPORT']) ??
-    file.transports ??
-    DEFAULT_TRANSPORTS.filter((name) => name !== 'ssh' || shells)
+    parseFlag('--transport', transportList, flags.transport ?? environment['VCB_TRANSPORT']) ?? file.transports ?? DEFAULT_TRANSPORTS
   const restoreTransports =
     parseFlag('--transport', transportList, flags.restoreTransport ?? environment['VCB_RESTORE_TRANSPORT']) ??
     file.restore?.transports ??
@@ -239,9 +245,9 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
     nfc: Object.freeze({
       compression: file.nfc?.compression ?? 'skipz',
       sessions: file.nfc?.sessions ?? 1,
-      perHost: file.nfc?.perHost,
     }),
     ssh,
+    limits: limitsOf(file.limits, parseFlag('--bandwidth', bandwidth, flags.bandwidth ?? environment['VCB_BANDWIDTH'])),
     changeTracking: flags.changeTracking ?? file.changeTracking ?? true,
     repository: Object.freeze({
       url: flags.repo ?? environment['VCB_REPO'] ?? localRepository(file.repository?.url, base),

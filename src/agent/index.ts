@@ -1,13 +1,16 @@
 /**
  * Rank 5. The composition root: configuration becomes an `Agent` with everything a command uses, opened on first use. `runBackup`,
- * `runDirectoryRestore` and `runVmRestore` wrap the flows in jobs of the journal; `diagnose` looks at everything and changes nothing.
+ * `runDirectoryRestore` and `runVmRestore` wrap the flows in jobs of the journal; `diagnose` looks at everything and changes nothing, and
+ * `runForecast` says what a backup would do.
  */
 export { Agent, type AgentDeps } from './agent.ts'
 export { type BackupRun, type BackupRunRequest, runBackup, type VmOutcome } from './backup-run.ts'
 export { type CanceledJob, cancelJobs } from './cancel-jobs.ts'
 export { runCheck } from './check-run.ts'
-export { type AgentConfig, type ConfigFlags, DEFAULT_TRANSPORTS, loadConfig, readSecret } from './config.ts'
+export { type AgentConfig, type ConfigFlags, loadConfig, readSecret } from './config.ts'
 export { diagnose, type Finding } from './doctor.ts'
+export { diagnoseVms, type DiskVerdicts, type VmVerdicts } from './doctor-vm.ts'
+export { type ForecastRun, runForecast, type VmForecast } from './foresee-run.ts'
 export { type ForgetRunRequest, runForget } from './forget-run.ts'
 export { replaceJournal } from './journal-lost.ts'
 export { createLog, type LogSettings } from './log.ts'

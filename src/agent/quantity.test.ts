@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { loadConfig } from './config.ts'
-import { duration, spaceAmount } from './quantity.ts'
+import { bandwidth, bandwidthAt, byteSize, duration, spaceAmount } from './quantity.ts'
 
 describe('a time', () => {
   const time = duration(100, 3_600_000)
@@ -32,6 +32,26 @@ describe('an amount of space', () => {
   ] as const)('%s', (text, amount) => expect(spaceAmount.parse(text)).toEqual(amount))
   test.each(['', '95%', '-5GiB', '5 GBit', 'some', '9999999PiB', []])('%j is refused', (text) =>
     expect(spaceAmount.safeParse(text).success).toBe(false),
+  )
+})
+
+describe('an amount of bytes', () => {
+  const size = byteSize(4 * 2 ** 20, 2 ** 30)
+  test('48MiB', () => expect(size.parse('48MiB')).toBe(48 * 2 ** 20))
+  test.each(['5%', '1MiB', '2GiB', 'much'])('%j is refused', (text) => expect(size.safeParse(text).success).toBe(false))
+})
+
+describe('a bandwidth', () => {
+  const at = (hour: number, minute = 0): Date => new Date(2026, 0, 5, hour, minute)
+  test('holds always, or in its hours, over midnight too', () => {
+    const rules = bandwidth.parse('200MiB/s, 50 MiB/s 08:00-18:00,1G/s 23:30-1:00')
+    const rates = [at(7, 59), at(8), at(17, 59), at(18), at(23, 30), at(0, 59), at(1)].map((now) => bandwidthAt(rules, now))
+    expect(rates.map((rate) => (rate ?? 0) / 2 ** 20)).toEqual([200, 50, 50, 200, 1024, 1024, 200])
+    expect(bandwidthAt(bandwidth.parse(['5M/s 8:00-9:00']), at(10))).toBeUndefined()
+  })
+  test.each(['', '200', '200MiB', '0MiB/s', '5M/s 8-9', '5M/s 25:00-26:00', '5M/s 08:00-08:00', '5M/s 08:70-09:00', [], 7])(
+    '%j is refused',
+    (text) => expect(bandwidth.safeParse(text).success).toBe(false),
   )
 })
 

@@ -34,6 +34,8 @@ export type JobStatus = {
   readonly ageMs: number
   readonly pid: number | undefined
   readonly leaseUntil: string | undefined
+  /** What it waits for, in words: `waits for one of the read streams of datastore …`. */
+  readonly waitsFor: string | undefined
   /** Who asked for its end, and when. */
   readonly cancel: { readonly by: string; readonly at: string } | undefined
   readonly held: readonly HeldStatus[]
@@ -82,6 +84,7 @@ const jobStatus = (job: JournaledJob, now: Date): JobStatus => ({
   ageMs: Math.max(0, now.getTime() - job.begunAt.getTime()),
   pid: job.owner?.pid,
   leaseUntil: job.leaseUntil?.toISOString(),
+  waitsFor: job.waitsFor,
   cancel: job.cancel === undefined ? undefined : { by: job.cancel.by, at: job.cancel.at.toISOString() },
   held: job.claims.map(heldStatus),
   outcome: job.outcome,

@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander'
 import type { VmOutcome } from '../agent/index.ts'
 import { AgentError, type BackupMode, type DiskFacts, formatBytes, systemClock } from '../core/index.ts'
+import { forecastJson, forecastText } from './backup-forecast.ts'
 import { type CliIo, errorJson, heldJson, printable } from './io.ts'
 import { type CommandFlags, examples, repeatable, withCommon, withConnection, withJobs, withRepository, withTransports } from './options.ts'
 import { createProgress } from './progress.ts'
@@ -11,6 +12,7 @@ type BackupFlags = CommandFlags & {
   readonly excludeDisk?: readonly string[] | undefined
   readonly bulk?: boolean | undefined
   readonly init?: boolean | undefined
+  readonly dryRun?: boolean | undefined
 }
 
 export function registerBackup(program: Command, io: CliIo, status: ExitStatus): void {
@@ -30,20 +32,24 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
     .option('--no-space-guard', 'neither ask for nor watch the free space of datastores')
     .option('--exclude-disk <disk>', 'scsi0:1, a device key, or a glob over the file name; repeatable', repeatable)
     .option('--no-change-tracking', 'do not switch change tracking on')
+    .option('--bandwidth <rate>', 'bytes a second read from vSphere at most: 200MiB/s, 50MiB/s 08:00-18:00 (VCB_BANDWIDTH)')
     .option('--parallel <n>', 'VMs at the same time; 2 when not set')
     .option('--bulk', 'a plain name may mean several VMs')
     .option('--init', 'make the repository if there is none')
+    .option('--dry-run', 'show what would be done and by which transport, and do nothing of it')
     .addHelpText(
       'after',
       examples([
         'vcb backup web1 --repo /backup/vms --repo-password-file /etc/vcb/repo.pw',
         'vcb backup "folder:/DC/vm/prod" "!*-test" --mode full --json',
+        'vcb backup "web*" --bulk --dry-run',
         'vcb backup db1 --quiesce require --exclude-disk scsi0:2 --transport san:nbdssl:https',
+        'vcb backup "web*" --bulk --bandwidth "200MiB/s, 50MiB/s 08:00-18:00"',
         'vcb backup web1 --repo tar:- | ssh tape-host dd of=/dev/nst0 bs=1M',
       ]),
     )
     .action(async (expressions: string[], flags: BackupFlags) => {
-      const [{ withAgent }, { runBackup }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+      const [{ withAgent }, { runBackup, runForecast }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
       // With an archive on standard output the report goes to standard error.
       const streaming = (flags.repo ?? io.environment['VCB_REPO']) === 'tar:-'
       const report = streaming ? { ...io, out: io.err } : io
@@ -51,15 +57,25 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
         report,
         flags,
         async ({ agent, output }) => {
-          using progress = createProgress(io, systemClock, flags.json !== true)
-          const run = await runBackup(agent, {
+          const wish = {
             expressions,
             bulk: flags.bulk === true,
             mode: flags.mode,
-            quiesce: agent.config.quiesce,
             excludeDisks: flags.excludeDisk ?? [],
             init: flags.init === true,
+          }
+          if (flags.dryRun === true) {
+            const forecast = await runForecast(agent, wish)
+            status.exit = exitOf(forecast.vms)
+            output.result(forecastJson(forecast), () => forecastText(forecast))
+            return
+          }
+          using progress = createProgress(io, systemClock, flags.json !== true)
+          const run = await runBackup(agent, {
+            ...wish,
+            quiesce: agent.config.quiesce,
             onProgress: (at) => progress.update(`${at.vm} ${at.disk}`, at.doneBytes, at.totalBytes),
+            onWait: (vm, wait) => progress.wait(vm, wait),
             onVm: (outcome) => {
               if (outcome.ok) for (const disk of outcome.disks) progress.finish(`${outcome.vm.name} ${disk.label}`)
             },
@@ -78,20 +94,24 @@ const outcomeJson = (outcome: VmOutcome): object => {
   return stillHeld === undefined ? result : { ...result, held: heldJson(stillHeld) }
 }
 
+/** As far as the exit status needs to know: of a backup, or of what one would come to. */
+type Ended = { readonly ok: boolean; readonly error?: AgentError | undefined } & Partial<
+  Pick<Extract<VmOutcome, { ok: true }>, 'stillHeld' | 'notProtected'>
+>
+
 /**
  * 0; 11 when the command itself was canceled and could not do everything; the error's own code when every VM failed the same way; 12 when some
  * failed, when a disk that nobody excluded is not protected, or when something is still held although the point exists.
  */
-export function exitOf(outcomes: readonly VmOutcome[], canceled = false): number {
-  const stillHeld = outcomes.some((outcome) => outcome.ok && outcome.stillHeld !== undefined)
-  if (canceled && (stillHeld || outcomes.some((outcome) => !outcome.ok && outcome.error.code === 'CANCELED')))
-    return new AgentError('CANCELED', '').exit
-  const failed = outcomes.filter((outcome) => !outcome.ok)
-  const codes = new Set(failed.map((outcome) => outcome.error.exit))
+export function exitOf(outcomes: readonly Ended[], canceled = false): number {
+  const stillHeld = outcomes.some((outcome) => outcome.stillHeld !== undefined)
+  const errors = outcomes.flatMap(({ error }) => (error === undefined ? [] : [error]))
+  if (canceled && (stillHeld || errors.some(({ code }) => code === 'CANCELED'))) return new AgentError('CANCELED', '').exit
+  const codes = new Set(errors.map(({ exit }) => exit))
   const [only] = codes
-  if (failed.length > 0 && failed.length === outcomes.length && codes.size === 1 && only !== undefined) return only
-  const leftOut = outcomes.some((outcome) => outcome.ok && outcome.notProtected.some((disk) => disk.excluded !== true))
-  return failed.length > 0 || leftOut || stillHeld ? new AgentError('PARTIAL', '').exit : 0
+  if (errors.length > 0 && errors.length === outcomes.length && codes.size === 1 && only !== undefined) return only
+  const leftOut = outcomes.some(({ ok, notProtected }) => ok && notProtected?.some((disk) => disk.excluded !== true))
+  return errors.length > 0 || leftOut || stillHeld ? new AgentError('PARTIAL', '').exit : 0
 }
 
 function describe(outcome: VmOutcome): string {

@@ -7,12 +7,14 @@ export interface Progress extends Disposable {
   /** `done` of `total` bytes of the thing called `name`; called often. */
   update(name: string, done: number, total: number): void
   finish(name: string): void
+  /** Above the bars: what the thing called `name` waits for, or with undefined that it goes on. */
+  wait(name: string, wait: string | undefined): void
 }
 
 export function createProgress(io: CliIo, clock: Clock, enabled: boolean): Progress {
   return enabled && io.interactive
     ? new Bars(clock)
-    : { update: () => undefined, finish: () => undefined, [Symbol.dispose]: () => undefined }
+    : { update: () => undefined, finish: () => undefined, wait: () => undefined, [Symbol.dispose]: () => undefined }
 }
 
 class Bars implements Progress {
@@ -47,6 +49,10 @@ class Bars implements Progress {
     entry.bar.stop()
     this.#bars.remove(entry.bar)
     this.#open.delete(name)
+  }
+
+  wait(name: string, wait: string | undefined): void {
+    this.#bars.log(`${printable(name)} ${printable(wait ?? 'goes on')}\n`)
   }
 
   #fields(name: string, done: number, total: number, seconds: number): Record<string, string> {

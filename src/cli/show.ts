@@ -48,9 +48,10 @@ function describe(id: string, manifest: Manifest): string {
       formatBytes(disk.storedBytes),
     ]),
   )
-  const refused = manifest.disks.flatMap((disk) =>
-    disk.refused.map((each) => `${disk.label}: ${each.transport} was refused: ${printable(each.reason)}`),
-  )
+  const chosen = manifest.disks.flatMap((disk) => [
+    `${disk.label}: read by ${disk.transport}: ${printable(disk.transportReason)}`,
+    ...disk.refused.map((each) => `${disk.label}: ${each.transport} was refused: ${printable(each.reason)}`),
+  ])
   const left = manifest.notProtected.map((disk) => `${disk.disk}  NOT PROTECTED  ${printable(disk.reason)}`)
-  return [...facts.map(([name, value]) => `${`${name}:`.padEnd(13)}${printable(value)}`), '', disks, ...refused, ...left].join('\n')
+  return [...facts.map(([name, value]) => `${`${name}:`.padEnd(13)}${printable(value)}`), '', disks, ...chosen, ...left].join('\n')
 }

@@ -44,7 +44,8 @@ function textOf(report: StatusReport, now: Date): string {
     }
   }
   section('Running', report.running, (job) => {
-    const waiting = job.held.length === 0 ? ', waits for its turn' : ''
+    const turn = job.held.length === 0 ? ', waits for its turn' : ''
+    const waiting = job.waitsFor === undefined ? turn : `, ${printable(job.waitsFor)}`
     const canceled = job.cancel === undefined ? waiting : `, being canceled by ${printable(job.cancel.by)}`
     return `process ${job.pid}, for ${duration(job.ageMs)}${canceled}`
   })

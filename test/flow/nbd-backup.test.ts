@@ -66,7 +66,7 @@ describe('a backup over NFC', () => {
 
   test('is what a proxy without mounted datastores does by itself', async () => {
     const vm = await backup('one', '--mode', 'full')
-    expect(vm.disks[0]).toMatchObject({ transport: 'nbdssl', refused: [{ transport: 'san' }] })
+    expect(vm.disks[0]).toMatchObject({ transport: 'nbdssl', refused: [{ transport: 'san' }, { transport: 'hotadd' }] })
     const point = await session.json(['show', vm.point])
     expect(JSON.stringify(point)).toContain('"nbdssl"')
     await expectNothingLeft()
