@@ -8,7 +8,7 @@ one JSON result out, in order. Changes nothing but the disk of a case that has `
 
 A case: `vm`, `path`, `key` (device key), `method` (what the ticket is asked by), `ssl` (second TLS session), `style` (`early` = frame 51 before 36 is
 waited for, names in one write, long close records, no last frame; `late` = the other way round), `buffer`, `count`, `compression`, `piece` (bytes of a
-read request), `do` (`read` | `refused` | `dialogue` | `write` | `unknown` | `map`).
+read request), `old` (leave frame 43 out), `do` (`read` | `refused` | `dialogue` | `write` | `unknown` | `map`).
 """
 import hashlib, json, re, socket, ssl, struct, sys, zlib
 from pyVim.connect import Disconnect, SmartConnect
@@ -204,8 +204,8 @@ def expect(stream, kind):
     return got
 
 
-def shake_hands(stream, style, sha256, word):
-    if sha256:
+def shake_hands(stream, style, word):
+    if word is not None:
         stream.send(struct.pack('<I', 43) + word + bytes(260 - len(word)))
     stream.send(frame(33))
     if style == 'early':
@@ -391,7 +391,7 @@ KEYS = ['adapterType', 'uuid', 'iofilters', 'geometry.cylinders', 'geometry.head
 def session(management, case, ticket):
     word = b'PlainText' if case['style'] == 'late' else b'k3Vh9QzT0bNwXa7/'
     stream, answer, sha256 = log_in(ticket.host or management.host, ticket, case['ssl'], word)
-    version = shake_hands(stream, case['style'], sha256, word)
+    version = shake_hands(stream, case['style'], word if sha256 and not case.get('old') else None)
     return Session(stream, case.get('buffer', 0), case.get('count', 0)), {'service': ticket.service, 'answer': answer, 'version': version}
 
 

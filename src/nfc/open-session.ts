@@ -5,7 +5,8 @@ import { NfcSession } from './session.ts'
 import type { NfcTicket } from './ticket.ts'
 
 /** Buffers asked for in turn, bytes: a host short of memory may still have room for smaller ones. */
-const BUFFERS = [MIB, 256 * KIB, 64 * KIB]
+const WISHES = [MIB, 256 * KIB]
+const LEAST = 64 * KIB
 
 /**
  * A session by tickets that `ask` brings, one for each connection it takes: a ticket that is refused (used, too old) is replaced once, and a host that
@@ -13,15 +14,18 @@ const BUFFERS = [MIB, 256 * KIB, 64 * KIB]
  * Errors: as `dialNfc` and `NfcSession.open`, and what `ask` throws.
  */
 export async function openNfcSession(ask: () => Promise<NfcTicket>, options: DialOptions): Promise<NfcSession> {
-  for (const bufferBytes of BUFFERS) {
+  const open = async (bufferBytes: number): Promise<NfcSession> => {
     const { channel, host } = await dialled(ask, options)
+    return NfcSession.open(channel, { host, clock: options.clock, bufferBytes })
+  }
+  for (const wish of WISHES) {
     try {
-      return await NfcSession.open(channel, { host, clock: options.clock, bufferBytes })
+      return await open(wish)
     } catch (error) {
-      if (!(error instanceof HostRefusal) || bufferBytes === BUFFERS.at(-1)) throw error
+      if (!(error instanceof HostRefusal)) throw error
     }
   }
-  throw new Error('the last size returns or throws')
+  return open(LEAST)
 }
 
 async function dialled(

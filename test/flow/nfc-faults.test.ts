@@ -1,11 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { createIds, isAgentError, rangeEnd, Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { createIds, isAgentError, rangeEnd, silentLog, systemClock } from '../../src/core/index.ts'
 import { describeVm, selectVms } from '../../src/inventory/index.ts'
-import { type FaultRule, type Lab, startLab } from '../../src/lab/index.ts'
+import type { FaultRule, Lab } from '../../src/lab/index.ts'
 import { type ChunkCompression, dialNfc, NfcSession } from '../../src/nfc/index.ts'
 import { createSnapshots } from '../../src/snapshot/index.ts'
 import {
@@ -17,8 +14,9 @@ import {
   type SnapshotDisk,
   type Transport,
 } from '../../src/transport/index.ts'
-import { connectVsphere, ticketToRead, type Vsphere, vmMoRef } from '../../src/vsphere/index.ts'
+import { ticketToRead, type Vsphere, vmMoRef } from '../../src/vsphere/index.ts'
 import { LabClient } from './lab-client.ts'
+import { openLabSession } from './lab-session.ts'
 
 /* What can go wrong between a proxy and a host's NFC service, each with what a read makes of it. Rows of "Failures and what vcb does" in docs/errors.md. */
 
@@ -54,12 +52,9 @@ const digests = new Map<string, string>()
 const owned = new AsyncDisposableStack()
 
 beforeAll(async () => {
-  const directory = await mkdtemp(join(tmpdir(), 'vcb-nfc-faults-'))
-  owned.defer(() => rm(directory, { recursive: true, force: true }))
-  lab = owned.use(await startLab({ directory, scenario }))
-  const password = new Secret((await readFile(lab.passwordFile, 'utf8')).trim())
-  const { url, thumbprint } = lab.endpoints.vcenter
-  vsphere = owned.use(await connectVsphere({ url, user: lab.user, password, trust: { thumbprint }, clock: systemClock, log: silentLog }))
+  const session = owned.use(await openLabSession({ scenario }))
+  lab = session.lab
+  vsphere = await session.connect()
   const snapshots = createSnapshots(vsphere)
   for (const name of ['one', 'two']) {
     await lab.control.write(name, { percent: 20, unit: 4096, seed: 3 })
@@ -233,6 +228,17 @@ describe('in mid-read', () => {
     expect(records).toBeGreaterThan(15)
     expect(resumed).toBeGreaterThan(3)
   }, 120_000)
+
+  test('the host enters maintenance: what it has open is dropped, and nothing new is let in', async () => {
+    const id = await lab.control.fault({ on: 'nfc:read', nth: 3, delayMs: 300, cut: 'before' })
+    const reading = readRight(diskOf('one'), [nbdssl(), httpsTransport(vsphere)])
+    await struck(id)
+    await lab.control.fault({ on: 'nfc:greeting', nfc: 'maintenance' })
+    expect(await reading).toMatchObject({
+      transport: 'https',
+      refused: [{ transport: 'nbdssl', reason: expect.stringContaining('refuses NFC connections now') }],
+    })
+  })
 
   test('the VM moves to another host, and the old one drops the connection', async () => {
     const { client, vm, target } = await otherHost()

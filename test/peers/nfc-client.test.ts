@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { type Kind, type NfcWorld, openNfcWorld } from '../flow/nfc-world.ts'
+import { digestOfSource, type Kind, type NfcWorld, openNfcWorld } from '../flow/nfc-world.ts'
 import { describePeer } from '../peer.ts'
 
 const CLIENT = join(import.meta.dirname, '..', '..', 'scripts', 'peers', 'nfc_client.py')
@@ -44,8 +44,8 @@ describePeer('pyvmomi', 'an independent NFC client against the lab', (python) =>
 
   const disk = (name: string) => frozen.get(name) ?? { path: '', key: 0, sha256: '' }
 
-  async function run(kind: Kind, cases: readonly Case[]): Promise<Result[]> {
-    const { lab } = world
+  async function run(kind: Kind, cases: readonly Case[], at = world): Promise<Result[]> {
+    const { lab } = at
     const endpoint = lab.endpoints[kind]
     const password = (await readFile(lab.passwordFile, 'utf8')).trim()
     const child = spawn(python, ['-W', 'ignore', CLIENT, endpoint.host, String(endpoint.port), lab.user, password])
@@ -55,7 +55,7 @@ describePeer('pyvmomi', 'an independent NFC client against the lab', (python) =>
     child.stdin.end(JSON.stringify(cases))
     const exit = await new Promise((resolve) => child.once('close', resolve))
     expect([exit, err]).toEqual([0, ''])
-    expect(await world.isClean()).toBe(true)
+    expect(await at.isClean()).toBe(true)
     return out
       .trim()
       .split('\n')
@@ -164,6 +164,39 @@ describePeer('pyvmomi', 'an independent NFC client against the lab', (python) =>
       again: expect.stringMatching(/^530 /),
       library: 11,
     })
+  }, 60_000)
+
+  it('a host of ESXi 7.0.3 is as both who have seen one say: 36 after 51, frame 43 or none', async () => {
+    const vm = { name: 'off', power: 'poweredOff', disks: [{ size: '1MiB', content: 'random' }] }
+    const datacenter = { name: 'DC', hosts: [{ name: 'esx1' }], datastores: [{ name: 'v5', type: 'VMFS5' }], vms: [vm] }
+    await using old = await openNfcWorld({ taskMs: 0, nfc: { version: 9, memory: '48MiB' }, datacenters: [datacenter] })
+    const path = '[v5] off/off.vmdk'
+    const [digest] = await old.lab.control.sha256('off')
+    const base = { do: 'read', vm: 'off', path, key: 2000, method: 'NfcGetVmFiles', ssl: true, compression: 3 }
+    const known = await run(
+      'esxi',
+      [
+        { ...base, style: 'late', old: true },
+        { ...base, style: 'late' },
+        { ...base, do: 'dialogue', style: 'late' },
+      ],
+      old,
+    )
+    await old.lab.control.fault({ on: 'nfc:frame', nfc: 'holdParameters' })
+    const held = await run(
+      'esxi',
+      [
+        { ...base, style: 'early', old: true },
+        { ...base, style: 'early', ssl: false },
+      ],
+      old,
+    )
+    for (const result of [known[0], known[1], ...held]) expect(result).toMatchObject({ version: 9, sha256: digest?.sha256 })
+    expect(known[2].library).toBe(7)
+    // Our own client knows such a host too.
+    const { disk } = await old.open('off', path)
+    await using _closed = disk
+    expect(await digestOfSource(disk)).toBe(digest?.sha256)
   }, 60_000)
 
   it('what it writes by a ticket for one disk it reads back', async () => {
