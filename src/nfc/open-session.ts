@@ -16,7 +16,7 @@ const LEAST = 64 * KIB
 export async function openNfcSession(ask: () => Promise<NfcTicket>, options: DialOptions): Promise<NfcSession> {
   const open = async (bufferBytes: number): Promise<NfcSession> => {
     const { channel, host } = await dialled(ask, options)
-    return NfcSession.open(channel, { host, clock: options.clock, bufferBytes })
+    return NfcSession.open(channel, { host, clock: options.clock, bufferBytes, signal: options.signal })
   }
   for (const wish of WISHES) {
     try {

@@ -230,6 +230,15 @@ function manualClock(): { readonly clock: Clock; readonly pass: (ms: number) => 
 }
 
 describe('time in an NFC session', () => {
+  it('a cancel does not wait for a host that never opens the session', async () => {
+    const cancel = new AbortController()
+    const { channel, served } = scriptedHost({ 2: () => Buffer.alloc(0) })
+    const opening = NfcSession.open(channel, { host: 'esx1', clock: systemClock, signal: cancel.signal })
+    cancel.abort()
+    await expect(opening).rejects.toMatchObject({ code: 'CANCELED' })
+    await served
+  })
+
   it('ends it after 60 s of silence in a read, not while answers come', async () => {
     const { clock, pass } = manualClock()
     const { session: made } = await session({ 7: () => Buffer.alloc(0) }, clock)

@@ -34,7 +34,7 @@ export type DiskInfo = {
   readonly geometry: { readonly cylinders: number; readonly heads: number; readonly sectors: number }
 }
 
-export type SessionOptions = {
+export type SessionOptions = Abortable & {
   readonly host: string
   readonly clock: Clock
   /** Largest data tail in both directions, bytes; 1 MiB when absent, the host accepts up to 2 MiB. */
@@ -62,7 +62,7 @@ export class NfcSession implements AsyncDisposable {
     this.#aio = new AioExchange(channel, { host, clock, bufferBytes, idle: { afterMs: IDLE_MS, onIdle: () => this.#keepAlive() } })
   }
 
-  /** Sets the session up. HostRefusal (no memory for such buffers), UNAVAILABLE, INTEGRITY. */
+  /** Sets the session up. HostRefusal (no memory for such buffers), UNAVAILABLE, INTEGRITY, CANCELED. */
   static async open(channel: ByteChannel, options: SessionOptions): Promise<NfcSession> {
     const session = new NfcSession(channel, options)
     const aio = session.#aio
@@ -71,11 +71,11 @@ export class NfcSession implements AsyncDisposable {
       const size = Buffer.alloc(16)
       size.writeUInt32LE(session.bufferBytes, 4)
       size.writeUInt32LE(BUFFERS, 8)
-      await aio.request({ type: AIO.openSession, what }, size)
-      await aio.request({ type: AIO.socketOptions, what }, Buffer.alloc(12))
+      await aio.request({ type: AIO.openSession, what }, size, undefined, options)
+      await aio.request({ type: AIO.socketOptions, what }, Buffer.alloc(12), undefined, options)
       const pool = Buffer.alloc(4)
       pool.writeUInt32LE(1, 0)
-      await aio.request({ type: AIO.resourcePool, what }, pool)
+      await aio.request({ type: AIO.resourcePool, what }, pool, undefined, options)
       return session
     } catch (error) {
       aio.fail(toAgentError(error))
