@@ -126,11 +126,18 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
     if (!fit.ok) throw new AgentError('CONFLICT', `${fit.reason}.`, { subject: target.disk.label, retry: 'never' })
     const { session, info, held } = await openSession(target, 'write', abort)
     const sink = createNfcSink(session, info, { fresh: true, compression: options.compression ?? 'skipz' })
+    const whole = async (work: Promise<void>): Promise<void> => {
+      try {
+        await work
+      } catch (error) {
+        throw brokenStream(error, session.host)
+      }
+    }
     return {
       size: sink.size,
-      write: (offset, data, writing) => sink.write(offset, data, writing),
-      zero: (range, writing) => sink.zero(range, writing),
-      flush: (writing) => sink.flush(writing),
+      write: (offset, data, writing) => whole(sink.write(offset, data, writing)),
+      zero: (range, writing) => whole(sink.zero(range, writing)),
+      flush: (writing) => whole(sink.flush(writing)),
       [Symbol.asyncDispose]: () => held.disposeAsync(),
     }
   }

@@ -61,14 +61,7 @@ const argv = (of: string, ...more: readonly string[]): readonly string[] => [
 const restore = (of: string, ...more: readonly string[]): Promise<Json> => session.json(argv(of, ...more))
 const restoreFails = (of: string, ...more: readonly string[]): Promise<CommandResult> => session.vcb(...argv(of, ...more), '--json')
 
-async function faulty<T>(rule: FaultRule, work: () => Promise<T>): Promise<T> {
-  const id = await session.lab.control.fault(rule)
-  try {
-    return await work()
-  } finally {
-    await session.lab.control.clearFaults(id)
-  }
-}
+const faulty = <T>(rule: FaultRule, work: () => Promise<T>): Promise<T> => session.faulty(rule, work)
 
 /** Every disk of the restored VM is right. */
 async function expectRight(of: string, restored: Json): Promise<void> {
@@ -203,5 +196,49 @@ describe('the order of the ways', () => {
   test('can be set in the environment', async () => {
     const result = await session.vcbWith({ VCB_RESTORE_TRANSPORT: 'nbd' }, ...argv('one'), '--json')
     expect(result.json().disks).toMatchObject([{ transport: 'nbd' }])
+  })
+})
+
+describe('faults while a disk is written', () => {
+  test('a cut connection is opened again, and all that was not durable is written again', async () => {
+    for (const [rule, transport] of [
+      [{ on: 'nfc:write', nth: 4, cut: 'before' }, 'nbdssl'],
+      [{ on: 'nfc:record', object: '7', nth: 2, cut: 'after' }, 'nbd'],
+      [{ on: 'nfc:close', nth: 2, cut: 'before' }, 'nbdssl'],
+      [{ on: 'nfc:write', nth: 3, nfc: 'error' }, 'nbdssl'],
+      [{ on: 'nfc:write', nth: 3, nfc: 'status' }, 'nbd'],
+    ] as const satisfies readonly (readonly [FaultRule, string])[]) {
+      const restored = await faulty(rule, () => restore('one', '--transport', transport))
+      expect([rule, restored.disks[0].transport, restored.disks[0].resumed]).toEqual([rule, transport, 1])
+      await expectRight('one', restored)
+    }
+  }, 60_000)
+
+  test('a full datastore ends the restore with what to do, and nothing is left', async () => {
+    const before = await targetFiles()
+    const used = (await session.lab.control.state()).datastores.find(({ name }) => name === 'target')
+    await session.lab.control.capacity('target', (used?.usedBytes ?? 0) + 2 * 1024 * 1024)
+    try {
+      const result = await restoreFails('one', '--transport', 'nbdssl:https')
+      expect(result.json().error).toMatchObject({ code: 'CAPACITY', exit: 10, message: expect.stringContaining('no room left for') })
+      await expectNothingMade(before)
+    } finally {
+      await session.lab.control.capacity('target', used?.capacityBytes ?? 0)
+    }
+  })
+
+  test('a session that expires in mid-write does not matter', async () => {
+    const restored = await faulty({ on: 'NfcRandomAccessOpenDisk', nth: 2, expireSession: true }, () =>
+      restore('one', '--transport', 'nbdssl'),
+    )
+    await expectRight('one', restored)
+  })
+
+  test('a half-open connection keeps its lock for a while, which is waited for', async () => {
+    const restored = await faulty({ on: 'nfc:gone', nfc: 'halfOpen', value: 700, times: 1 }, () =>
+      faulty({ on: 'nfc:write', nth: 3, cut: 'before' }, () => restore('one', '--transport', 'nbdssl')),
+    )
+    expect(restored.disks[0].resumed).toBeGreaterThanOrEqual(1)
+    await expectRight('one', restored)
   })
 })
