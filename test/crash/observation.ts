@@ -1,6 +1,10 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
+import { isAgentError, systemClock } from '../../src/core/index.ts'
 import type { Lab, LabVmState, SnapshotDigests } from '../../src/lab/index.ts'
+
+/** Longest a guest is frozen by a snapshot task that nobody waits for any more, ms. */
+const THAW_MS = 10_000
 
 /** One VM of the lab, with what its guest has on its disks. */
 export type SeenVm = LabVmState & {
@@ -49,10 +53,26 @@ export async function letGuestsWrite(lab: Lab, before: Observation): Promise<Obs
       vms.push(vm)
       continue
     }
-    await lab.control.write(vm.moref, { records: 1 })
+    await whenThawed(lab, vm.moref, () => lab.control.write(vm.moref, { records: 1 }))
     vms.push({ ...vm, digests: await digestsOf(lab, vm.moref) })
   }
   return { ...before, vms }
+}
+
+/** The task of a killed agent goes on and holds the guest frozen for a moment; one that stays frozen is for the judge to say. */
+async function whenThawed(lab: Lab, vm: string, write: () => Promise<unknown>): Promise<void> {
+  const until = systemClock.monotonicMs() + THAW_MS
+  for (;;) {
+    try {
+      await write()
+      return
+    } catch (error) {
+      const { vms } = await lab.control.state()
+      const frozen = vms.some(({ moref, frozen }) => moref === vm && frozen)
+      if (!isAgentError(error, 'CONFLICT') || systemClock.monotonicMs() > until) throw error
+      await systemClock.sleep(frozen ? 20 : 1)
+    }
+  }
 }
 
 async function digestsOf(lab: Lab, vm: string): Promise<ReadonlyMap<number, string>> {

@@ -29,7 +29,8 @@ process.exitCode = await runMatrix()
 async function runMatrix(): Promise<number> {
   const started = performance.now()
   const names = (flags.flow ?? flows.map((flow) => flow.name)).map((name) => flowNamed(name).name)
-  const size = flags.cut === undefined ? Number(flags.workers ?? Math.min(2, availableParallelism())) : 1
+  // Half of a cut is waiting: for the settling of a lock, of a snapshot, for a process to start.
+  const size = flags.cut === undefined ? Number(flags.workers ?? 3 * Math.min(2, availableParallelism())) : 1
   await using pool = await Pool.open(size, { keep: flags.keep })
   if (flags.keep) console.log(`kept in ${pool.root}`)
   const budget = Number(flags.minutes) * 60_000
