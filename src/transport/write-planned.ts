@@ -132,10 +132,10 @@ class PlannedWriter {
 
   /** From what is durable to the end; durable again after each part of it. */
   async #write(writing: DiskWriting): Promise<void> {
-    const { signal, claims, onProgress, durableEvery = DURABLE_EVERY } = this.#options
+    const { signal, claims, onWait, onProgress, durableEvery = DURABLE_EVERY } = this.#options
     do {
       const sent = this.#sent
-      await using sink = await writing.open(this.#target, { signal, claims })
+      await using sink = await writing.open(this.#target, { signal, claims, onWait })
       const { end, written } = await fillDisk(this.#source, sink, this.#durable, {
         signal,
         limit: durableEvery,

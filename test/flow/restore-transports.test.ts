@@ -10,7 +10,7 @@ const scenario = {
   datacenters: [
     {
       name: 'DC',
-      hosts: [{ name: 'esx1' }],
+      hosts: [{ name: 'esx1', ssh: true }],
       datastores: [
         { name: 'v6', type: 'VMFS6' },
         { name: 'target', type: 'VMFS6' },
@@ -38,7 +38,10 @@ let made = 0
 beforeAll(async () => {
   session = await openLabSession({ scenario })
   const config = join(session.directory, 'vcb.yaml')
-  await writeFile(config, 'resume: {attempts: 2, lastAttempts: 6, delay: 20ms, maxDelay: 200ms}\n')
+  const [shell] = session.lab.endpoints.ssh
+  const host = { address: shell?.address, port: shell?.port, keyFile: session.lab.sshKeyFile, hostKey: shell?.hostKey }
+  const resume = { attempts: 2, lastAttempts: 6, delay: '20ms', maxDelay: '200ms' }
+  await writeFile(config, JSON.stringify({ resume, ssh: { hosts: { esx1: host } } }))
   session.environment['VCB_CONFIG'] = config
   const run = await session.json(['backup', 'web', 'one', 'off', '--init'])
   for (const { vm, point } of run.vms) {
@@ -99,7 +102,7 @@ async function allocated(moref: string): Promise<ReadonlyMap<string, number>> {
 }
 
 describe('a restore whose disks are written one by one', () => {
-  for (const transport of ['nbdssl', 'nbd'] as const) {
+  for (const transport of ['nbdssl', 'nbd', 'ssh'] as const) {
     test(`${transport}: three disks are what the guest had, thin stays thin, and only what is allocated is sent`, async () => {
       const restored = await restore('web', '--transport', transport)
       expect(restored.disks.map((disk: Json) => [disk.label, disk.transport, disk.thin, disk.refused])).toEqual([
@@ -111,7 +114,8 @@ describe('a restore whose disks are written one by one', () => {
       const sizes = await allocated(restored.vm.moref)
       for (const disk of restored.disks) {
         expect(disk.writtenBytes).toBeLessThan(disk.capacityBytes / 2)
-        if (disk.thin) expect(sizes.get(disk.label)).toBeLessThanOrEqual(disk.writtenBytes)
+        // A file in many pieces takes a block or two of the file system beside its own.
+        if (disk.thin) expect(sizes.get(disk.label)).toBeLessThanOrEqual(disk.writtenBytes + 64 * 1024)
       }
       await expectRight('web', restored)
     }, 30_000)
