@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 
 /** The first bytes are not timed, on neither side: connections and compilers warm up. */
 export const WARM_UP = 64 * 1024 * 1024
@@ -7,32 +7,53 @@ export const WARM_UP = 64 * 1024 * 1024
 export type ReadCost = {
   readonly bytes: number
   readonly seconds: number
-  /** User and system time of the process with its threads. */
-  readonly cpuSeconds: number
-  /** The same of the server's process; 0 where there is none. */
-  readonly serverSeconds: number
+  readonly reader: Effort
+  /** Of a file: nobody's. */
+  readonly server: Effort
 }
 
-/** The kernel counts in hundredths of a second, whatever its own tick. */
-const TICKS = 100
+/** What a process did meanwhile. */
+export type Effort = {
+  /** Seconds on a processor, all threads. */
+  readonly cpu: number
+  /** Seconds in which the busiest thread ran or was ready to and had to wait for a processor: all of the time, when its core is full, also on a machine that
+   * does other work. */
+  readonly busy: number
+}
+
+export const NO_EFFORT: Effort = Object.freeze({ cpu: 0, busy: 0 })
 
 /** Starts the clock; the returned function stops it. `server` = pid. */
 export function startCost(server: number | undefined): (bytes: number) => ReadCost {
-  const served = cpuOf(server)
+  const before = [threadsOf(process.pid), threadsOf(server)] as const
   const began = performance.now()
-  const cpu = process.cpuUsage()
   return (bytes) => {
     const seconds = (performance.now() - began) / 1000
-    const { user, system } = process.cpuUsage(cpu)
-    return { bytes, seconds, cpuSeconds: (user + system) / 1e6, serverSeconds: cpuOf(server) - served }
+    return { bytes, seconds, reader: effort(before[0], threadsOf(process.pid)), server: effort(before[1], threadsOf(server)) }
   }
 }
 
-/** User and system seconds so far of a process with its threads (fields 14 and 15 of proc(5) stat). */
-function cpuOf(pid: number | undefined): number {
-  if (pid === undefined) return 0
-  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    .replace(/^.*\) /s, '')
-    .split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / TICKS
+type Threads = ReadonlyMap<string, { readonly ran: number; readonly waited: number }>
+
+/** Nanoseconds each thread has run and waited so far (proc(5) schedstat). */
+function threadsOf(pid: number | undefined): Threads {
+  const threads = new Map<string, { readonly ran: number; readonly waited: number }>()
+  if (pid === undefined) return threads
+  const tasks = `/proc/${pid}/task`
+  for (const thread of readdirSync(tasks)) {
+    const [ran = 0, waited = 0] = readFileSync(`${tasks}/${thread}/schedstat`, 'latin1').split(' ').map(Number)
+    threads.set(thread, { ran, waited })
+  }
+  return threads
+}
+
+function effort(before: Threads, after: Threads): Effort {
+  let cpu = 0
+  let busy = 0
+  for (const [thread, { ran, waited }] of after) {
+    const since = before.get(thread) ?? { ran: 0, waited: 0 }
+    cpu += ran - since.ran
+    busy = Math.max(busy, ran - since.ran + waited - since.waited)
+  }
+  return { cpu: cpu / 1e9, busy: busy / 1e9 }
 }

@@ -1,7 +1,7 @@
 /**
  * Reads disks of a VM through one transport, as a backup reads them (four reads of 1 MiB ahead), as a process of its own.
- * `node bench/read-transport.ts TRANSPORT VM DISKS BYTES SERVER`, the connection in the environment (VCB_…); prints one line of JSON. BYTES are read in
- * all, of each disk its share; SERVER is the pid whose processor time counts too.
+ * `node bench/read-transport.ts TRANSPORT VM DISKS BYTES SERVER PASSES`, the connection in the environment (VCB_…); prints one line of JSON. BYTES are read
+ * in all, of each disk its share, PASSES times over; SERVER is the pid whose processor time counts too.
  */
 import { readFileSync } from 'node:fs'
 import { type BlockSource, MIB, Secret, silentLog, systemClock } from '../src/core/index.ts'
@@ -12,11 +12,13 @@ import { type ReadCost, startCost, WARM_UP } from './read-cost.ts'
 
 const DEPTH = 4
 const { env } = process
-const [name = '', vm = '', count = '1', bytes = '0', server = ''] = process.argv.slice(2)
+const [name = '', vm = '', count = '1', bytes = '0', server = '', passes = '1'] = process.argv.slice(2)
+
+/** A disk and the memory it is read into, used again and again as a backup does. */
+type Reader = { readonly source: BlockSource; readonly buffers: readonly Buffer[] }
 
 /** Every byte of a range in order, four reads ahead. */
-async function readAll(source: BlockSource, start: number, end: number): Promise<void> {
-  const buffers = Array.from({ length: DEPTH }, () => Buffer.allocUnsafeSlow(MIB))
+async function readAll({ source, buffers }: Reader, start: number, end: number): Promise<void> {
   let at = start
   await Promise.all(
     buffers.map(async (buffer) => {
@@ -43,16 +45,19 @@ async function measure(): Promise<ReadCost> {
   const transport = TRANSPORTS.find((each) => each.name === name)?.make({ vsphere, datastores })
   if (transport === undefined) throw new Error(`there is no transport ${name}`)
   await using stack = new AsyncDisposableStack()
-  const sources: BlockSource[] = []
-  for (const disk of frozen.disks.slice(0, Number(count))) sources.push(stack.use(await transport.open(disk, { claims: frozen.claims })))
-  const share = Number(bytes) / sources.length
-  if (sources.length !== Number(count) || sources.some((source) => source.size < share))
+  const readers: Reader[] = []
+  for (const disk of frozen.disks.slice(0, Number(count))) {
+    const source = stack.use(await transport.open(disk, { claims: frozen.claims }))
+    readers.push({ source, buffers: Array.from({ length: DEPTH }, () => Buffer.alloc(MIB, 1)) })
+  }
+  const share = Number(bytes) / readers.length
+  if (readers.length !== Number(count) || readers.some(({ source }) => source.size < share))
     throw new Error('the disks are not as they should be')
-  const warm = Math.floor(WARM_UP / sources.length)
-  await Promise.all(sources.map((source) => readAll(source, 0, warm)))
+  const warm = Math.floor(WARM_UP / readers.length)
+  await Promise.all(readers.map((reader) => readAll(reader, 0, warm)))
   const done = startCost(Number(server))
-  await Promise.all(sources.map((source) => readAll(source, warm, share)))
-  return done((share - warm) * sources.length)
+  for (let pass = 0; pass < Number(passes); pass++) await Promise.all(readers.map((reader) => readAll(reader, warm, share)))
+  return done((share - warm) * readers.length * Number(passes))
 }
 
 console.log(JSON.stringify(await measure()))

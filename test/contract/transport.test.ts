@@ -1,0 +1,113 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, vi } from 'vitest'
+import { MIB, SECTOR, type TransportName } from '../../src/core/index.ts'
+import { freezeDisks } from '../transports/frozen-disks.ts'
+import { ImageUnderTest } from '../transports/image-under-test.ts'
+import { TRANSPORTS } from '../transports/transports.ts'
+import { openTransportWorld } from '../transports/world.ts'
+import { type ContractWorld, describeTransport, type TransportFaults } from './transport-contract.ts'
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
+
+const SIZE = 5 * MIB + 77 * SECTOR
+const scenario = {
+  taskMs: 0,
+  leaseTimeoutSeconds: 20,
+  datacenters: [
+    {
+      name: 'DC',
+      hosts: [{ name: 'esx1' }],
+      datastores: [{ name: 'v6', type: 'VMFS6' }],
+      vms: [{ name: 'disk', changeTracking: true, disks: [{ size: SIZE, content: 'random' }] }],
+    },
+  ],
+}
+
+const byHost = 'the host walks the chain, and answers for it'
+const nbd: TransportFaults = {
+  slow: { on: 'nfc:read', delayMs: 400 },
+  cut: { on: 'nfc:read', nth: 3, cut: 'before' },
+  corrupt: { on: 'nfc:read', nfc: 'badData' },
+  corruptCode: 'UNAVAILABLE',
+  changedParent: { none: byHost },
+  holds: [],
+}
+const FAULTS: { readonly [name in TransportName]?: TransportFaults } = {
+  san: {
+    cut: { none: 'the files of a mounted datastore are read without a connection of ours' },
+    corrupt: 'link',
+    changedParent: 'parent',
+    holds: [],
+  },
+  nbd,
+  nbdssl: nbd,
+  https: {
+    slow: { on: 'folder:GET', delayMs: 400 },
+    cut: { on: 'folder:GET', object: '*-flat.vmdk', cutAfterBytes: 1000 },
+    corrupt: 'link',
+    changedParent: 'parent',
+    holds: [],
+  },
+  lease: {
+    cut: { on: 'nfc:GET', cutAfterBytes: MIB },
+    corrupt: { on: 'nfc:GET', lease: 'dropGrain', value: 5 },
+    changedParent: { none: byHost },
+    // The disk is known by its place in a lease of our own snapshot; the descriptor of an export need not name a uuid.
+    otherUuid: 'untold',
+    holds: ['exportLease'],
+  },
+}
+
+let world: ContractWorld
+beforeAll(async () => {
+  world = await openContractWorld()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+for (const entry of TRANSPORTS) {
+  const faults = FAULTS[entry.name]
+  if (faults === undefined) throw new Error(`how does ${entry.name} fail? Add it to FAULTS.`)
+  describeTransport(entry, faults, () => world)
+}
+
+/** A chain of a base and an SE-sparse link, both written to, and its image as the lab's digest proves it. */
+async function openContractWorld(): Promise<ContractWorld> {
+  await using stack = new AsyncDisposableStack()
+  const base = stack.use(await openTransportWorld(scenario))
+  const { lab, vsphere } = base
+  await lab.write('disk', { percent: 40, unit: 24_576, seed: 1 })
+  await base.userSnapshot('disk', 'user')
+  await lab.write('disk', { percent: 20, unit: 12_288, seed: 2 })
+  const image = new Uint8Array(SIZE)
+  {
+    await using frozen = await freezeDisks(vsphere, 'disk')
+    const [disk] = frozen.disks
+    const san = TRANSPORTS.find(({ name }) => name === 'san')?.make({ vsphere, datastores: lab.ready.datastores })
+    if (disk === undefined || san === undefined) throw new Error('nothing to read')
+    await using source = await san.open(disk)
+    await source.read(0, image)
+    const seen = new ImageUnderTest(SIZE)
+    seen.write(0, image)
+    const [wanted] = await lab.sha256('disk', frozen.snapshot.name)
+    if (wanted === undefined || seen.digest(wanted.kind) !== wanted.sha256) throw new Error('the image is not the lab’s')
+  }
+  const folder = join(lab.ready.datastores['v6'] ?? '', 'disk')
+  const changed = async (file: string, change: (bytes: Buffer) => Buffer): Promise<AsyncDisposable> => {
+    const path = join(folder, file)
+    const right = await readFile(path)
+    await writeFile(path, change(Buffer.from(right)))
+    return { [Symbol.asyncDispose]: () => writeFile(path, right) }
+  }
+  const kept = stack.move()
+  return {
+    ...base,
+    vm: 'disk',
+    image,
+    damage: (what) =>
+      what === 'link'
+        ? changed('disk-000001-sesparse.vmdk', (bytes) => bytes.fill(0x5a, 0, 16))
+        : changed('disk.vmdk', (bytes) => Buffer.from(bytes.toString('latin1').replace(/^CID=.*$/m, 'CID=12345678'), 'latin1')),
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  }
+}
