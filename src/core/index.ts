@@ -58,5 +58,6 @@ export {
   totalLength,
 } from './range.ts'
 export { Secret } from './secret.ts'
+export { SilenceWatch } from './silence-watch.ts'
 export { DEFAULT_TRANSPORTS, TRANSPORT_NAMES } from './transport-order.ts'
 export type { TransportClaim, TransportClaimKind, TransportClaimKinds, TransportClaims } from './transport-claims.ts'

@@ -2,9 +2,9 @@ import {
   type Abortable,
   AgentError,
   type ByteChannel,
-  type Clock,
   effect,
   type Range,
+  SilenceWatch,
   throwIfAborted,
   toAgentError,
 } from '../core/index.ts'
@@ -27,7 +27,6 @@ import {
 
 /** Patience, ms: silence while something is asked for. */
 const SILENCE_MS = 180_000
-const LOOK_EVERY = 1000
 const LARGEST_STATUS = 1024 * 1024
 const LARGEST_ERROR = 6 + LONGEST_STRING + 8
 
@@ -41,24 +40,20 @@ export class NbdConnection implements AsyncDisposable {
   readonly info: ExportInfo
   readonly peer: string
   readonly #channel: ByteChannel
-  readonly #clock: Clock
   readonly #silenceMs: number
   readonly #pending = new Map<bigint, PendingRequest>()
-  readonly #watch: Disposable
+  readonly #silence: SilenceWatch
   #cookie = 0n
-  #heardAt: number
   #failure: AgentError | undefined
 
   private constructor(channel: ByteChannel, info: ExportInfo, options: ConnectionOptions) {
     this.info = info
     this.peer = channel.peer
     this.#channel = channel
-    this.#clock = options.clock
     this.#silenceMs = options.silenceMs ?? SILENCE_MS
-    this.#heardAt = options.clock.monotonicMs()
-    this.#watch = options.clock.every(
-      LOOK_EVERY,
-      () => this.#lookForSilence(),
+    this.#silence = new SilenceWatch(
+      options.clock,
+      (silent) => this.#lookForSilence(silent),
       (error) => this.#fail(toAgentError(error)),
     )
     this.#receive().catch((error: unknown) => this.#fail(toAgentError(error)))
@@ -140,7 +135,7 @@ export class NbdConnection implements AsyncDisposable {
     const signal = options?.signal
     const onAbort = (): void => pending.abandon(signal?.reason)
     signal?.addEventListener('abort', onAbort, { once: true })
-    if (this.#pending.size === 0) this.#heardAt = this.#clock.monotonicMs()
+    if (this.#pending.size === 0) this.#silence.heard()
     const cookie = this.#cookie++
     this.#pending.set(cookie, pending)
     const head = encodeRequest(request.command, 0, cookie, request.offset, request.length)
@@ -159,7 +154,7 @@ export class NbdConnection implements AsyncDisposable {
   async #receive(): Promise<void> {
     while (this.#failure === undefined) {
       const magic = (await this.#channel.take(4)).readUInt32BE(0)
-      this.#heardAt = this.#clock.monotonicMs()
+      this.#silence.heard()
       if (magic === SIMPLE_MAGIC) await this.#takeSimple()
       else if (magic === CHUNK_MAGIC && this.info.structured) await this.#takeChunk()
       else throw outOfStep(this.peer, 'what is no reply')
@@ -237,7 +232,7 @@ export class NbdConnection implements AsyncDisposable {
   async #pour(pending: PendingRequest, at: number, length: number): Promise<void> {
     if (!pending.arrived.add(at, length)) throw outOfStep(this.peer, 'bytes twice')
     await this.#channel.pour(length, (piece, from) => {
-      this.#heardAt = this.#clock.monotonicMs()
+      this.#silence.heard()
       pending.put(piece, at + from)
     })
   }
@@ -258,10 +253,8 @@ export class NbdConnection implements AsyncDisposable {
     pending.end()
   }
 
-  #lookForSilence(): void {
-    if (this.#pending.size === 0) return
-    const silent = this.#clock.monotonicMs() - this.#heardAt
-    if (silent < this.#silenceMs) return
+  #lookForSilence(silent: number): void {
+    if (this.#pending.size === 0 || silent < this.#silenceMs) return
     const seconds = Math.round(silent / 1000)
     this.#fail(new AgentError('UNAVAILABLE', `${this.peer} was silent for ${seconds} s in an NBD connection.`, { subject: this.peer }))
   }
@@ -275,7 +268,7 @@ export class NbdConnection implements AsyncDisposable {
   #fail(error: AgentError): void {
     if (this.#failure !== undefined) return
     this.#failure = error
-    this.#watch[Symbol.dispose]()
+    this.#silence[Symbol.dispose]()
     this.#channel.fail(error)
     for (const pending of this.#pending.values()) pending.abandon(pending.error ?? error)
     this.#pending.clear()

@@ -1,4 +1,4 @@
-import { type Abortable, AgentError, type ByteChannel, type Clock, throwIfAborted, toAgentError } from '../core/index.ts'
+import { type Abortable, AgentError, type ByteChannel, type Clock, SilenceWatch, throwIfAborted, toAgentError } from '../core/index.ts'
 import { AIO, decodeHeader, encodeRecord, HEADER_BYTES } from './aio-record.ts'
 import { COMPRESSION } from './chunk-codec.ts'
 import { ERROR_TEXT_BYTES, nfcError } from './nfc-error.ts'
@@ -6,7 +6,6 @@ import { decodeReadReply, type PendingRead } from './pending-read.ts'
 
 /** Patience, ms: silence while something is waited for. */
 export const PATIENCE_MS = Object.freeze({ read: 60_000, write: 600_000, open: 180_000 })
-const LOOK_EVERY = 1000
 
 export type Reply = { readonly payload: Buffer; readonly tail: Buffer }
 
@@ -48,12 +47,10 @@ export class AioExchange {
   readonly host: string
   readonly bufferBytes: number
   readonly #channel: ByteChannel
-  readonly #clock: Clock
   readonly #idle: ExchangeOptions['idle']
   readonly #pending = new Map<number, Pending>()
-  readonly #watch: Disposable
+  readonly #silence: SilenceWatch
   #opId = 0
-  #heardAt: number
   #failure: AgentError | undefined
   #scratch = Buffer.alloc(0)
 
@@ -61,12 +58,10 @@ export class AioExchange {
     this.host = options.host
     this.bufferBytes = options.bufferBytes
     this.#channel = channel
-    this.#clock = options.clock
     this.#idle = options.idle
-    this.#heardAt = options.clock.monotonicMs()
-    this.#watch = options.clock.every(
-      LOOK_EVERY,
-      () => this.#look(),
+    this.#silence = new SilenceWatch(
+      options.clock,
+      (silent) => this.#look(silent),
       (error) => this.fail(toAgentError(error)),
     )
     this.#receive().catch((error: unknown) => this.fail(toAgentError(error)))
@@ -104,7 +99,7 @@ export class AioExchange {
       }
     }
     signal?.addEventListener('abort', onAbort, { once: true })
-    if (this.#pending.size === 0) this.#heardAt = this.#clock.monotonicMs()
+    if (this.#pending.size === 0) this.#silence.heard()
     this.#pending.set(opId, { ...request, error: undefined, resolve, reject })
     for (const record of records) this.#channel.write(record).catch((error: unknown) => this.fail(toAgentError(error)))
     return promise.finally(() => signal?.removeEventListener('abort', onAbort))
@@ -119,7 +114,7 @@ export class AioExchange {
   fail(error: AgentError): void {
     if (this.#failure !== undefined) return
     this.#failure = error
-    this.#watch[Symbol.dispose]()
+    this.#silence[Symbol.dispose]()
     this.#channel.fail(error)
     for (const pending of this.#pending.values()) pending.reject(pending.error ?? error)
     this.#pending.clear()
@@ -128,7 +123,7 @@ export class AioExchange {
   async #receive(): Promise<void> {
     while (this.#failure === undefined) {
       const { type, length, opId } = decodeHeader(await this.#channel.take(HEADER_BYTES), this.host)
-      this.#heardAt = this.#clock.monotonicMs()
+      this.#silence.heard()
       const pending = this.#pending.get(opId)
       if (pending === undefined) throw this.#outOfStep(`an answer to the request ${opId}, which was not made`)
       if (type === AIO.error && length === 16 && pending.error === undefined) await this.#takeError(opId, pending)
@@ -192,8 +187,7 @@ export class AioExchange {
     return new AgentError('INTEGRITY', `${this.host} sent ${what} in an NFC session.`, { subject: this.host })
   }
 
-  #look(): void {
-    const silent = this.#clock.monotonicMs() - this.#heardAt
+  #look(silent: number): void {
     if (this.#pending.size === 0) {
       if (this.#idle !== undefined && silent >= this.#idle.afterMs) this.#idle.onIdle()
       return
