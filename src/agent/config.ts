@@ -19,6 +19,7 @@ import { DEFAULT_REOPEN, type ReopenPolicy } from '../transport/index.ts'
 import { type LimitsConfig, limitsOf, limitsSchema } from './limits-config.ts'
 import { bandwidth, duration, type SpaceAmount, spaceAmount } from './quantity.ts'
 import { type SshConfig, sshConfigOf, sshSchema } from './ssh-config.ts'
+import { type VddkConfig, vddkConfigOf, vddkSchema } from './vddk-config.ts'
 
 /** Ways of restoring a VM to vSphere in the order they are tried by default: each keeps thin disks thin but the last. */
 export const DEFAULT_RESTORE_TRANSPORTS: readonly TransportName[] = ['lease', 'nbdssl', 'https']
@@ -73,6 +74,8 @@ export type AgentConfig = {
   readonly ssh: SshConfig
   /** What this process takes at most; docs/transports.md. */
   readonly limits: LimitsConfig
+  /** VMware's own library, for those who own it; undefined = the transport vddk is not to be had. */
+  readonly vddk: VddkConfig | undefined
   readonly changeTracking: boolean
   readonly repository: { readonly url: string | undefined; readonly password: SecretSource }
   /** Directory of the journal and the catalog. */
@@ -168,6 +171,7 @@ const fileSchema = z.strictObject({
     .optional(),
   ssh: sshSchema.optional(),
   limits: limitsSchema.optional(),
+  vddk: vddkSchema.optional(),
   changeTracking: z.boolean().optional(),
   repository: z
     .strictObject({ url: z.string().optional(), passwordFile: z.string().optional(), passwordEnv: z.string().optional() })
@@ -248,6 +252,7 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
     }),
     ssh,
     limits: limitsOf(file.limits, parseFlag('--bandwidth', bandwidth, flags.bandwidth ?? environment['VCB_BANDWIDTH'])),
+    vddk: vddkConfigOf(file.vddk, (path) => local(path) ?? path, environment),
     changeTracking: flags.changeTracking ?? file.changeTracking ?? true,
     repository: Object.freeze({
       url: flags.repo ?? environment['VCB_REPO'] ?? localRepository(file.repository?.url, base),

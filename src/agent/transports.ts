@@ -9,6 +9,7 @@ import {
   sanTransport,
   sshTransport,
   type Transport,
+  vddkTransport,
 } from '../transport/index.ts'
 import { endpointName, type Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config.ts'
@@ -28,15 +29,20 @@ export function createTransports(
   vsphere: Vsphere,
   names: readonly TransportName[] = config.transports,
 ): readonly Transport[] {
+  const { vddk } = config
   const { compression, sessions } = config.nfc
   const nbd = (name: 'nbd' | 'nbdssl') => () => nbdTransport(vsphere, { name, clock, random, limits: nfcLimits, compression, sessions })
-  const known: { readonly [name in TransportName]?: () => Transport } = {
+  const known: { [name in TransportName]?: () => Transport } = {
     san: () => sanTransport({ datastores: config.datastores, clock, vsphere }),
     nbdssl: nbd('nbdssl'),
     nbd: nbd('nbd'),
     https: () => httpsTransport(vsphere),
     lease: () => leaseTransport(vsphere),
     ssh: () => sshTransport({ hosts: sshHosts, endpoint: endpointName(vsphere), vsphere }),
+    vddk: () =>
+      vddk === undefined
+        ? absentTransport('vddk', "no vddk.libdir is configured, the directory of VMware's library")
+        : vddkTransport(vsphere, { ...vddk, clock }),
   }
   if (!names.some((name) => known[name] !== undefined)) {
     throw new AgentError('CONFIG', `Transport ${names.join(', ')} is not part of this version.`, {

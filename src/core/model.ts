@@ -144,7 +144,7 @@ export type SnapshotRef = {
 export type ConsistencyLevel = 'crash' | 'filesystem' | 'application'
 export type QuiescePolicy = 'require' | 'try' | 'none'
 export type BackupMode = 'full' | 'incremental'
-export type TransportName = 'san' | 'hotadd' | 'nbdssl' | 'nbd' | 'https' | 'lease' | 'ssh'
+export type TransportName = 'san' | 'hotadd' | 'nbdssl' | 'nbd' | 'https' | 'lease' | 'ssh' | 'vddk'
 
 /** One disk inside a restore point. */
 export type DiskFacts = {

@@ -9,6 +9,7 @@ export const TRANSPORT_NAMES = Object.freeze([
   'https',
   'lease',
   'ssh',
+  'vddk',
 ] as const satisfies readonly TransportName[])
 
 /**

@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream'
 import {
   type Abortable,
   AgentError,
@@ -8,7 +9,7 @@ import {
   throwIfAborted,
   toAgentError,
 } from '../core/index.ts'
-import { type DialOptions, dialNbd, type NbdAddress } from './dial.ts'
+import { type DialOptions, dialNbd, type NbdAddress, takeExport } from './dial.ts'
 import type { ExportInfo } from './handshake.ts'
 import { nbdError, outOfStep } from './nbd-error.ts'
 import { PendingRequest, type StatusExtent } from './pending-request.ts'
@@ -62,6 +63,13 @@ export class NbdConnection implements AsyncDisposable {
   /** Errors: as `dialNbd`. */
   static async open(address: NbdAddress, exportName: string, options: ConnectionOptions): Promise<NbdConnection> {
     const { channel, info } = await dialNbd(address, exportName, options)
+    return new NbdConnection(channel, info, options)
+  }
+
+  /** The same over a stream that leads to a server already, as the pipes of one that was started; `peer` names it in messages. Owns the stream. */
+  static async over(stream: Duplex, peer: string, exportName: string, options: ConnectionOptions): Promise<NbdConnection> {
+    throwIfAborted(options)
+    const { channel, info } = await takeExport(stream, peer, exportName, options)
     return new NbdConnection(channel, info, options)
   }
 

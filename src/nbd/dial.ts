@@ -1,4 +1,5 @@
 import { connect } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { type Abortable, AgentError, ByteChannel, type Clock, throwIfAborted } from '../core/index.ts'
 import { type ExportInfo, negotiate } from './handshake.ts'
 
@@ -10,19 +11,20 @@ export type NbdAddress = { readonly path: string } | { readonly host: string; re
 
 export type DialOptions = Abortable & { readonly clock: Clock; readonly patienceMs?: number | undefined }
 
+/** A channel on which an export was taken. */
+export type Dialled = { readonly channel: ByteChannel; readonly info: ExportInfo }
+
 /** Connects and takes an export. Errors: UNAVAILABLE, NOT_FOUND (no such export), INTEGRITY (not the protocol), CANCELED. A failure leaves no socket. */
-export async function dialNbd(
-  address: NbdAddress,
-  exportName: string,
-  options: DialOptions,
-): Promise<{ readonly channel: ByteChannel; readonly info: ExportInfo }> {
+export async function dialNbd(address: NbdAddress, exportName: string, options: DialOptions): Promise<Dialled> {
   throwIfAborted(options)
   const peer = 'path' in address ? address.path : `${address.host}:${address.port}`
+  return takeExport(connect('path' in address ? address : { ...address, noDelay: true, keepAlive: true }), peer, exportName, options)
+}
+
+/** The same on a stream that leads to a server already; a failure ends it. */
+export async function takeExport(stream: Duplex, peer: string, exportName: string, options: DialOptions): Promise<Dialled> {
   const patience = options.patienceMs ?? DIAL_MS
-  const channel = new ByteChannel(connect('path' in address ? address : { ...address, noDelay: true, keepAlive: true }), {
-    peer,
-    protocol: 'NBD',
-  })
+  const channel = new ByteChannel(stream, { peer, protocol: 'NBD' })
   const done = new AbortController()
   const stop = new Promise<never>((_resolve, reject) => {
     const late = (): void =>

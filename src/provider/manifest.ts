@@ -11,7 +11,7 @@ import {
   type PointId,
   type PointSummary,
   type RunId,
-  type TransportName,
+  TRANSPORT_NAMES,
   type VmConfig,
 } from '../core/index.ts'
 import { isSafeName } from './point-names.ts'
@@ -25,7 +25,7 @@ const bytes = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 const text = z.string()
 const fileName = z.string().refine(isSafeName, 'not one safe file name component')
 const mode = z.enum(['full', 'incremental']) satisfies z.ZodType<BackupMode>
-const transport = z.enum(['san', 'hotadd', 'nbdssl', 'nbd', 'https', 'lease', 'ssh']) satisfies z.ZodType<TransportName>
+const transport = z.enum(TRANSPORT_NAMES)
 const vm = z.looseObject({ moref: text, name: text, instanceUuid: text, biosUuid: text, vcenterUuid: text, path: text })
 const disk = z.looseObject({
   key: z.number().int(),

@@ -1,5 +1,5 @@
 /**
- * Rank 2. Ways of reading a snapshot's disk as a `BlockSource`, none of which needs VDDK, and the plan that picks one per disk.
+ * Rank 2. Ways of reading a snapshot's disk as a `BlockSource`, none of which needs VDDK but the one named after it, and the plan that picks one per disk.
  *
  * `san` reads the files of a mounted datastore, `https` the same files over the datastore's web server, `nbdssl` and `nbd` ask the host's NFC
  * service for the whole chain as one disk, `lease` takes a whole disk as an export sends it, `ssh` reads the files in the shell of the host. Each
@@ -32,5 +32,6 @@ export type {
   TargetDisk,
   Transport,
 } from './transport.ts'
+export { type VddkCompression, type VddkOptions, vddkTransport } from './vddk-transport.ts'
 export { lunHere } from './vmfs-mount.ts'
 export { NoWriterError, type WriteOptions, writePlanned, type WrittenDisk } from './write-planned.ts'

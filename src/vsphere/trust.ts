@@ -135,6 +135,25 @@ export async function fetchThumbprint(url: string, options?: Abortable): Promise
   })
 }
 
+/**
+ * The SHA-1 thumbprint of the certificate that a server shows and that is trusted as `trust` says, hex pairs joined by colons: for programs that know no
+ * other kind. By a TLS handshake that sends nothing else; with a SHA-1 pin without one. Errors: AUTH, UNAVAILABLE.
+ */
+export async function trustedSha1({ hostname, port, origin, host }: Endpoint, trust: Trust): Promise<string> {
+  if (trust.pin?.length === 40) return formatPin(trust.pin)
+  const connect = pinnedConnector(trust, host)
+  const socket = await new Promise<Socket | TLSSocket>((resolve, reject) => {
+    connect(
+      { hostname, port: String(port), protocol: new URL(origin).protocol, servername: isIP(hostname) === 0 ? hostname : '' },
+      (...[error, to]) => (error === null ? resolve(to) : reject(error)),
+    )
+  })
+  const shown = socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.fingerprint : undefined
+  socket.destroy()
+  if (shown === undefined) throw new AgentError('UNAVAILABLE', `${host} shows no certificate.`, { subject: host })
+  return shown
+}
+
 const oneLine = (name: string): string => name.trim().replaceAll('\n', ', ')
 
 export type Endpoint = {

@@ -112,6 +112,7 @@ describe('checkBans', () => {
     expect(says('src/cli/main.ts', 'process.exit(1)')).toEqual([])
     expect(says('src/core/files.ts', "import { rename } from 'node:fs/promises'")).toEqual([])
     expect(says('src/state/state.ts', "import { DatabaseSync } from 'node:sqlite'")).toEqual([])
+    expect(says('src/nbd/server-program.ts', "import { spawn } from 'node:child_process'")).toEqual([])
     expect(says('src/vsphere/http-client.ts', "import { Agent } from 'undici'")).toEqual([])
     expect(says('src/disk/x.test.ts', 'const t = Date.now()')).toEqual([])
     expect(says('test/flow/x.test.ts', 'setTimeout(run, 5)')).toEqual([])
