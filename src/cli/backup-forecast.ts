@@ -22,16 +22,17 @@ export const forecastText = (run: ForecastRun): string => run.vms.map(describe).
 function describe(vm: VmForecast): string {
   if (vm.refusals === undefined)
     return `${printable(vm.vm.name)}  WOULD FAIL  ${printable(vm.error.message)}\n    ${printable(vm.error.next)}`
-  const capacity = vm.disks.reduce((sum, disk) => sum + disk.capacityBytes, 0)
-  const lines = [
-    `${printable(vm.vm.name)}  would be backed up: ${vm.mode}, about ${formatBytes(vm.expectedBytes)} of ${formatBytes(capacity)} by what earlier runs read`,
-  ]
+  const { disks } = vm
+  const most = formatBytes(disks.reduce((total, { estimate }) => total + estimate.bytes, 0))
+  const capacity = formatBytes(disks.reduce((total, { capacityBytes }) => total + capacityBytes, 0))
+  const expected = vm.expectedBytes === undefined ? '' : `, about ${formatBytes(vm.expectedBytes)} by what earlier runs read`
+  const lines = [`${printable(vm.vm.name)}  would be backed up: ${vm.mode}, ${most} at most of ${capacity}${expected}`]
   if (!vm.ok) lines[0] = `${printable(vm.vm.name)}  WOULD FAIL`
   for (const { message, next } of vm.refusals) lines.push(`    refused: ${printable(message)}`, `        ${printable(next)}`)
-  for (const disk of vm.disks) {
+  for (const disk of disks) {
     const by = disk.transport === undefined ? 'by no transport' : `by ${disk.transport}`
-    const most = `${formatBytes(disk.estimate.bytes)} ${disk.estimate.by} at most`
-    lines.push(`    ${disk.label}  ${disk.mode} (${printable(disk.modeReason)})  ${by}, ${most}`)
+    const bytes = `${formatBytes(disk.estimate.bytes)} ${disk.estimate.by}`
+    lines.push(`    ${disk.label}  ${disk.mode} (${printable(disk.modeReason)})  ${by}, ${bytes}`)
     for (const { transport, verdict } of disk.verdicts)
       lines.push(
         `        ${transport.padEnd(7)} ${verdict.ok ? `can: ${printable(verdict.note ?? 'usable')}` : `cannot: ${printable(verdict.reason)}`}`,

@@ -38,8 +38,8 @@ export type BackupForecast = {
   readonly mode: BackupMode
   readonly disks: readonly DiskForecast[]
   readonly notProtected: readonly NotProtected[]
-  /** Bytes that earlier runs let expect, over all disks. */
-  readonly expectedBytes: number
+  /** Bytes that earlier runs let an incremental expect, over all disks; undefined when there is nothing to go by. */
+  readonly expectedBytes: number | undefined
   readonly warnings: readonly string[]
   /** Why the backup would end without a point, in the order of the run. */
   readonly refusals: readonly AgentError[]
@@ -99,7 +99,9 @@ export async function foreseeBackup(deps: ForecastDeps, request: ForecastRequest
     forecasts.push({ key, label, capacityBytes, ...chosen, estimate })
   }
   const mode = forecasts.some((disk) => disk.mode === 'incremental') ? 'incremental' : 'full'
-  return { vm, mode, disks: forecasts, notProtected, expectedBytes: Math.round(run.bytes), warnings, refusals }
+  const most = forecasts.reduce((sum, { estimate }) => sum + estimate.bytes, 0)
+  const expectedBytes = mode === 'full' || run.changedPerHour === undefined ? undefined : Math.round(Math.min(run.bytes, most))
+  return { vm, mode, disks: forecasts, notProtected, expectedBytes, warnings, refusals }
 }
 
 type PlannedMode = { readonly mode: BackupMode; readonly modeReason: string; readonly changeId?: string | undefined }

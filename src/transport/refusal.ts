@@ -12,7 +12,7 @@ export class NoTransportError extends AgentError {
     super('UNAVAILABLE', `No transport can read ${disk.label} of ${config.vm.name} (${reasons || 'none is configured'}).`, {
       subject: disk.label,
       retry: 'later',
-      next: `Run "vcb doctor --vm ${JSON.stringify(config.vm.name)}" to see what each transport needs, or name others with --transport.`,
+      next: `Run "vcb doctor --vm ${config.vm.name}" to see what each transport says, or name others with --transport.`,
     })
     this.refused = Object.freeze([...refused])
   }

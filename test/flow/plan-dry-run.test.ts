@@ -134,6 +134,8 @@ describe('vcb backup --dry-run', () => {
     await session.lab.control.write('off', { percent: 10, unit: 65_536 })
     const [vm] = (await plan(0, 'off')).vms
     expect(vm.disks[0]).toMatchObject({ mode: 'incremental', estimate: { by: 'in changed areas' } })
+    const text = await session.vcb('backup', 'off', '--dry-run')
+    expect(text.out).toMatch(/^off {2}would be backed up: incremental, \S+ MiB at most of 16\.0 MiB/)
     const done = (await session.json(['backup', 'off'])).vms[0].disks[0]
     expect(done.changedBytes).toBe(vm.disks[0].estimate.bytes)
     expect(done.changedBytes).toBeGreaterThan(MIB)
