@@ -11,7 +11,8 @@ const TOP = join(import.meta.dirname, '..')
 
 /** File name → entry. Threads and processes of their own are found beside the file that starts them, so each is an entry. */
 const ENTRIES = { main: 'src/cli/main.ts', 'seal-worker': 'src/restic/seal-worker.ts' }
-const WITH_BINARIES = ['sodium-native', 'cpu-features', /sshcrypto\.node$/]
+/** ssh2 finds its WebAssembly beside itself. */
+const WITH_BINARIES = ['sodium-native', 'ssh2']
 
 export async function buildCommand(into: string): Promise<void> {
   await rm(into, { recursive: true, force: true })

@@ -89,7 +89,7 @@ export const flows: readonly Flow[] = [
   },
   {
     name: 'ssh',
-    about: 'full backup of a host with the free licence: the claim `snapshot` made and released with vim-cmd, its disk read in the shell',
+    about: 'full backup of a host with the free licence: its snapshot is made and removed with vim-cmd, its disk read in the shell',
     template: 'empty',
     argv: () => ['backup', 'beta', '--mode', 'full', '--quiesce', 'none', '--transport', 'ssh'],
     lab: true,
