@@ -1,4 +1,4 @@
-import { type Abortable, type BlockSource, MIB, type MoRef, throwIfAborted } from '../core/index.ts'
+import { type Abortable, AgentError, type BlockSource, formatBytes, MIB, type MoRef, throwIfAborted } from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
 import { makeVmFiles } from './new-vm-files.ts'
 import type { RestoreOptions } from './restore-directory.ts'
@@ -9,9 +9,10 @@ const UPLOAD_BLOCK = 4 * MIB
 
 /**
  * Imports through datastore files: a new directory, CreateVirtualDisk_Task and PUT over each flat file, PUT of the VMX, RegisterVM_Task. Works
- * where leases do not; every byte of a disk is sent, so thin disks become thick.
+ * where leases do not; every byte of a disk is sent, so thin disks become thick. CAPACITY when the datastore has no room for them whole.
  */
 export async function importByFiles(work: VmImport, claims: Claims, options: RestoreOptions): Promise<Imported> {
+  refuseTooLittleRoom(work)
   const made = await makeVmFiles(work, claims, options)
   for (const disk of work.disks) {
     await made.createDisk(disk)
@@ -34,6 +35,18 @@ export async function importByFiles(work: VmImport, claims: Claims, options: Res
     disks: wholly(work, 'https', 'datastore files'),
     unmark: () => made.unmark(),
   }
+}
+
+/** A datastore that runs full stuns the VMs on it: thin disks must not fill it by becoming thick. */
+function refuseTooLittleRoom({ disks, placement: { datastore } }: VmImport): void {
+  const needed = disks.reduce((sum, { capacityBytes }) => sum + capacityBytes, 0)
+  if (datastore.freeBytes >= needed) return
+  const has = `has ${formatBytes(datastore.freeBytes)} free, ${formatBytes(needed)} are needed`
+  throw new AgentError('CAPACITY', `The datastore ${datastore.name} ${has}.`, {
+    subject: datastore.name,
+    next: 'Name a datastore with more room, or restore with --transport lease or nbdssl, which keep thin disks thin.',
+    retry: 'never',
+  })
 }
 
 /** Every byte of a disk in order; areas known as zero are not read. One block at a time. */

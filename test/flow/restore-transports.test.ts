@@ -231,6 +231,20 @@ describe('faults while a disk is written', () => {
     }
   })
 
+  test('files are not uploaded to a datastore that thin disks would fill by becoming thick', async () => {
+    const before = await targetFiles()
+    const used = (await session.lab.control.state()).datastores.find(({ name }) => name === 'target')
+    await session.lab.control.capacity('target', (used?.usedBytes ?? 0) + 20 * 1024 * 1024)
+    try {
+      const result = await restoreFails('one', '--transport', 'https')
+      expect(result.json().error).toMatchObject({ code: 'CAPACITY', message: expect.stringMatching(/ free, 40(\.0)? MiB are needed/) })
+      await expectNothingMade(before)
+      expect((await restore('one', '--transport', 'nbdssl')).disks).toMatchObject([{ thin: true }])
+    } finally {
+      await session.lab.control.capacity('target', used?.capacityBytes ?? 0)
+    }
+  })
+
   test('a session that expires in mid-write does not matter', async () => {
     const restored = await faulty({ on: 'NfcRandomAccessOpenDisk', nth: 2, expireSession: true }, () =>
       restore('one', '--transport', 'nbdssl'),

@@ -31,6 +31,11 @@ const FLOWS: readonly Flow[] = [
     restores: 'web02',
   },
   {
+    name: 'restore-nbdssl',
+    argv: (_place, cut) => ['restore', 'web02@latest', '--to-vcenter', '--name', cut, '--transport', 'nbdssl', '--json'],
+    restores: 'web02',
+  },
+  {
     name: 'restore-replace',
     argv: () => ['restore', 'old01@latest', '--to-vcenter', '--name', 'replaced', '--overwrite', '--json'],
     restores: 'old01',
