@@ -23,7 +23,7 @@ export type Effort = {
 
 export const NO_EFFORT: Effort = Object.freeze({ cpu: 0, busy: 0 })
 
-/** Starts the clock; the returned function stops it. `server` = pid. */
+/** Starts the clock; the returned function stops it. `server` = pid; what it started counts too. */
 export function startCost(server: number | undefined): (bytes: number) => ReadCost {
   const before = [threadsOf(process.pid), threadsOf(server)] as const
   const began = performance.now()
@@ -39,12 +39,41 @@ type Threads = ReadonlyMap<string, { readonly ran: number; readonly waited: numb
 function threadsOf(pid: number | undefined): Threads {
   const threads = new Map<string, { readonly ran: number; readonly waited: number }>()
   if (pid === undefined) return threads
-  const tasks = `/proc/${pid}/task`
-  for (const thread of readdirSync(tasks)) {
-    const [ran = 0, waited = 0] = readFileSync(`${tasks}/${thread}/schedstat`, 'latin1').split(' ').map(Number)
-    threads.set(thread, { ran, waited })
+  for (const each of withChildren(pid)) {
+    try {
+      for (const thread of readdirSync(`/proc/${each}/task`)) {
+        const [ran = 0, waited = 0] = readFileSync(`/proc/${each}/task/${thread}/schedstat`, 'latin1').split(' ').map(Number)
+        threads.set(thread, { ran, waited })
+      }
+    } catch (error) {
+      // A child has ended while it was looked at.
+      if (each === pid) throw error
+    }
   }
   return threads
+}
+
+/** A process and all below it. */
+function withChildren(pid: number): readonly number[] {
+  const children = new Map<number, number[]>()
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    const parent = parentOf(name)
+    children.set(parent, [...(children.get(parent) ?? []), Number(name)])
+  }
+  const found = [pid]
+  for (let index = 0; index < found.length; index++) found.push(...(children.get(found[index] ?? 0) ?? []))
+  return found
+}
+
+/** Field 4 of proc(5) stat; 0 for a process that has ended. */
+function parentOf(pid: string): number {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '')
+    return Number(fields.split(' ')[1])
+  } catch {
+    return 0
+  }
 }
 
 function effort(before: Threads, after: Threads): Effort {

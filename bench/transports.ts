@@ -8,9 +8,11 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { type OpenSshd, startSshd } from '../test/openssh.ts'
+import { peer } from '../test/peer.ts'
 import { LabProcess } from '../test/storm/lab-process.ts'
 import { parseSize } from './image.ts'
-import { measure, median } from './measure.ts'
+import { type Cost, measure, median } from './measure.ts'
 import { seededRandom } from './random.ts'
 import { type Effort, NO_EFFORT, type ReadCost } from './read-cost.ts'
 
@@ -37,12 +39,14 @@ const work = mkdtempSync(join(values.dir, 'vcb-bench-'))
 
 /** A transport, what it is compared with, and the share of that speed it has to reach. */
 type Match = { readonly transport: string; readonly yardstick: Yardstick; readonly goal: number }
-type Yardstick = 'tcp' | 'tls1.2' | 'tls1.3' | 'dd'
+type Yardstick = PlainWire | 'dd' | 'ssh cat'
+type PlainWire = 'tcp' | 'tls1.2' | 'tls1.3'
 
 const MATCHES: readonly Match[] = [
   { transport: 'nbd', yardstick: 'tcp', goal: 0.6 },
   { transport: 'nbdssl', yardstick: 'tls1.2', goal: 0.6 },
   { transport: 'https', yardstick: 'tls1.3', goal: 0.6 },
+  { transport: 'ssh', yardstick: 'ssh cat', goal: 0.6 },
   { transport: 'san', yardstick: 'dd', goal: 0.8 },
 ]
 /** Reading a file takes a tenth of a second a GiB, too little to measure: so often in a row, by either. */
@@ -116,7 +120,7 @@ class PlainServer implements AsyncDisposable {
     this.port = port
   }
 
-  static async start(wire: Exclude<Yardstick, 'dd'>, file: string, identity: readonly string[]): Promise<PlainServer> {
+  static async start(wire: PlainWire, file: string, identity: readonly string[]): Promise<PlainServer> {
     const child = spawn(process.execPath, node('plain-copy.ts', 'serve', wire, file, ...identity), {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
@@ -134,11 +138,22 @@ class PlainServer implements AsyncDisposable {
 const speed = (costs: readonly ReadCost[]): number => median(costs.map((cost) => cost.bytes / cost.seconds)) / 1e6
 /** Share of the time, median. */
 const share = (costs: readonly ReadCost[], of: 'reader' | 'server', what: keyof Effort): number =>
-  median(costs.map((cost) => cost[of][what] / cost.seconds))
+  median(costs.map((cost) => (what === 'busy' ? Math.min(1, cost[of].busy / cost.seconds) : cost[of].cpu / cost.seconds)))
 const show = (what: string, costs: readonly ReadCost[]): string => {
   const side = (of: 'reader' | 'server'): string =>
     `${of} ${share(costs, of, 'cpu').toFixed(2)} cores, busy ${Math.round(share(costs, of, 'busy') * 100)} %`
   return `${what.padEnd(18)} ${String(Math.round(speed(costs))).padStart(6)} MB/s   ${side('reader')}   ${side('server')}`
+}
+
+/** The OpenSSH client with its defaults, running `cat` at a real sshd; what it takes to log in is taken off. */
+async function sshCat({ port, user, keyFile, knownHosts }: OpenSshd, file: string): Promise<ReadCost> {
+  const ssh = (command: string): Promise<Cost> => {
+    const options = ['-F', 'none', '-o', `UserKnownHostsFile=${knownHosts}`, '-o', 'BatchMode=yes', '-i', keyFile, '-p', String(port)]
+    return measure('sh', ['-c', 'exec ssh "$@" >/dev/null', 'sh', ...options, `${user}@127.0.0.1`, command])
+  }
+  const [login, copy] = [await ssh('true'), await ssh(`cat '${file}'`)]
+  const cpu = copy.cpuSeconds - login.cpuSeconds
+  return { bytes: size, seconds: copy.wallSeconds - login.wallSeconds, reader: { cpu, busy: cpu }, server: NO_EFFORT }
 }
 
 async function bench(): Promise<void> {
@@ -156,11 +171,13 @@ async function bench(): Promise<void> {
   // The certificate the lab shows, so that both sides agree on the same cipher.
   const identity = ['server.key', 'server.pem'].map((file) => join(work, 'lab', 'tls-esxi', file))
   await using stack = new AsyncDisposableStack()
-  const plainFetch = async (wire: Exclude<Yardstick, 'dd'>): Promise<() => Promise<ReadCost>> => {
+  const plainFetch = async (wire: PlainWire): Promise<() => Promise<ReadCost>> => {
     const server = stack.use(await PlainServer.start(wire, flat, identity))
     const args = node('plain-copy.ts', 'fetch', wire, String(server.port), String(size), String(server.pid))
     return async () => costOf((await measure(process.execPath, args)).output)
   }
+  const program = peer('sshd')
+  const sshd = program === undefined ? undefined : stack.use(await startSshd(program))
   const yardsticks: Readonly<Record<Yardstick, () => Promise<ReadCost>>> = {
     tcp: await plainFetch('tcp'),
     'tls1.2': await plainFetch('tls1.2'),
@@ -172,9 +189,22 @@ async function bench(): Promise<void> {
       const seconds = [...output.matchAll(/copied, ([\d.e-]+) s/g)].reduce((sum, [, each]) => sum + Number(each), 0)
       return { bytes: size * FILE_PASSES, seconds, reader: { cpu: cpuSeconds, busy: cpuSeconds }, server: NO_EFFORT }
     },
+    'ssh cat': () => (sshd === undefined ? Promise.reject(new Error('there is no sshd')) : sshCat(sshd, flat)),
   }
 
-  const matches = MATCHES.filter(({ transport }) => values.only === undefined || values.only.split(',').includes(transport))
+  const readOurs = async (transport: string, count: number): Promise<ReadCost> => {
+    if (transport !== 'ssh') return readBy(lab, transport, count)
+    if (sshd === undefined) throw new Error('there is no sshd')
+    const server = readFileSync(join(sshd.directory, 'pid'), 'latin1').trim()
+    const where = [String(sshd.port), sshd.user, sshd.keyFile, sshd.fingerprint, server]
+    const args = [...profiled('ssh'), ...node('read-ssh.ts', ...where, String(size), ...flats.slice(0, count))]
+    return costOf((await measure(process.execPath, args)).output)
+  }
+  const matches = MATCHES.filter(
+    ({ transport }) =>
+      (transport !== 'ssh' || sshd !== undefined) && (values.only === undefined || values.only.split(',').includes(transport)),
+  )
+  if (sshd === undefined) console.log('ssh is not measured: this machine has no sshd (scripts/install-peers.sh brings it)')
   const plain = new Map<Yardstick, ReadCost[]>()
   const ours = new Map<string, ReadCost[]>()
   const add = <K>(to: Map<K, ReadCost[]>, key: K, cost: ReadCost): void => void to.set(key, [...(to.get(key) ?? []), cost])
@@ -185,7 +215,7 @@ async function bench(): Promise<void> {
     for (const { transport, yardstick } of round % 2 === 0 ? matches : matches.toReversed()) {
       const turns = [
         async () => add(plain, yardstick, await yardsticks[yardstick]()),
-        ...COUNTS.map((count) => async () => add(ours, `${transport} ${count}`, await readBy(lab, transport, count))),
+        ...COUNTS.map((count) => async () => add(ours, `${transport} ${count}`, await readOurs(transport, count))),
       ]
       for (const turn of round % 2 === 0 ? turns : turns.toReversed()) await turn()
     }

@@ -49,12 +49,12 @@ export type TransportFaults = {
  */
 export function describeTransport(entry: TransportUnderTest, faults: TransportFaults, world: () => ContractWorld): void {
   const { name } = entry
-  const make = (): Transport => entry.make({ vsphere: world().vsphere, datastores: world().lab.ready.datastores })
+  const make = (): Transport => entry.make(world().site)
 
   describe(`the transport ${name}`, () => {
     let frozen: FrozenDisks
     beforeAll(async () => {
-      frozen = await freezeDisks(world().vsphere, world().vm)
+      frozen = await freezeDisks(world().site.vsphere, world().vm)
     })
     afterAll(async () => {
       await frozen[Symbol.asyncDispose]()
@@ -212,11 +212,11 @@ export function describeTransport(entry: TransportUnderTest, faults: TransportFa
     it('leaves no socket, no file and nothing at the host', async () => {
       const before = await openDescriptors()
       {
-        await using vsphere = await world().connect()
-        await using own = await freezeDisks(vsphere, world().vm)
+        await using site = await world().openSite()
+        await using own = await freezeDisks(site.vsphere, world().vm)
         const [found] = own.disks
         if (found === undefined) throw new Error('no disk was frozen')
-        const transport = entry.make({ vsphere, datastores: world().lab.ready.datastores })
+        const transport = entry.make(site)
         expect(await transport.probe(found)).toMatchObject({ ok: true })
         for (let turn = 0; turn < 3; turn++) {
           await using source = await transport.open(found, { claims: own.claims })

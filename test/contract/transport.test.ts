@@ -17,7 +17,7 @@ const scenario = {
   datacenters: [
     {
       name: 'DC',
-      hosts: [{ name: 'esx1' }],
+      hosts: [{ name: 'esx1', ssh: true }],
       datastores: [{ name: 'v6', type: 'VMFS6' }],
       vms: [{ name: 'disk', changeTracking: true, disks: [{ size: SIZE, content: 'random' }] }],
     },
@@ -49,6 +49,12 @@ const FAULTS: { readonly [name in TransportName]?: TransportFaults } = {
     changedParent: 'parent',
     holds: [],
   },
+  ssh: {
+    cut: { on: 'ssh:exec', object: 'python3', cutAfterBytes: 1_000_000 },
+    corrupt: 'link',
+    changedParent: 'parent',
+    holds: [],
+  },
   lease: {
     cut: { on: 'nfc:GET', cutAfterBytes: MIB },
     corrupt: { on: 'nfc:GET', lease: 'dropGrain', value: 5 },
@@ -75,15 +81,15 @@ for (const entry of TRANSPORTS) {
 async function openContractWorld(): Promise<ContractWorld> {
   await using stack = new AsyncDisposableStack()
   const base = stack.use(await openTransportWorld(scenario))
-  const { lab, vsphere } = base
+  const { lab, site } = base
   await lab.write('disk', { percent: 40, unit: 24_576, seed: 1 })
   await base.userSnapshot('disk', 'user')
   await lab.write('disk', { percent: 20, unit: 12_288, seed: 2 })
   const image = new Uint8Array(SIZE)
   {
-    await using frozen = await freezeDisks(vsphere, 'disk')
+    await using frozen = await freezeDisks(site.vsphere, 'disk')
     const [disk] = frozen.disks
-    const san = TRANSPORTS.find(({ name }) => name === 'san')?.make({ vsphere, datastores: lab.ready.datastores })
+    const san = TRANSPORTS.find(({ name }) => name === 'san')?.make(site)
     if (disk === undefined || san === undefined) throw new Error('nothing to read')
     await using source = await san.open(disk)
     await source.read(0, image)

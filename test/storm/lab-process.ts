@@ -6,7 +6,7 @@ import { request } from 'node:https'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { systemClock } from '../../src/core/index.ts'
-import type { DiskDigest, FaultRule, FsckReport, LabState, SnapshotDigests, WriteRequest, WriteResult } from '../../src/lab/index.ts'
+import type { DiskDigest, FaultRule, FsckReport, Lab, LabState, SnapshotDigests, WriteRequest, WriteResult } from '../../src/lab/index.ts'
 
 export const COMMAND = join(import.meta.dirname, '..', '..', 'scripts', 'vcb.cjs')
 
@@ -16,6 +16,7 @@ type Ready = {
   readonly user: string
   readonly passwordFile: string
   readonly datastores: Readonly<Record<string, string>>
+  readonly ssh: { readonly hosts: Lab['endpoints']['ssh']; readonly keyFile: string }
 }
 
 /** A lab in a process of its own, `vcb lab up`, that can be killed and comes back on the same port from what it kept on disk. */

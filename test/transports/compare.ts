@@ -63,13 +63,13 @@ export async function compareDisk(
     images.set(name, image)
     return image
   }
-  const snapshots = createSnapshots(world.vsphere)
+  const snapshots = createSnapshots(world.site.vsphere)
   const line = async (
     mode: Mode,
     areasOf: (disk: SnapshotDisk) => Promise<readonly Range[]>,
     since?: string,
   ): Promise<readonly [Line, string]> => {
-    await using frozen = await freezeDisks(world.vsphere, vmOf(kind))
+    await using frozen = await freezeDisks(world.site.vsphere, vmOf(kind))
     const [disk] = frozen.disks
     if (disk === undefined) throw new Error(`${kind.name} has no disk`)
     if (since !== undefined && disk.disk.changeId === since) throw new Error(`${kind.name} has not changed`)
@@ -78,7 +78,7 @@ export async function compareDisk(
     const areas = await areasOf(disk)
     const cells: Cell[] = []
     for (const entry of tested) {
-      const transport = entry.make({ vsphere: world.vsphere, datastores: world.lab.ready.datastores })
+      const transport = entry.make(world.site)
       const whole = transport.wholeDisks === true
       const image = mode === 'changed' && !whole ? imageOf(entry.name) : new ImageUnderTest(kind.size)
       images.set(entry.name, image)

@@ -57,7 +57,7 @@ export const scenarioOf = (kinds: readonly DiskKind[]): object => ({
   datacenters: [
     {
       name: 'DC',
-      hosts: [{ name: 'esx1' }],
+      hosts: [{ name: 'esx1', ssh: true }],
       datastores: [
         { name: 'v6', type: 'VMFS6', capacity: '16TiB' },
         { name: 'v5', type: 'VMFS5', capacity: '16TiB' },

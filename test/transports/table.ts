@@ -28,7 +28,7 @@ export async function readEverything(
   return { lines, left: await world.left() }
 }
 
-const COLUMN = 22
+const COLUMN = 20
 const heads = ['disk', 'links', 'bytes', 'mode']
 const widths = [24, 6, 16, 8]
 

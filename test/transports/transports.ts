@@ -1,13 +1,24 @@
 import { randomBytes } from 'node:crypto'
 import { systemClock, type TransportName } from '../../src/core/index.ts'
-import { createNfcLimits, httpsTransport, leaseTransport, nbdTransport, sanTransport, type Transport } from '../../src/transport/index.ts'
-import type { Vsphere } from '../../src/vsphere/index.ts'
+import type { SshHosts } from '../../src/ssh/index.ts'
+import {
+  createNfcLimits,
+  httpsTransport,
+  leaseTransport,
+  nbdTransport,
+  sanTransport,
+  sshTransport,
+  type Transport,
+} from '../../src/transport/index.ts'
+import { endpointName, type Vsphere } from '../../src/vsphere/index.ts'
 
 /** What a transport needs to be made. */
 export type TransportSite = {
   readonly vsphere: Vsphere
   /** Where each datastore is mounted. */
   readonly datastores: Readonly<Record<string, string>>
+  /** Hosts whose shell may be used. */
+  readonly ssh: SshHosts
 }
 
 export type TransportUnderTest = {
@@ -26,5 +37,6 @@ export const TRANSPORTS: readonly TransportUnderTest[] = [
   nbd('nbd'),
   nbd('nbdssl'),
   { name: 'https', make: ({ vsphere }) => httpsTransport(vsphere) },
+  { name: 'ssh', make: ({ vsphere, ssh }) => sshTransport({ hosts: ssh, endpoint: endpointName(vsphere), vsphere }) },
   { name: 'lease', make: ({ vsphere }) => leaseTransport(vsphere) },
 ]

@@ -3,15 +3,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Secret, silentLog, systemClock } from '../../src/core/index.ts'
 import { selectVms } from '../../src/inventory/index.ts'
-import { connectVsphere, createSnapshot, type Vsphere, vmMoRef } from '../../src/vsphere/index.ts'
+import { createSshHosts } from '../../src/ssh/index.ts'
+import { connectVsphere, createSnapshot, vmMoRef } from '../../src/vsphere/index.ts'
 import { LabProcess } from '../storm/lab-process.ts'
+import type { TransportSite } from './transports.ts'
 
-/** A lab as a process of its own, so that what stays open in this one is ours, and a session at its vCenter. */
+/** A lab as a process of its own, so that what stays open in this one is ours, and what transports of its disks are made of. */
 export type TransportWorld = AsyncDisposable & {
   readonly lab: LabProcess
-  readonly vsphere: Vsphere
-  /** Another session; the caller disposes it. */
-  connect(): Promise<Vsphere>
+  readonly site: TransportSite
+  /** Another session, other connections; the caller disposes it. */
+  openSite(): Promise<TransportSite & AsyncDisposable>
   /** A snapshot of a user's own. */
   userSnapshot(vm: string, name: string): Promise<void>
   /** What of a read is left at the lab, in words; empty when all was given back. */
@@ -25,19 +27,17 @@ export async function openTransportWorld(scenario: object): Promise<TransportWor
   const file = join(directory, 'scenario.json')
   await writeFile(file, JSON.stringify(scenario))
   const lab = stack.use(await LabProcess.start(join(directory, 'lab'), file))
-  const { url, thumbprint, user, passwordFile } = lab.ready
-  const password = new Secret((await readFile(passwordFile, 'utf8')).trim())
-  const connect = (): Promise<Vsphere> => connectVsphere({ url, user, password, trust: { thumbprint }, clock: systemClock, log: silentLog })
-  const vsphere = stack.use(await connect())
+  const openSite = (): Promise<TransportSite & AsyncDisposable> => siteOf(lab)
+  const site = stack.use(await openSite())
   const kept = stack.move()
   return {
     lab,
-    vsphere,
-    connect,
+    site,
+    openSite,
     async userSnapshot(vm, name) {
-      const [found] = await selectVms(vsphere, [`name:${vm}`])
+      const [found] = await selectVms(site.vsphere, [`name:${vm}`])
       if (found === undefined) throw new Error(`there is no VM ${vm}`)
-      await createSnapshot(vsphere, vmMoRef(found), { name, description: '' })
+      await createSnapshot(site.vsphere, vmMoRef(found), { name, description: '' })
     },
     async left() {
       // A server hears of a closed connection a moment later.
@@ -49,6 +49,27 @@ export async function openTransportWorld(scenario: object): Promise<TransportWor
     },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
+}
+
+async function siteOf({ ready }: LabProcess): Promise<TransportSite & AsyncDisposable> {
+  await using stack = new AsyncDisposableStack()
+  const { url, thumbprint, user, passwordFile, datastores } = ready
+  const password = new Secret((await readFile(passwordFile, 'utf8')).trim())
+  const parts = { clock: systemClock, log: silentLog }
+  const vsphere = stack.use(await connectVsphere({ url, user, password, trust: { thumbprint }, ...parts }))
+  const { keyFile, hosts } = ready.ssh
+  const key = { path: keyFile, text: new Secret(await readFile(keyFile, 'utf8')) }
+  const shells = hosts.map(({ host, address, port, hostKey }) => ({
+    name: host,
+    address,
+    port,
+    user: 'root',
+    login: async () => ({ key }),
+    pin: async () => ({ fingerprints: [hostKey] }),
+  }))
+  const ssh = stack.use(createSshHosts(shells, parts))
+  const kept = stack.move()
+  return { vsphere, datastores, ssh, [Symbol.asyncDispose]: () => kept.disposeAsync() }
 }
 
 function leftIn({ vms, leases, nfc, locks, tasks }: Awaited<ReturnType<LabProcess['state']>>): readonly string[] {
