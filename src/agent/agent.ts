@@ -38,7 +38,7 @@ import { type BackupProvider, hasRepository, openProvider, type OpenProviderOpti
 import { hasAgentId, openAgentId, openState } from '../state/index.ts'
 import type { SnapshotChanges } from '../snapshot/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
-import { createLimits, type Limits, type NfcLimits } from '../transport/index.ts'
+import { createLimits, type Limits, type NfcLimits, ProxyGuest } from '../transport/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import { type AgentConfig, readSecret } from './config.ts'
 import { bandwidthAt } from './quantity.ts'
@@ -90,6 +90,8 @@ export class Agent implements AsyncDisposable {
   readonly sshHosts: SshHosts
   /** Who changes the snapshots at one server. */
   readonly snapshotChanges: (vsphere: Vsphere) => SnapshotChanges
+  /** This machine, as the guest of a proxy VM. */
+  readonly guest: ProxyGuest
   readonly random: (size: number) => Uint8Array = randomBytes
   readonly catalog: Catalog
   readonly releasers: Releasers
@@ -126,6 +128,7 @@ export class Agent implements AsyncDisposable {
     const rate = bandwidth.length === 0 ? undefined : () => bandwidthAt(bandwidth, deps.clock.now())
     this.limits = createLimits({ ...config.limits, rate }, deps)
     this.nfcLimits = this.limits.nfc
+    this.guest = new ProxyGuest({ ...config.hotadd, clock: deps.clock })
     this.catalog = opened.catalog
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>
@@ -133,6 +136,7 @@ export class Agent implements AsyncDisposable {
         vsphere: () => this.vsphere(),
         locks: this.locks,
         changes: this.snapshotChanges,
+        guest: this.guest,
         patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
       })
     this.releasers = patient(config.releaseForMs)

@@ -33,6 +33,9 @@ const RELEASE_FOR_MS = 15 * 60_000
 /** How long a cancel waits for its releases when nothing else is said: a snapshot's removal takes minutes. ms */
 const CANCEL_DEADLINE_MS = 10 * 60_000
 
+/** An attached disk appears in the guest within seconds; a busy host takes a minute. ms */
+const APPEAR_MS = 120_000
+
 /** Where a secret comes from. Never a value on a command line. */
 export type SecretSource = { readonly file?: string | undefined; readonly env?: string | undefined; readonly value?: string | undefined }
 
@@ -63,6 +66,16 @@ export type AgentConfig = {
   }
   /** How often a transport that broke in mid-read is opened again. */
   readonly resume: ReopenPolicy
+  /** The transport hotadd: what the VM this machine is shows of itself and its disks. */
+  readonly hotadd: {
+    /** Name, uuid or moref of that VM; found by the SMBIOS uuid when absent. */
+    readonly proxy: string | undefined
+    /** `/sys` and `/dev`. */
+    readonly sysfs: string
+    readonly devices: string
+    /** How long an attached disk may take to appear, ms. */
+    readonly appearMs: number
+  }
   /** The transports nbd and nbdssl. */
   readonly nfc: {
     /** What the host is asked to do to each chunk. */
@@ -163,6 +176,14 @@ const fileSchema = z.strictObject({
       maxDelay: duration(1, 10 * 60_000).optional(),
     })
     .optional(),
+  hotadd: z
+    .strictObject({
+      proxy: z.string().min(1).optional(),
+      sysfs: z.string().min(1).optional(),
+      devices: z.string().min(1).optional(),
+      appear: duration(100, 3_600_000).optional(),
+    })
+    .optional(),
   nfc: z
     .strictObject({
       compression: z.enum(['none', 'zlib', 'fastlz', 'skipz']).optional(),
@@ -245,6 +266,12 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
       lastAttempts: file.resume?.lastAttempts ?? DEFAULT_REOPEN.lastAttempts,
       delayMs: file.resume?.delay ?? DEFAULT_REOPEN.delayMs,
       maxDelayMs: file.resume?.maxDelay ?? DEFAULT_REOPEN.maxDelayMs,
+    }),
+    hotadd: Object.freeze({
+      proxy: file.hotadd?.proxy,
+      sysfs: local(file.hotadd?.sysfs) ?? '/sys',
+      devices: local(file.hotadd?.devices) ?? '/dev',
+      appearMs: file.hotadd?.appear ?? APPEAR_MS,
     }),
     nfc: Object.freeze({
       compression: file.nfc?.compression ?? 'skipz',

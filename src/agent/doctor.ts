@@ -9,6 +9,7 @@ import {
 } from '../vsphere/index.ts'
 import type { Agent } from './agent.ts'
 import { mapDatastores, type MountedDatastore } from '../transport/index.ts'
+import { checkHotadd } from './doctor-hotadd.ts'
 import { checkNfc } from './doctor-nfc.ts'
 import { lookAtMount } from './doctor-san.ts'
 import { checkSnapshots } from './doctor-snapshots.ts'
@@ -49,6 +50,7 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
       await attempt('privileges', findings, () => checkPrivileges(vsphere, findings))
       await attempt('datastores', findings, () => checkDatastores(agent, vsphere, findings))
       await attempt('snapshots', findings, () => checkSnapshots(agent, vsphere, findings))
+      await attempt('hotadd', findings, () => checkHotadd(agent, vsphere, findings))
       await attempt('NFC', findings, () => checkNfc(agent, vsphere, findings))
     })
   }

@@ -68,6 +68,7 @@ async function orphanDeps(agent: Agent): Promise<OrphanDeps> {
     others: () => holdersOf(config.stateDirectory),
     agent: marks.agent,
     host: hostname(),
+    guest: agent.guest,
     clock,
     log,
   }

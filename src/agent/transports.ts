@@ -1,11 +1,13 @@
-import { AgentError, type Clock, type TransportName } from '../core/index.ts'
+import { AgentError, type Clock, type Marks, type TransportName } from '../core/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
 import {
   absentTransport,
+  hotaddTransport,
   httpsTransport,
   leaseTransport,
   nbdTransport,
   type NfcLimits,
+  type ProxyGuest,
   sanTransport,
   sshTransport,
   type Transport,
@@ -21,11 +23,14 @@ export type TransportParts = {
   /** One object for all runs of the process. */
   readonly nfcLimits: NfcLimits
   readonly sshHosts: SshHosts
+  /** One object for all runs of the process. */
+  readonly guest: ProxyGuest
+  readonly marks: Marks
 }
 
 /** The transports of these names, or the configured ones, in their order. One that this version does not have refuses every disk; CONFIG when it has none. */
 export function createTransports(
-  { config, clock, random, nfcLimits, sshHosts }: TransportParts,
+  { config, clock, random, nfcLimits, sshHosts, guest, marks }: TransportParts,
   vsphere: Vsphere,
   names: readonly TransportName[] = config.transports,
 ): readonly Transport[] {
@@ -34,6 +39,7 @@ export function createTransports(
   const nbd = (name: 'nbd' | 'nbdssl') => () => nbdTransport(vsphere, { name, clock, random, limits: nfcLimits, compression, sessions })
   const known: { [name in TransportName]?: () => Transport } = {
     san: () => sanTransport({ datastores: config.datastores, clock, vsphere }),
+    hotadd: () => hotaddTransport(vsphere, { guest, marks }),
     nbdssl: nbd('nbdssl'),
     nbd: nbd('nbd'),
     https: () => httpsTransport(vsphere),

@@ -91,6 +91,14 @@ class HandleOutput implements OutputFile {
   }
 }
 
+/** Writes to an attribute of sysfs, which may allow nothing but that: neither made nor cut. Errors: Node's own, ENOENT when there is none. */
+export async function writeAttribute(path: string, text: string): Promise<void> {
+  await file('write attribute', path, async () => {
+    await using handle = await open(path, constants.O_WRONLY)
+    await handle.write(text)
+  })
+}
+
 /** Writes a small new or emptied file whole. Not atomic: for files inside a directory that is itself not in its place yet. */
 export async function writeFileWhole(path: string, data: Uint8Array | string, permissions = 0o600): Promise<void> {
   await using output = await openOutput(path, 'w', permissions)

@@ -39,6 +39,7 @@ export {
   syncDirectory,
   writeFileAtomic,
   writeFileOnce,
+  writeAttribute,
   writeFileWhole,
 } from './files.ts'
 export { type AgentId, type ClaimId, createIds, type Ids, type JobId, type PointId, type RunId } from './ids.ts'
@@ -60,4 +61,4 @@ export {
 export { Secret } from './secret.ts'
 export { SilenceWatch } from './silence-watch.ts'
 export { DEFAULT_TRANSPORTS, TRANSPORT_NAMES } from './transport-order.ts'
-export type { TransportClaim, TransportClaimKind, TransportClaimKinds, TransportClaims } from './transport-claims.ts'
+export type { AttachedDisk, TransportClaim, TransportClaimKind, TransportClaimKinds, TransportClaims } from './transport-claims.ts'

@@ -4,7 +4,7 @@ import { systemClock } from './clock.ts'
 import { type AgentId, type ClaimId, createIds, type JobId } from './ids.ts'
 import { createMarks, formatMark, type Mark, type MarkedThing, markHost, parseMark } from './mark.ts'
 
-const THINGS = ['snapshot', 'vm', 'directory'] as const
+const THINGS = ['snapshot', 'vm', 'directory', 'disk'] as const
 const hex = (length: number): fc.Arbitrary<string> =>
   fc.array(fc.constantFrom(...'0123456789abcdef'.split('')), { minLength: length, maxLength: length }).map((parts) => parts.join(''))
 const mark: fc.Arbitrary<Mark> = fc.record({

@@ -14,8 +14,11 @@ export type Mark = {
   readonly time: string
 }
 
-/** What carries a mark: a snapshot in its description, a VM being restored in its annotation, a datastore directory in a file. */
-export type MarkedThing = 'snapshot' | 'vm' | 'directory'
+/**
+ * What carries a mark: a snapshot in its description, a VM being restored in its annotation, a datastore directory in a file, a disk attached to a
+ * proxy VM in an entry of that VM's extraConfig.
+ */
+export type MarkedThing = 'snapshot' | 'vm' | 'directory' | 'disk'
 
 /** Writes marks. Made once by the composition root, which knows who it is. */
 export interface Marks {
@@ -28,6 +31,7 @@ export interface Marks {
 const SENTENCES: Readonly<Record<MarkedThing, string>> = {
   snapshot: 'Made by vcb-proxy for a backup; removed when the disks have been read.',
   vm: 'Being restored by vcb-proxy; not complete, do not use.',
+  disk: 'Attached by vcb-proxy; detached when it has been read or written.',
   directory: 'Files of a VM that vcb-proxy is restoring; removed with it when the restore fails.',
 }
 

@@ -45,14 +45,28 @@ export async function createRawFile(path: string, size: number): Promise<BlockSi
   }
 }
 
+/**
+ * A block device of `size` bytes that reads as zeros from end to end, to be written to; only what is not zero is. What was written stays when it is
+ * disposed without `flush`: the device is its owner's. Errors: NOT_FOUND, CONFIG, UNAVAILABLE.
+ */
+export async function openRawDevice(path: string, size: number): Promise<BlockSink> {
+  try {
+    return new RawFile(path, size, await openOutput(path, 'r+'), 'device')
+  } catch (error) {
+    throw fromErrno(error, path) ?? error
+  }
+}
+
 class RawFile implements BlockSink {
   readonly size: number
   readonly #path: string
   readonly #handle: OutputFile
   readonly #touched: Uint8Array
+  readonly #kind: 'file' | 'device'
   #complete = false
 
-  constructor(path: string, size: number, handle: OutputFile) {
+  constructor(path: string, size: number, handle: OutputFile, kind: 'file' | 'device' = 'file') {
+    this.#kind = kind
     this.size = size
     this.#path = path
     this.#handle = handle
@@ -66,7 +80,8 @@ class RawFile implements BlockSink {
       const start = at
       const zero = isZero(data.subarray(at, at + BLOCK))
       do at = Math.min(at + BLOCK, data.length)
-      while (at < data.length && isZero(data.subarray(at, at + BLOCK)) === zero)
+      while (at < data.length && at - start < CLEAR && isZero(data.subarray(at, at + BLOCK)) === zero)
+      throwIfAborted(options)
       if (zero) await this.#clear({ offset: offset + start, length: at - start })
       else await this.#put(offset + start, data.subarray(start, at))
     }
@@ -81,7 +96,7 @@ class RawFile implements BlockSink {
   async flush(): Promise<void> {
     try {
       await this.#handle.sync()
-      await syncDirectory(dirname(this.#path))
+      if (this.#kind === 'file') await syncDirectory(dirname(this.#path))
     } catch (error) {
       throw fromErrno(error, this.#path) ?? error
     }
@@ -90,7 +105,7 @@ class RawFile implements BlockSink {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#handle.close()
-    if (!this.#complete) await removeFile(this.#path)
+    if (!this.#complete && this.#kind === 'file') await removeFile(this.#path)
   }
 
   /** What was never written, and every hole, is zero already; only data is overwritten. */

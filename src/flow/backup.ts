@@ -113,9 +113,10 @@ export async function backupVm(
 
 /**
  * The point exists: neither a signal nor a release that fails may take it back. What could not be released stays among the claims, which tell
- * it when the job ends.
+ * it when the job ends. So does a snapshot below a disk that a transport could not give back.
  */
 async function releaseNow(claims: Claims, snapshot: ClaimId): Promise<void> {
+  if (claims.held.some((held) => held.dependsOn.includes(snapshot))) return
   try {
     await claims.release(snapshot)
   } catch (error) {

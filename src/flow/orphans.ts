@@ -1,6 +1,7 @@
 import { type Abortable, type AgentId, type ClaimId, type Clock, isAgentError, type Log } from '../core/index.ts'
 import type { ClaimReport, Claims, Journal, JobWork, LeftError, ProcessIdentity, VmLocks } from '../journal/index.ts'
 import { findMarked, judgeMark, type MarkedObject, type MarkScan, openClaims, ORPHANS_JOB, type Verdict } from '../orphans/index.ts'
+import type { ProxyGuest } from '../transport/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
 
 export type OrphanDeps = {
@@ -15,6 +16,8 @@ export type OrphanDeps = {
   readonly others: () => Promise<readonly number[]>
   readonly agent: AgentId
   readonly host: string
+  /** This machine, which may be a proxy VM. */
+  readonly guest: ProxyGuest
   readonly clock: Clock
   readonly log: Log
 }
@@ -36,7 +39,7 @@ export async function findOrphans(
 ): Promise<OrphanSearch> {
   const { agent, host, journal, clock } = deps
   const began = clock.now()
-  const { marked, ...rest } = await findMarked(deps.vsphere, options)
+  const { marked, ...rest } = await findMarked(deps.vsphere, deps.guest, options)
   const open = await openClaims(journal, deps.isAlive, clock)
   const others = await deps.others()
   const orphans: Orphan[] = []
@@ -77,7 +80,7 @@ export async function adoptMarked(deps: OrphanDeps, options?: Abortable): Promis
 
 type Kept = { readonly orphan: Orphan; readonly reason: string }
 
-/** One job around everything of one group. Directories below the VMs in them, so that these go first. */
+/** One job around everything of one group. Directories below the VMs in them, and snapshots below attached disks, so that these go first. */
 async function releaseAll(deps: OrphanDeps, group: readonly Orphan[]): Promise<readonly Kept[]> {
   const vcenterUuid = deps.vsphere.about.instanceUuid
   const of = new Map<string, Orphan>()
@@ -91,6 +94,7 @@ async function releaseAll(deps: OrphanDeps, group: readonly Orphan[]): Promise<r
   const args = { agent: group[0]?.mark?.agent, job: group[0]?.mark?.job, adopted: group.map(({ claim }) => claim) }
   const take = async (claims: Claims): Promise<void> => {
     const directories: ClaimId[] = []
+    const snapshots: ClaimId[] = []
     for (const orphan of group) {
       if (orphan.what.kind !== 'directory') continue
       const { datacenter, path } = orphan.what
@@ -111,6 +115,13 @@ async function releaseAll(deps: OrphanDeps, group: readonly Orphan[]): Promise<r
       // A backup that runs on the VM reads a chain that a removal would change below it.
       const lock = await claims.take('vmLock', { vm: ref.vm }, [], (claim) => deps.locks.acquire(ref.vm, claim))
       const held = await claims.take('snapshot', { vm: ref.vm, quiesce: ref.quiesced }, [lock.id], async () => ref)
+      of.set(held.id, orphan)
+      snapshots.push(held.id)
+    }
+    for (const orphan of group) {
+      if (orphan.what.kind !== 'disk') continue
+      const { attached, key } = orphan.what
+      const held = await claims.take('attachedDisk', attached, snapshots, async () => ({ key }))
       of.set(held.id, orphan)
     }
     for (const { what, name, claim } of group) deps.log.info('an orphan is released', { what: what.kind, name, claim })

@@ -1,7 +1,8 @@
 import { AgentError, isAgentError, isThere, type MoRef, toAgentError } from '../core/index.ts'
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
-import { createSnapshots, type SnapshotChanges, type Snapshots } from '../snapshot/index.ts'
+import { createSnapshots, presentVm, type SnapshotChanges, type Snapshots } from '../snapshot/index.ts'
+import { detachAttached, findAttached, type ProxyGuest } from '../transport/index.ts'
 import { deleteDatastoreFile, endExport, listDatastores, parseDatastorePath, type Vsphere } from '../vsphere/index.ts'
 import { destroyRestored } from './destroy-restored.ts'
 import { findExport } from './find-export.ts'
@@ -18,6 +19,8 @@ export type ReleaseDeps = {
   /** Who changes snapshots there; the API when absent. */
   readonly changes?: ((vsphere: Vsphere) => SnapshotChanges) | undefined
   readonly patience: ReleasePatience
+  /** This machine, as the guest of a proxy VM. */
+  readonly guest: ProxyGuest
 }
 
 /**
@@ -68,6 +71,20 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
         }),
     },
     changeTrackingSnapshot: snapshot,
+    attachedDisk: {
+      find: ({ id, args }, options) =>
+        patience.run(id, args.proxy.name, options, async () => {
+          const vsphere = await on(args.proxy.vcenterUuid)
+          const proxy = await presentVm(vsphere, args.proxy, args.proxyPathName, options)
+          return proxy === undefined ? undefined : findAttached(vsphere, proxy.moref, id, args, options)
+        }),
+      release: (_ref, { id, args }, options) =>
+        patience.run(id, args.proxy.name, options, async () => {
+          const vsphere = await on(args.proxy.vcenterUuid)
+          const proxy = await presentVm(vsphere, args.proxy, args.proxyPathName, options)
+          if (proxy !== undefined) await detachAttached(vsphere, deps.guest, proxy.moref, id, args, options)
+        }),
+    },
     repositoryWrite: {
       find: async (claim) => claim.args,
       release: async (ref) => {

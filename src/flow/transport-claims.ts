@@ -7,6 +7,7 @@ import { type Claims, LeftError } from '../journal/index.ts'
  */
 export function transportClaims(claims: Claims, below: readonly ClaimId[]): TransportClaims {
   return {
+    job: claims.job,
     async take(kind, args, acquire) {
       const held = await claims.take(kind, args, below, acquire)
       return {

@@ -1,4 +1,4 @@
-import type { PointId, RunId, SnapshotRef, VmBefore, VmRef } from '../core/index.ts'
+import type { AttachedDisk, PointId, RunId, SnapshotRef, VmBefore, VmRef } from '../core/index.ts'
 
 /**
  * Every kind of thing the agent may hold outside its process, with what is known before the effect (`args`) and what is needed to undo it
@@ -13,6 +13,8 @@ export interface ClaimKinds {
   exportLease: { args: { readonly vm: VmRef; readonly snapshot: string }; ref: { readonly lease: string } }
   /** The short snapshot taken and removed once so that newly enabled change tracking becomes active. Found like any snapshot of ours. */
   changeTrackingSnapshot: { args: { readonly vm: VmRef; readonly before?: VmBefore | undefined }; ref: SnapshotRef }
+  /** A frozen disk attached to the proxy VM to be read, or an empty one to be written. */
+  attachedDisk: { args: AttachedDisk; ref: { readonly key: number } }
   /**
    * A destination that a run's writers write to; what they leave in it, or among temporary files, when their process dies has the run's id in
    * its name.

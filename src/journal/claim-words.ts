@@ -10,6 +10,7 @@ const WORDS: { readonly [K in ClaimKind]: (claim: Facts) => string } = {
   exportLease: ({ args }) => `the export lease on VM ${text(args, 'vm', 'name')}`,
   changeTrackingSnapshot: ({ args, ref }) =>
     `the snapshot${quoted(ref, 'name')} of VM ${text(args, 'vm', 'name')} that switches change tracking on`,
+  attachedDisk: ({ args }) => `the disk ${text(args, 'fileName')} attached to VM ${text(args, 'proxy', 'name')}`,
   repositoryWrite: ({ args }) => `unfinished data of run ${text(args, 'run')} in ${text(args, 'url')}`,
   pointRemoval: ({ args }) => `what is left of the removed point ${text(args, 'point')} in ${text(args, 'url')}`,
   newRepository: ({ args }) => `the unfinished repository ${text(args, 'url')}`,

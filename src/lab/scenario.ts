@@ -5,6 +5,7 @@ import { AgentError, fromErrno } from '../core/index.ts'
 import { LEASE_QUIRKS } from './model/lease-quirks.ts'
 import { SSH_QUIRKS } from './model/ssh-quirks.ts'
 import { NFC_QUIRKS } from './model/nfc-quirks.ts'
+import { HOTADD_QUIRKS } from './proxy/index.ts'
 import { defaultScenario } from './scenario-default.ts'
 
 /** Sizes may be written `64MiB`, `8 GiB` or as a number of bytes. */
@@ -73,6 +74,8 @@ const vmSchema = z.strictObject({
   /** Milliseconds the guest needs to become still. */
   freezeMs: z.number().min(0).default(0),
   extraConfig: z.record(z.string(), z.string()).default({}),
+  /** A backup proxy: the lab shows what its guest sees of disks that are attached to it. `file`: without loop devices. */
+  proxy: z.union([z.boolean(), z.literal('file')]).default(false),
   tags: z.array(z.string()).default([]),
 })
 
@@ -150,6 +153,7 @@ export const faultRuleSchema = z.strictObject({
   nfc: z.enum(NFC_QUIRKS).optional(),
   lease: z.enum(LEASE_QUIRKS).optional(),
   ssh: z.enum(SSH_QUIRKS).optional(),
+  hotadd: z.enum(HOTADD_QUIRKS).optional(),
   value: z.number().min(0).optional(),
 })
 

@@ -1,5 +1,7 @@
-import type { Abortable, ClaimId, Mark, SnapshotRef } from '../core/index.ts'
+import type { Abortable, AttachedDisk, ClaimId, Mark, SnapshotRef } from '../core/index.ts'
 import { loadInventoryTree, type Vsphere } from '../vsphere/index.ts'
+import type { ProxyGuest } from '../transport/index.ts'
+import { scanAttached } from './scan-attached.ts'
 import { scanDirectories } from './scan-directories.ts'
 import { scanVms } from './scan-vms.ts'
 import type { LayoutFile } from './vm-layout.ts'
@@ -20,6 +22,7 @@ export type MarkedObject = {
     | { readonly kind: 'snapshot'; readonly ref: SnapshotRef }
     | { readonly kind: 'vm'; readonly moref: string; readonly vmPathName: string }
     | { readonly kind: 'directory'; readonly datacenter: string; readonly path: string }
+    | { readonly kind: 'disk'; readonly attached: AttachedDisk; readonly key: number }
 }
 
 /** A snapshot that another product, or VMware itself, left or is using. */
@@ -54,17 +57,19 @@ export type MarkScan = {
 
 /**
  * Every trace of ours at one vCenter or ESXi, the snapshots of other known products, and the VMs that need consolidation. Changes nothing. One pass
- * over the VMs, page by page; layouts only of those where something was found; one search per datastore, of its top directory alone.
+ * over the VMs, page by page; layouts only of those where something was found; one search per datastore, of its top directory alone. Disks
+ * attached by us are looked for on the VM this process runs in, if it is one.
  */
-export async function findMarked(vsphere: Vsphere, options?: Abortable): Promise<MarkScan> {
+export async function findMarked(vsphere: Vsphere, guest: ProxyGuest, options?: Abortable): Promise<MarkScan> {
   const tree = await loadInventoryTree(vsphere, options)
   const vms = await scanVms(vsphere, tree, options)
   const directories = await scanDirectories(vsphere, tree, options)
+  const attached = await scanAttached(vsphere, guest, options)
   return {
-    marked: withCopies([...vms.marked, ...directories.marked]),
+    marked: withCopies([...vms.marked, ...directories.marked, ...attached.marked]),
     foreign: vms.foreign,
     consolidation: vms.consolidation,
-    unseen: [...vms.unseen, ...directories.unseen],
+    unseen: [...vms.unseen, ...directories.unseen, ...attached.unseen],
   }
 }
 

@@ -10,6 +10,7 @@
  *
  * An open snapshot's redo logs grow: `createSpaceGuard` compares free space with their forecast before one is made, and watches while it is open.
  */
+export { presentVm, type PresentVm } from './present-vm.ts'
 export { type ChangeBase, changeBase } from './change-base.ts'
 export { ensureChangeTracking, trackingNow, type TrackingState } from './change-tracking.ts'
 export { changedAreas, type QueryWindow } from './changed-areas.ts'

@@ -1,5 +1,6 @@
 import { AgentError, type DiskRef, type Verdict, type VmConfig } from '../core/index.ts'
 import type { DiskChain } from '../disk/index.ts'
+import { uuidDigits } from './disk-uuid.ts'
 
 const DISK_BACKINGS: readonly DiskRef['backing'][] = ['flat', 'seSparse', 'sparse']
 
@@ -40,12 +41,6 @@ export function verifyDisk(chain: DiskChain, disk: DiskRef, nameOf: (location: s
 
 /** False only when both name a uuid and they differ. */
 export function sameUuid(a: string | undefined, b: string | undefined): boolean {
-  const [one, other] = [normalizeUuid(a), normalizeUuid(b)]
+  const [one, other] = [uuidDigits(a), uuidDigits(b)]
   return one === undefined || other === undefined || one === other
-}
-
-/** Hex digits only: the API writes `6000C29a-…`, descriptors `60 00 C2 9a …-…`. */
-function normalizeUuid(uuid: string | undefined): string | undefined {
-  const digits = uuid?.replace(/[^0-9a-fA-F]/g, '').toLowerCase()
-  return digits === undefined || digits.length !== 32 ? undefined : digits
 }

@@ -46,7 +46,7 @@ export { type NfcServiceTicket, ticketToRead, ticketToWrite } from './nfc-ticket
 export { createImportSpec, type ImportItem, type ImportLease, type ImportTarget, importVm } from './ovf-import.ts'
 export { isNotNow, passesByItself, type Patience, patiently } from './patience.ts'
 export { findPlacement, type Placement, type PlacementWish } from './placement.ts'
-export { BACKUP_PRIVILEGES, missingPrivileges, RESTORE_PRIVILEGES } from './privileges.ts'
+export { BACKUP_PRIVILEGES, HOTADD_PRIVILEGES, missingPrivileges, RESTORE_PRIVILEGES } from './privileges.ts'
 export { type ObjectProps, retrieveAll, retrieveMany, retrieveOne, type RetrieveSpec } from './property-collector.ts'
 export { connectVsphere } from './session.ts'
 export {
@@ -83,5 +83,6 @@ export {
   withConfigInfo,
 } from './vm-config.ts'
 export { findVms, type VmSearch } from './vm-search.ts'
+export { attachDisk, detachDisk, type DiskSlot, type ExtraEntry, type VmHardware, vmHardware } from './attach-calls.ts'
 export { attachedTo } from './attached-disks.ts'
 export type { CallOptions, SessionHttp, Vsphere, VsphereAbout, VsphereOptions } from './vsphere.ts'

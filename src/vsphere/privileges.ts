@@ -18,6 +18,14 @@ export const BACKUP_PRIVILEGES: readonly string[] = Object.freeze([
   'Global.LogEvent',
 ])
 
+/** What attaching disks to the proxy VM needs, on that VM. */
+export const HOTADD_PRIVILEGES: readonly string[] = Object.freeze([
+  'VirtualMachine.Config.AddExistingDisk',
+  'VirtualMachine.Config.RemoveDisk',
+  'VirtualMachine.Config.AddRemoveDevice',
+  'VirtualMachine.Config.AdvancedConfig',
+])
+
 /** What a restore to vSphere needs beyond reading. */
 export const RESTORE_PRIVILEGES: readonly string[] = Object.freeze([
   'VirtualMachine.Inventory.Create',

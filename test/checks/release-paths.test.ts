@@ -5,6 +5,7 @@ import { codeOf, type SourceFile } from '../../scripts/source-text.ts'
 import { type Clock, silentLog } from '../../src/core/index.ts'
 import { createReleasePatience, createReleasers } from '../../src/flow/index.ts'
 import type { VmLocks } from '../../src/journal/index.ts'
+import { ProxyGuest } from '../../src/transport/index.ts'
 
 /* One release path per kind of claim: what undoes an effect is called by the releaser of its kind and by nobody else. */
 const TOP = join(import.meta.dirname, '..', '..')
@@ -74,6 +75,14 @@ const PATHS: readonly Path[] = [
     ],
   },
   { kind: 'changeTrackingSnapshot', undoes: 'a snapshot, its redo logs committed', path: SNAPSHOT },
+  {
+    kind: 'attachedDisk',
+    undoes: 'a disk attached to the proxy VM',
+    path: [
+      { calls: 'detachAttached', from: REGISTRY },
+      { calls: 'detachDisk', from: 'src/transport/hotadd-release.ts' },
+    ],
+  },
   {
     kind: 'repositoryWrite',
     undoes: 'what writers of a run left half written',
@@ -185,6 +194,7 @@ describe('release paths', () => {
       vsphere: () => Promise.reject(new Error('not asked')),
       locks: {} as VmLocks,
       patience: createReleasePatience({ clock, log: silentLog, forMs: 0 }),
+      guest: new ProxyGuest({ sysfs: '/nowhere', devices: '/nowhere', appearMs: 0, clock }),
     })
     expect(Object.keys(releasers).toSorted()).toEqual(claimKinds().toSorted())
     for (const releaser of Object.values(releasers))

@@ -97,6 +97,14 @@ export const flows: readonly Flow[] = [
     next: 'beta',
   },
   {
+    name: 'hotadd',
+    about: 'full backup of a disk attached to the proxy VM; alone covers the claim attachedDisk',
+    template: 'empty',
+    argv: () => ['backup', 'beta', '--mode', 'full', '--quiesce', 'none', '--transport', 'hotadd'],
+    lab: true,
+    next: 'beta',
+  },
+  {
     name: 'several-disks',
     about: 'backup of a VM with three disks',
     template: 'points',

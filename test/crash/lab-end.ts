@@ -68,6 +68,7 @@ function compareVm(was: SeenVm, now: SeenVm): Problem[] {
   same('its power state', was.powerState, now.powerState)
   same('the list of snapshots', namesOf(was), namesOf(now))
   same('the list of disks', linksOf(was), linksOf(now))
+  same('what its guest sees', guestOf(was), guestOf(now))
   if (now.frozen) problems.push(leftover(`${was.name} is frozen`))
   if (now.consolidationNeeded) problems.push(leftover(`${was.name} needs consolidation`))
   for (const { method, source } of now.disabledMethods) problems.push(leftover(`${was.name}: ${method} is disabled by ${source}`))
@@ -92,6 +93,8 @@ function compareRestored(vm: SeenVm, point: DiskDigests | undefined): Problem[] 
 
 const namesOf = (vm: SeenVm): string => vm.snapshots.map((snapshot) => `${snapshot.name} (${snapshot.moref})`).join(', ') || 'none'
 const linksOf = (vm: SeenVm): string => vm.disks.map((disk) => `${disk.label}=${disk.chain.join('<')}`).join(', ')
+
+const guestOf = (vm: SeenVm): string => vm.guest?.disks.map((disk) => disk.name).join(', ') ?? 'nothing'
 
 /** `[ds] dir/file` as `ds/dir`. */
 const homeOf = (file: string): string => file.replace(/^\[([^\]]+)\] ?/, '$1/').replace(/\/[^/]*$/, '')

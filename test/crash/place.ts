@@ -63,7 +63,17 @@ async function copyTree(from: string, to: string): Promise<void> {
   await run('cp', ['-a', '--sparse=auto', from, to])
 }
 
-export const openLab = (place: Place): Promise<Lab> => startLab({ directory: place.lab, scenario: crashScenario })
+const configFile = (place: Place): string => join(place.lab, 'vcb.yaml')
+
+/** Starts the lab of a place, and says in the configuration file of its commands where the inside of the proxy VM is. */
+export async function openLab(place: Place): Promise<Lab> {
+  await using stack = new AsyncDisposableStack()
+  const lab = stack.use(await startLab({ directory: place.lab, scenario: crashScenario }))
+  const guest = (await lab.control.state()).vms.find((vm) => vm.name === 'proxy')?.guest
+  await writeFile(configFile(place), JSON.stringify({ hotadd: { sysfs: guest?.sysfs, devices: guest?.devices, appear: '10s' } }))
+  stack.move()
+  return lab
+}
 
 /** The same for a flow that goes to the host itself: its API, and its shell by a configuration file. */
 export async function hostEnvironmentOf(place: Place, lab: Lab, repository?: string): Promise<Record<string, string>> {
@@ -86,6 +96,7 @@ export function environmentOf(place: Place, lab: Lab | undefined, repository = p
     ...(lab === undefined
       ? {}
       : {
+          VCB_CONFIG: configFile(place),
           VCB_VCENTER: lab.endpoints.vcenter.url,
           VCB_THUMBPRINT: lab.endpoints.vcenter.thumbprint,
           VCB_USER: lab.user,

@@ -1,6 +1,6 @@
 /**
  * The lab of the crash matrix: few VMs with tiny disks, so that a cut costs a second, but with everything a release can get wrong beside them:
- * snapshots of a user and of another product, several disks, a VM without change tracking, one that is off.
+ * snapshots of a user and of another product, several disks, a VM without change tracking, one that is off, one that the commands run in.
  */
 export const crashScenario = {
   name: 'crash',
@@ -38,6 +38,7 @@ export const crashScenario = {
           ],
         },
         { name: 'delta', disks: [{ size: '2MiB', content: 'random' }] },
+        { name: 'proxy', proxy: true, extraConfig: { 'disk.EnableUUID': 'TRUE' }, disks: [{ size: '256KiB' }] },
         { name: 'omega', power: 'poweredOff', networks: [{ network: 'VM Network' }], disks: [{ size: '3MiB', content: 'random' }] },
       ].map((vm) => ({ datastore: 'vmfs1', ...vm })),
     },

@@ -278,6 +278,11 @@ describe('files, leases and changes', () => {
     expect(await uuids('off', 2009)).toBe(await uuids('on', frozen?.key ?? 0))
     await expect(client.removeSnapshot(snapshot)).rejects.toThrow('FileLocked')
     expect(await client.text('VirtualMachine', id('on'), 'runtime.consolidationNeeded')).toBe('true')
+    await expect(
+      change(
+        '<operation>remove</operation><fileOperation>destroy</fileOperation><device xsi:type="VirtualDisk"><key>2009</key><capacityInKB>0</capacityInKB></device>',
+      ),
+    ).rejects.toThrow('FileLocked')
     await change(
       '<operation>remove</operation><device xsi:type="VirtualDisk"><key>2009</key><controllerKey>1000</controllerKey><unitNumber>9</unitNumber><capacityInKB>0</capacityInKB></device>',
     )

@@ -4,7 +4,7 @@ import { transportClaims } from '../../src/flow/transport-claims.ts'
 import { describeVm, selectVms } from '../../src/inventory/index.ts'
 import { createClaims, MemoryJournal, systemProcesses, type VmLocks } from '../../src/journal/index.ts'
 import { createSnapshots, linksOf } from '../../src/snapshot/index.ts'
-import type { SnapshotDisk } from '../../src/transport/index.ts'
+import { ProxyGuest, type SnapshotDisk } from '../../src/transport/index.ts'
 import type { Vsphere } from '../../src/vsphere/index.ts'
 
 /** The disks of a VM as a snapshot froze them, in the order of their keys; disposal removes the snapshot, and fails when a claim stays. */
@@ -32,7 +32,9 @@ export async function freezeDisks(vsphere: Vsphere, name: string): Promise<Froze
   const snapshots = createSnapshots(vsphere)
   const journal = new MemoryJournal(systemClock, createIds(), await systemProcesses.self())
   const patience = createReleasePatience({ clock: systemClock, log: silentLog, forMs: 10_000 })
-  const releasers = createReleasers({ vsphere: async () => vsphere, locks: noLocks, patience })
+  // No proxy VM.
+  const guest = new ProxyGuest({ sysfs: '/nowhere', devices: '/nowhere', appearMs: 0, clock: systemClock })
+  const releasers = createReleasers({ vsphere: async () => vsphere, locks: noLocks, patience, guest })
   const claims = createClaims(journal, releasers, await journal.begin('test', { vm: name }))
   // So that a removal tells the redo logs of a user's snapshots from its own.
   const asBefore = { vmPathName: before.vmPathName, consolidationNeeded: before.consolidationNeeded, links: linksOf(before.disks) }

@@ -126,7 +126,11 @@ const CAPABILITIES: readonly Capability[] = Object.freeze([
     'SSH to the host',
     'a port of its own for each host; only dd, cat, stat, python3 (this machine’s, with the host’s files only) and vim-cmd vmsvc, in simple commands; ten sessions',
   ),
-  no('transport', 'hot-add to the inside of a proxy VM', 'the device can be attached and shows the frozen file; no guest sees it'),
+  yes(
+    'transport',
+    'hot-add to the inside of a proxy VM',
+    'its guest’s /sys and /dev as directories, with loop devices where this process may make them; no kernel finds the disks, no I/O error of SCSI',
+  ),
   no(
     'host',
     'vMotion, DRS, HA, fault tolerance',

@@ -244,10 +244,17 @@ function vmState(model: Model, vm: VmRecord): LabVmState {
       label: diskLabel(vm.config, disk),
       fileName: disk.chain[0]?.path ?? '',
       chain: disk.chain.map((link) => link.path),
+      attached: disk.foreign,
     })),
+    guest: guestState(model, vm),
     disabledMethods: vm.disabledMethods.map(({ method, source }) => ({ method, source })),
     frozen: model.openMachine(vm)?.frozen ?? false,
     longestFreezeMs: vm.longestFreezeMs ?? 0,
     stalled: model.openMachine(vm)?.stalled ?? false,
   }
+}
+
+function guestState(model: Model, vm: VmRecord): LabVmState['guest'] {
+  const guest = model.attached.guest(vm)
+  return guest === undefined ? undefined : { sysfs: guest.tree.sysfs, devices: guest.tree.devices, disks: guest.shown }
 }

@@ -180,7 +180,18 @@ export type LabVmState = {
   readonly consolidationNeeded: boolean
   readonly changeTracking: boolean
   readonly snapshots: readonly { readonly moref: string; readonly name: string; readonly quiesced: boolean; readonly createdAt: string }[]
-  readonly disks: readonly { readonly key: number; readonly label: string; readonly fileName: string; readonly chain: readonly string[] }[]
+  readonly disks: readonly {
+    readonly key: number
+    readonly label: string
+    readonly fileName: string
+    readonly chain: readonly string[]
+    /** Attached by another VM's file. */
+    readonly attached: boolean
+  }[]
+  /** Of a backup proxy: where its guest's sysfs and nodes are, and the disks it sees. */
+  readonly guest?:
+    | { readonly sysfs: string; readonly devices: string; readonly disks: readonly { readonly key: number; readonly name: string }[] }
+    | undefined
   readonly disabledMethods: readonly { readonly method: string; readonly source: string }[]
   readonly frozen: boolean
   /** The longest the guest ever was frozen, ms. */

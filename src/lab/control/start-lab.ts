@@ -66,6 +66,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     await world.removed(id)
   }
   for (const vm of world.vms()) if (!world.generated.has(vm.id)) await model.ensure(vm)
+  for (const vm of world.vms()) await model.attached.boot(vm)
   for (const vm of world.vms()) if (vm.workload > 0 && vm.materialised && vm.power === 'poweredOn') await (await model.machine(vm)).settle()
 
   const users: Users = { administrator: LAB_USER, restricted: RESTRICTED_USER, restrictedMay: new Set(scenario.restrictedUserMay) }

@@ -1,6 +1,7 @@
 import type { Scenario } from '../scenario.ts'
 import type { LabKind } from '../wire/index.ts'
 import type { LeaseQuirk } from './lease-quirks.ts'
+import type { HotaddQuirk } from '../proxy/index.ts'
 import type { NfcQuirk } from './nfc-quirks.ts'
 import type { SshQuirk } from './ssh-quirks.ts'
 
@@ -10,7 +11,7 @@ export type FaultRule = {
    * What it strikes: a SOAP method (`CreateSnapshot_Task`), `folder:GET`, `folder:PUT`, `nfc:GET`, `nfc:POST`, a step of the NFC disk protocol
    * (`nfc:ticket`, `nfc:greeting`, `nfc:tls`, `nfc:line`, `nfc:proxy`, `nfc:tls2`, `nfc:frame`, `nfc:record`, `nfc:session`,
    * `nfc:open`, `nfc:read`, `nfc:write`, `nfc:query`, `nfc:key`, `nfc:close`, `nfc:gone`), one of a host's shell (`ssh:connect`, `ssh:login`,
-   * `ssh:session`, `ssh:exec`), or `*`.
+   * `ssh:session`, `ssh:exec`), `hotadd:attach`, or `*`.
    * Effects on the model (`changedAreas`, `consolidationNeeded`, `quiesceTimeout`, `datastoreFull`, `lockHeld`) need none.
    */
   readonly on?: string | undefined
@@ -68,6 +69,8 @@ export type FaultRule = {
   readonly nfc?: NfcQuirk | undefined
   /** What an export lease does wrong; `value` = the grain it happens at, counted from 0. */
   readonly lease?: LeaseQuirk | undefined
+  /** What becomes of a disk of another VM that is attached (`on: 'hotadd:attach'`). */
+  readonly hotadd?: HotaddQuirk | undefined
   /**
    * What a host's SSH server does wrong: `otherHostKey` at `ssh:connect`, `refuse` at `ssh:login`, at `ssh:session` `sessions` (a connection has
    * `value` of them at most), at `ssh:exec` `missing` (no such command), `status` (ends at once with `value`; after `shortAfterBytes` of its output
@@ -75,7 +78,7 @@ export type FaultRule = {
    * `cutInput` (the connection is cut after `value` bytes of input).
    */
   readonly ssh?: SshQuirk | undefined
-  /** The number an `nfc` or `ssh` rule needs: a version, a count of reads, milliseconds, an error code, an exit status. */
+  /** The number an `nfc`, `ssh` or `hotadd` rule needs: a version, a count of reads, milliseconds, an error code, an exit status. */
   readonly value?: number | undefined
 }
 

@@ -111,6 +111,7 @@ export function buildInventory(scenario: Scenario, seeded: Seeded, directory: st
         id: vmId,
         folder: folderFor(vm.folder),
         host: host.id,
+        proxy: vm.proxy === true ? 'device' : vm.proxy === 'file' ? 'file' : undefined,
         pool: vm.template ? undefined : host.pool,
         path: `[${store}] ${unit}/${unit}.vmx`,
         power: vm.power,
@@ -171,6 +172,7 @@ function* allVms(dc: ScenarioDatacenter): Generator<ScenarioVm> {
         freezeLimitSeconds: 10,
         freezeMs: 0,
         extraConfig: {},
+        proxy: false,
         tags: [],
       }
     }

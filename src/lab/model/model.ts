@@ -1,5 +1,6 @@
 import type { Clock, Log } from '../../core/index.ts'
 import { type LabRef, type LabSession, type LabValue, type TaskHandle, VimFault } from '../wire/index.ts'
+import { AttachedDisks } from './attached-disks.ts'
 import { FaultRules } from './fault-rules.ts'
 import type { z } from 'zod'
 import { nfcSchema } from '../scenario.ts'
@@ -25,6 +26,7 @@ export class Model implements AsyncDisposable {
   readonly world: World
   readonly files: Files
   readonly rules: FaultRules
+  readonly attached = new AttachedDisks(this)
   readonly holds = new FileHolds()
   readonly peaks = new Peaks()
   readonly sendMemory = new SendMemory()
@@ -176,6 +178,7 @@ export class Model implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const close of this.#closers) await close()
+    await this.attached[Symbol.asyncDispose]()
     for (const machine of this.#machines.values()) await machine[Symbol.asyncDispose]()
     this.#machines.clear()
     await this.world.settled()

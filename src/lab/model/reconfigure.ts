@@ -4,7 +4,7 @@ import { invalidArgument, type LabObject, VimFault } from '../wire/index.ts'
 import { flag, number, object, objects, options, text } from './arguments.ts'
 import { baseName, directoryOf, parseDatastorePath, within } from './datastore-path.ts'
 import { faulting } from './files.ts'
-import { fileNotFound, invalidDeviceSpec } from './faults.ts'
+import { fileLocked, fileNotFound, invalidDeviceSpec } from './faults.ts'
 import { diskKey } from './inventory-build.ts'
 import type { Model } from './model.ts'
 import { CONTROLLER_OF_TYPE, NIC_OF_TYPE } from './properties/device.ts'
@@ -36,8 +36,16 @@ export async function reconfigure(model: Model, vm: VmRecord, spec: LabObject): 
   applyPlain(next, spec)
   try {
     objects(spec, 'deviceChange').forEach((change, index) => changes.apply(change, index))
+    const redoLogs = changes.attached.flatMap(({ redo }) => redo ?? [])
+    if (redoLogs.length > 0) {
+      vm.pending = { kind: 'attach', links: redoLogs }
+      await model.world.keep(vm)
+      for (const disk of changes.attached) await model.attached.prepare(vm, disk)
+    }
+    for (const disk of changes.detached) await model.attached.hide(vm, disk)
     await machine.use(async () => {
       vm.config = next
+      vm.pending = pendingAfter(changes.detached)
       for (const key of changes.dropped) machine.drop(key)
       machine.refresh()
       for (const [disk, bytes] of changes.grown) {
@@ -62,8 +70,36 @@ export async function reconfigure(model: Model, vm: VmRecord, spec: LabObject): 
   } catch (error) {
     vm.config = before
     for (const path of changes.made) deleteLink(model, path)
+    for (const { redo } of changes.attached) if (redo !== undefined) model.attached.discard(vm, redo)
+    for (const disk of changes.detached) await model.attached.show(vm, disk)
+    if (vm.pending?.kind === 'attach') {
+      vm.pending = undefined
+      await model.world.keep(vm)
+    }
     machine.refresh()
     throw error
+  }
+  await settleAttached(model, vm, changes)
+}
+
+/** Redo logs of what was taken off, to be removed once that is written down. */
+function pendingAfter(detached: readonly DiskRecord[]): VmRecord['pending'] {
+  const links = detached.flatMap(({ redo }) => redo ?? [])
+  return links.length === 0 ? undefined : { kind: 'attach', links }
+}
+
+/** What follows a change that is written down: redo logs that nothing stands on go, guests see what came. */
+async function settleAttached(model: Model, vm: VmRecord, { attached, detached }: DeviceChanges): Promise<void> {
+  for (const { redo } of detached) if (redo !== undefined) model.attached.discard(vm, redo)
+  if (vm.pending !== undefined) {
+    vm.pending = undefined
+    await model.world.keep(vm)
+  }
+  for (const disk of attached) {
+    const names = [...model.names(vm), disk.chain[0]?.path ?? '']
+    const [rule] = model.rules.strike({ on: 'hotadd:attach', names }, 'hotadd')
+    await model.attached.show(vm, disk, rule?.hotadd, rule?.value)
+    if (rule?.hotadd === 'half') throw new VimFault('SystemError', { reason: 'half done' }, 'A general system error occurred.')
   }
 }
 
@@ -95,6 +131,9 @@ export class DeviceChanges {
   readonly made: string[] = []
   readonly destroyed: string[] = []
   readonly dropped: number[] = []
+  /** Disks of other VMs that come and go. */
+  readonly attached: DiskRecord[] = []
+  readonly detached: DiskRecord[] = []
   readonly grown: [DiskRecord, number][] = []
   readonly #model: Model
   readonly #vm: VmRecord
@@ -186,6 +225,7 @@ export class DeviceChanges {
     const first = controller === 'ide' ? 200 : controller === 'sata' ? 15_000 : controller === 'nvme' ? 31_000 : 1000
     let at = bus
     while (this.#config.devices.some((other) => other.key === first + at)) at++
+    if (at > 3) throw new VimFault('TooManyDevices', {}, `The VM has no bus free for another ${device.$type}.`)
     const key = first + at
     this.#config.devices.push({ kind: 'controller', key, controller, bus: at, sharedBus: text(device, 'sharedBus') ?? 'noSharing' })
     const asked = number(device, 'key')
@@ -275,20 +315,17 @@ export class DeviceChanges {
     for (const other of this.#model.world.vms()) {
       const using = [other.config, ...other.snapshots.map((snapshot) => snapshot.config)]
         .flatMap(disksOf)
-        .find((candidate) => candidate.chain.some((link) => link.path === path))
+        .find((candidate) => !candidate.foreign && candidate.chain.some((link) => link.path === path))
       if (using === undefined) continue
       disk.foreign = true
       disk.uuid = using.uuid
-      if (
-        other.power === 'poweredOn' &&
-        disksOf(other.config).some((candidate) => candidate.chain[0]?.path === path) &&
-        other.id !== this.#vm.id
-      ) {
-        throw new VimFault('FileLocked', { file: path }, `Unable to access file ${path} since it is locked`)
-      }
     }
     disk.chain = chain
     disk.records = !disk.foreign
+    this.#model.attached.refuse(this.#vm, disk)
+    if (!disk.foreign) return
+    if (disk.mode === 'independent_nonpersistent') disk.redo = this.#model.attached.redoPath(disk)
+    this.attached.push(disk)
   }
 
   #remove(device: LabObject, fileOperation: string | undefined, index: number): void {
@@ -305,7 +342,10 @@ export class DeviceChanges {
     this.#config.devices.splice(at, 1)
     if (found.kind !== 'disk') return
     this.dropped.push(found.key)
-    if (fileOperation === 'destroy' && !found.foreign) this.destroyed.push(...found.chain.map((link) => link.path))
+    // A host would try to delete the file that another VM stands on.
+    if (found.foreign && fileOperation !== undefined) throw fileLocked(found.chain[0]?.path ?? '')
+    if (found.foreign) this.detached.push(found)
+    if (fileOperation === 'destroy') this.destroyed.push(...found.chain.map((link) => link.path))
   }
 
   #edit(device: LabObject, index: number): void {
@@ -344,15 +384,22 @@ export class DeviceChanges {
   }
 
   #freeUnit(controllerKey: number, wanted: number | undefined, index: number): number {
-    const used = new Set<number>(controllerKey >= 1000 && controllerKey < 15_000 ? [7] : [])
+    const scsi = controllerKey >= 1000 && controllerKey < 15_000
+    const used = new Set<number>(scsi ? [7] : [])
+    // A ParaVirtual controller takes 64 disks since virtual hardware 14.
+    const paravirtual = this.#config.devices.some(
+      (device) => device.kind === 'controller' && device.key === controllerKey && device.controller === 'pvscsi',
+    )
+    const last = !scsi ? Number.MAX_SAFE_INTEGER : paravirtual && this.#config.hardware >= 14 ? 63 : 15
     for (const device of this.#config.devices)
       if ('controllerKey' in device && device.controllerKey === controllerKey) used.add(device.unit)
     if (wanted !== undefined && wanted >= 0) {
-      if (used.has(wanted)) throw invalidDeviceSpec(index, `Unit ${wanted} is taken.`)
+      if (used.has(wanted) || wanted > last) throw invalidDeviceSpec(index, `Unit ${wanted} is taken or not there.`)
       return wanted
     }
     let unit = 0
     while (used.has(unit)) unit++
+    if (unit > last) throw new VimFault('TooManyDevices', {}, 'The controller has no unit free.')
     return unit
   }
 }

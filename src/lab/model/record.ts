@@ -8,6 +8,8 @@ export type VmRecord = {
   readonly id: string
   folder: string
   host: string
+  /** A backup proxy: the lab shows what its guest sees of disks attached to it; `file` without loop devices. Absent: no proxy. */
+  readonly proxy?: 'device' | 'file' | undefined
   /** Absent for templates. */
   pool: string | undefined
   /** `[ds] dir/name.vmx`. */
@@ -43,7 +45,7 @@ export type VmRecord = {
   /** False until the VM's files were made: generated VMs get theirs at the first touch. */
   materialised: boolean
   /** Work that was under way: what a start after a crash must clean up. */
-  pending: { kind: 'snapshot' | 'import'; links: string[] } | undefined
+  pending: { kind: 'snapshot' | 'import' | 'attach'; links: string[] } | undefined
 }
 
 export type ConfigRecord = {
@@ -99,6 +101,8 @@ export type DiskRecord = {
   content: string
   /** Shown only when the disk is attached from another VM's files (hot-add): detaching must not touch the file. */
   foreign: boolean
+  /** Of a nonpersistent one of another VM's: the redo log beside its source, `[ds] dir/x.vmdk.REDO_…`. */
+  redo?: string | undefined
 }
 
 export type LinkRecord = { path: string; kind: 'flat' | 'sesparse' | 'cowd' | 'rdm'; contentId: string }

@@ -437,7 +437,10 @@ export async function recoverVm(model: Model, vm: VmRecord): Promise<void> {
     for (const name of model.files.list(directory))
       if (name.endsWith('~')) rmSync(model.files.local(within(directory, name)), { force: true })
   }
-  for (const link of vm.pending?.links ?? []) if (model.files.exists(link)) await takeBack(model, vm, link)
+  for (const link of vm.pending?.links ?? []) {
+    if (vm.pending?.kind === 'attach') rmSync(model.files.local(link), { force: true })
+    else if (model.files.exists(link)) await takeBack(model, vm, link)
+  }
   vm.pending = undefined
   if (vm.frozenSince !== undefined) {
     // The guest's processor stood still with the lab; it is thawed now at the latest.

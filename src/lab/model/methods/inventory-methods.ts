@@ -85,6 +85,7 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
         disksOf(vm.config).flatMap((disk) => disk.chain.map((link) => link.path)),
       )
     await model.close(vm)
+    await model.attached.drop(vm)
     const home = directoryOf(vm.path)
     const paths = list.map((file) => model.files.local(file.path))
     if (files && parseDatastorePath(home).path !== '') paths.push(model.files.local(home))

@@ -1,0 +1,85 @@
+import { type Abortable, AgentError, type AttachedDisk, type DiskRef, type TransportClaim, type TransportClaims } from '../core/index.ts'
+import { appeared } from './hotadd-appear.ts'
+import { attachAndFind, type Attached, type AttachParts } from './hotadd-attach.ts'
+import type { GuestDisk } from './hotadd-guest.ts'
+import type { ProxyVm } from './hotadd-proxy.ts'
+import { uuidDigits } from './disk-uuid.ts'
+
+/** A disk of another VM while this process has it attached, by one claim, for as many sources as are open on it. */
+type Shared = { readonly claim: TransportClaim<'attachedDisk'>; readonly device: GuestDisk; users: number }
+
+/** A use of an attached disk. Disposal ends it; the last one detaches the disk. */
+export type DiskUse = AsyncDisposable & { readonly device: GuestDisk }
+
+/**
+ * The disks that one run's transport has attached. A disk that is opened again, as after a read that broke, is not attached twice: when the guest
+ * still shows it, it is used on; else its claim is released before a new one is taken.
+ */
+export class AttachedDisks {
+  readonly #parts: AttachParts
+  readonly #shared = new Map<string, Shared>()
+
+  constructor(parts: AttachParts) {
+    this.#parts = parts
+  }
+
+  async use(
+    proxy: ProxyVm,
+    vm: string,
+    disk: DiskRef,
+    mode: AttachedDisk['mode'],
+    claims: TransportClaims | undefined,
+    options?: Abortable,
+  ): Promise<DiskUse> {
+    const known = this.#shared.get(disk.fileName)
+    if (known !== undefined) {
+      if (await this.#stillSeen(known, disk)) return this.#useOf(disk.fileName, known)
+      this.#shared.delete(disk.fileName)
+      await known.claim[Symbol.asyncDispose]()
+    }
+    // An attached disk outlives the process: without a claim nobody would ever detach it.
+    if (claims === undefined) throw new AgentError('INTERNAL', `${disk.label} was to be attached without a claim.`)
+    const args: AttachedDisk = {
+      proxy: proxy.ref,
+      proxyPathName: proxy.vmPathName,
+      vm,
+      disk: disk.label,
+      fileName: disk.fileName,
+      uuid: disk.uuid ?? '',
+      mode,
+      before: proxy.hardware.disks.map((each) => each.fileName),
+    }
+    let attached: Attached | undefined
+    const claim = await claims.take('attachedDisk', args, async (id) => {
+      attached = await attachAndFind(this.#parts, proxy, disk, args, { job: claims.job, claim: id }, options)
+      return { key: attached.key }
+    })
+    if (attached === undefined) throw new AgentError('INTERNAL', `The claim ${claim.id} was taken without its effect.`)
+    const shared: Shared = { claim, device: attached.device, users: 0 }
+    this.#shared.set(disk.fileName, shared)
+    return this.#useOf(disk.fileName, shared)
+  }
+
+  /** The very disk, still where it was. */
+  async #stillSeen({ device }: Shared, disk: DiskRef): Promise<boolean> {
+    const wanted = { fileName: disk.fileName, uuid: uuidDigits(disk.uuid) ?? '', capacityBytes: disk.capacityBytes, unit: -1 }
+    const found = appeared(wanted, await this.#parts.guest.disks())
+    return found?.address === device.address && found.name === device.name
+  }
+
+  #useOf(fileName: string, shared: Shared): DiskUse {
+    shared.users++
+    let ended = false
+    return {
+      device: shared.device,
+      [Symbol.asyncDispose]: async () => {
+        if (ended) return
+        ended = true
+        shared.users--
+        if (shared.users > 0) return
+        if (this.#shared.get(fileName) === shared) this.#shared.delete(fileName)
+        await shared.claim[Symbol.asyncDispose]()
+      },
+    }
+  }
+}
