@@ -158,12 +158,14 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   }
 
   function progressed(space: SpaceWatch, read: Map<string, BackupProgress>, at: BackupProgress): void {
-    read.set(at.disk, at)
-    const sum = (of: (disk: BackupProgress) => number): number => [...read.values()].reduce((total, disk) => total + of(disk), 0)
-    space.progress(
-      sum(({ doneBytes }) => doneBytes),
-      sum(({ totalBytes }) => totalBytes),
-    )
+    if (at.step === 'read') {
+      read.set(at.disk, at)
+      const sum = (of: (disk: BackupProgress) => number): number => [...read.values()].reduce((total, disk) => total + of(disk), 0)
+      space.progress(
+        sum(({ doneBytes }) => doneBytes),
+        sum(({ totalBytes }) => totalBytes),
+      )
+    }
     request.onProgress?.(at)
   }
 

@@ -74,7 +74,12 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
           const run = await runBackup(agent, {
             ...wish,
             quiesce: agent.config.quiesce,
-            onProgress: (at) => progress.update(`${at.vm} ${at.disk}`, at.doneBytes, at.totalBytes),
+            onProgress: (at) => {
+              const name = `${at.vm} ${at.disk}`
+              const comparing = `${name} (comparing digests)`
+              if (at.step === 'read') progress.finish(comparing)
+              progress.update(at.step === 'read' ? name : comparing, at.doneBytes, at.totalBytes)
+            },
             onWait: (vm, wait) => progress.wait(vm, wait),
             onVm: (outcome) => {
               if (outcome.ok) for (const disk of outcome.disks) progress.finish(`${outcome.vm.name} ${disk.label}`)
@@ -124,8 +129,13 @@ function describe(outcome: VmOutcome): string {
       `snapshot lived ${(outcome.snapshotLifetimeMs / 1000).toFixed(1)} s` +
       (outcome.frozenMs === undefined ? '' : `, guest frozen ${(outcome.frozenMs / 1000).toFixed(1)} s at most`),
   ]
-  for (const disk of outcome.disks)
+  for (const disk of outcome.disks) {
     lines.push(`    ${disk.label}  ${disk.mode} (${printable(disk.modeReason)})  by ${disk.transport} (${printable(disk.transportReason)})`)
+    if (disk.digestedBytes !== undefined)
+      lines.push(
+        `      ${formatBytes(disk.digestedBytes)} hashed at the source, ${formatBytes(disk.readBytes)} transferred, ${formatBytes(disk.storedBytes)} stored`,
+      )
+  }
   for (const disk of outcome.notProtected) lines.push(`    ${disk.disk}  NOT PROTECTED  ${printable(disk.reason)}`)
   for (const warning of outcome.warnings) lines.push(`    warning: ${printable(warning)}`)
   const { stillHeld } = outcome

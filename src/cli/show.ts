@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { formatBytes, type Manifest } from '../core/index.ts'
+import { formatBytes, type Manifest, type SelectedBy } from '../core/index.ts'
 import { findPoint } from './find-point.ts'
 import { type CliIo, printable, renderTable } from './io.ts'
 import { type CommandFlags, examples, withCommon, withRepository } from './options.ts'
@@ -24,6 +24,12 @@ export function registerShow(program: Command, io: CliIo): void {
     })
 }
 
+const SELECTED_BY: Readonly<Record<SelectedBy, string>> = {
+  changedAreas: 'changed areas',
+  allocated: 'all allocated',
+  digests: 'digests compared',
+}
+
 function describe(id: string, manifest: Manifest): string {
   const { vm, config } = manifest
   const facts: readonly (readonly [string, string])[] = [
@@ -36,11 +42,12 @@ function describe(id: string, manifest: Manifest): string {
     ['Files', manifest.files.map((file) => `${file.name} (${formatBytes(file.size)})`).join(', ') || 'none'],
   ]
   const disks = renderTable(
-    ['DISK', 'SIZE', 'MODE', 'WHY', 'TRANSPORT', 'CHANGED', 'READ', 'STORED'],
+    ['DISK', 'SIZE', 'MODE', 'SELECTED BY', 'WHY', 'TRANSPORT', 'CHANGED', 'READ', 'STORED'],
     manifest.disks.map((disk) => [
       disk.label,
       formatBytes(disk.capacityBytes),
       disk.mode,
+      disk.selectedBy === undefined ? '' : SELECTED_BY[disk.selectedBy],
       disk.modeReason,
       disk.transport,
       formatBytes(disk.changedBytes),
@@ -50,6 +57,9 @@ function describe(id: string, manifest: Manifest): string {
   )
   const chosen = manifest.disks.flatMap((disk) => [
     `${disk.label}: read by ${disk.transport}: ${printable(disk.transportReason)}`,
+    ...(disk.digestedBytes === undefined
+      ? []
+      : [`${disk.label}: ${formatBytes(disk.digestedBytes)} were hashed at the source, ${formatBytes(disk.readBytes)} transferred`]),
     ...disk.refused.map((each) => `${disk.label}: ${each.transport} was refused: ${printable(each.reason)}`),
   ])
   const left = manifest.notProtected.map((disk) => `${disk.disk}  NOT PROTECTED  ${printable(disk.reason)}`)

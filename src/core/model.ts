@@ -146,6 +146,12 @@ export type QuiescePolicy = 'require' | 'try' | 'none'
 export type BackupMode = 'full' | 'incremental'
 export type TransportName = 'san' | 'hotadd' | 'nbdssl' | 'nbd' | 'https' | 'lease' | 'ssh' | 'vddk'
 
+/**
+ * What selected the blocks of a disk that were transferred: change tracking's changed areas, everything that is allocated (a full read), or the digests of
+ * its blocks compared with those of the last point.
+ */
+export type SelectedBy = 'changedAreas' | 'allocated' | 'digests'
+
 /** One disk inside a restore point. */
 export type DiskFacts = {
   readonly key: number
@@ -159,6 +165,10 @@ export type DiskFacts = {
   readonly mode: BackupMode
   /** Why this disk was read in full although an incremental was asked for, or what made it incremental. */
   readonly modeReason: string
+  /** Absent in points of earlier versions, which never compared digests. */
+  readonly selectedBy?: SelectedBy | undefined
+  /** Bytes that were hashed where the disk is, and did not travel for that. Only where digests were compared. */
+  readonly digestedBytes?: number | undefined
   readonly transport: TransportName
   readonly transportReason: string
   /** Every transport that was refused or failed before the one used. */
@@ -169,7 +179,7 @@ export type DiskFacts = {
   readonly readMs?: number | undefined
   /** Bytes in the areas to transfer (allocated on a full, changed on an incremental). */
   readonly changedBytes: number
-  /** Bytes read from the source. */
+  /** Bytes read from the source; they came over its transport. */
   readonly readBytes: number
   /** Bytes added to the repository for this disk, compressed and sealed. */
   readonly storedBytes: number

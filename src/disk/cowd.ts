@@ -1,9 +1,10 @@
-import { type BlockSource, SECTOR } from '../core/index.ts'
+import { SECTOR } from '../core/index.ts'
 import { type ByteSource, handOver } from './byte-source.ts'
 import { corrupt, notUnderstood } from './corrupt.ts'
 import { ABSENT_GRAIN, type GrainMap, type GrainTable, ZERO_GRAIN } from './grain-index.ts'
 import { GrainLayer } from './grain-layer.ts'
 import { PagedBytes } from './paged-bytes.ts'
+import type { PlacedSource } from './place.ts'
 
 /** "COWD", little-endian. */
 export const COWD_MAGIC = 0x44574f43
@@ -16,7 +17,7 @@ const FLAG_INCONSISTENT = 4
  * A COWD redo log (vmfsSparse, `-delta.vmdk`) as a layer. Owns `bytes`, also when it fails. Errors: INTEGRITY.
  * Layout: docs/formats/vmdk-cowd.md.
  */
-export function openCowd(bytes: ByteSource): Promise<BlockSource> {
+export function openCowd(bytes: ByteSource): Promise<PlacedSource> {
   return handOver(bytes, async () => new GrainLayer(bytes, await readMap(bytes)))
 }
 

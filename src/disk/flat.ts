@@ -1,12 +1,13 @@
-import { type Abortable, AgentError, type BlockSource, type Extent, type Range, throwIfAborted } from '../core/index.ts'
+import { type Abortable, AgentError, type Extent, type Range, throwIfAborted } from '../core/index.ts'
 import type { ByteSource } from './byte-source.ts'
 import { checkInside } from './inside.ts'
+import type { Place, PlacedSource } from './place.ts'
 
 /**
  * A raw image, or the part `range` of one, as a layer: holes of the file are `zero`, the rest is `data`, nothing is absent. Owns `bytes`
  * (not when it throws). Errors: INTEGRITY when the file is shorter than `range`.
  */
-export function openFlat(bytes: ByteSource, range: Range = { offset: 0, length: bytes.size }): BlockSource {
+export function openFlat(bytes: ByteSource, range: Range = { offset: 0, length: bytes.size }): PlacedSource {
   if (range.offset + range.length > bytes.size) {
     throw new AgentError('INTEGRITY', `${bytes.name} has ${bytes.size} bytes, but the disk needs ${range.offset + range.length}.`, {
       subject: bytes.name,
@@ -16,7 +17,7 @@ export function openFlat(bytes: ByteSource, range: Range = { offset: 0, length: 
   return new FlatLayer(bytes, range)
 }
 
-class FlatLayer implements BlockSource {
+class FlatLayer implements PlacedSource {
   readonly size: number
   readonly #bytes: ByteSource
   readonly #start: number
@@ -40,6 +41,12 @@ class FlatLayer implements BlockSource {
     const stored = this.#bytes.dataExtents?.({ offset: this.#start + range.offset, length: range.length }, options)
     if (stored === undefined) yield { ...range, kind: 'data' }
     else for await (const extent of stored) yield { ...extent, offset: extent.offset - this.#start }
+  }
+
+  async *places(range: Range, options?: Abortable): AsyncGenerator<Place> {
+    checkInside(range.offset, range.length, this.size, this.#bytes.name)
+    throwIfAborted(options)
+    if (range.length > 0) yield { length: range.length, file: this.#bytes.name, offset: this.#start + range.offset }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

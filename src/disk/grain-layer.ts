@@ -1,14 +1,15 @@
-import type { Abortable, BlockSource, Extent, Range } from '../core/index.ts'
+import { type Abortable, type Extent, type Range, rangeEnd } from '../core/index.ts'
 import type { ByteSource } from './byte-source.ts'
-import { ABSENT_GRAIN, GrainIndex, type GrainMap } from './grain-index.ts'
+import { ABSENT_GRAIN, GrainIndex, type GrainMap, type GrainTable } from './grain-index.ts'
 import { checkInside } from './inside.ts'
+import { coalescePlaces, type Place, type PlacedSource, zeros } from './place.ts'
 import { type Piece, readScattered } from './scattered-read.ts'
 
 /** A read is worked off in slices of this size, so that its list of pieces stays small. */
 const SLICE = 8 * 1024 * 1024
 
 /** A layer made of a directory, tables and uncompressed grains: hosted sparse, COWD and seSparse. Owns `bytes`. */
-export class GrainLayer implements BlockSource {
+export class GrainLayer implements PlacedSource {
   readonly size: number
   readonly #bytes: ByteSource
   readonly #index: GrainIndex
@@ -69,6 +70,33 @@ export class GrainLayer implements BlockSource {
   extents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
     checkInside(range.offset, range.length, this.size, this.#bytes.name)
     return this.#index.extents(range, options)
+  }
+
+  places(range: Range, options?: Abortable): AsyncGenerator<Place> {
+    checkInside(range.offset, range.length, this.size, this.#bytes.name)
+    return coalescePlaces(this.#places(range, options))
+  }
+
+  async *#places(range: Range, options?: Abortable): AsyncGenerator<Place> {
+    for (let at = range.offset; at < rangeEnd(range); ) {
+      const view = await this.#index.at(at, options)
+      const stop = Math.min(view.end, rangeEnd(range))
+      if (view.table === undefined) yield zeros(stop - at)
+      else yield* this.#inTable(view.table, view.start, { offset: at, length: stop - at })
+      at = stop
+    }
+  }
+
+  *#inTable(table: GrainTable, start: number, range: Range): Generator<Place> {
+    const { grainBytes } = this.#index
+    for (let at = range.offset; at < rangeEnd(range); ) {
+      const grain = Math.floor((at - start) / grainBytes)
+      const inGrain = at - start - grain * grainBytes
+      const length = Math.min(grainBytes - inGrain, rangeEnd(range) - at)
+      const position = table[grain] ?? ABSENT_GRAIN
+      yield position <= 0 ? zeros(length) : { length, file: this.#bytes.name, offset: position + inGrain }
+      at += length
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,22 +1,23 @@
-import { type BlockSource, SECTOR } from '../core/index.ts'
+import { SECTOR } from '../core/index.ts'
 import { type ByteSource, handOver } from './byte-source.ts'
 import { corrupt } from './corrupt.ts'
 import { MAX_DESCRIPTOR_BYTES } from './descriptor.ts'
 import { GrainLayer } from './grain-layer.ts'
 import { type HostedSparseHeader, parseHostedSparseHeader } from './hosted-sparse-header.ts'
 import { hostedSparseMap } from './hosted-sparse-tables.ts'
+import type { PlacedSource } from './place.ts'
 import { openStreamOptimized } from './stream-optimized.ts'
 
 /**
  * A hosted sparse (KDMV) extent as a layer, compressed ones included. Owns `bytes`, also when it fails. Errors: INTEGRITY.
  * Layout: docs/formats/vmdk-hosted-sparse.md.
  */
-export function openHostedSparse(bytes: ByteSource): Promise<BlockSource> {
+export function openHostedSparse(bytes: ByteSource): Promise<PlacedSource> {
   return handOver(bytes, async () => hostedSparseLayer(bytes, await readHostedSparseHeader(bytes)))
 }
 
 /** The layer of a file whose header is read already. The caller owns `bytes` until this resolves. */
-export async function hostedSparseLayer(bytes: ByteSource, header: HostedSparseHeader): Promise<BlockSource> {
+export async function hostedSparseLayer(bytes: ByteSource, header: HostedSparseHeader): Promise<PlacedSource> {
   if (header.compressed) return openStreamOptimized(bytes, header)
   if (header.directory === undefined) throw corrupt(bytes.name, 'has no grain directory')
   return new GrainLayer(bytes, hostedSparseMap(bytes, header, header.directory))

@@ -8,6 +8,7 @@
  * Layouts and what is refused: docs/formats/vmdk-*.md.
  */
 export type { ByteSource } from './byte-source.ts'
+export { ahead } from './ahead.ts'
 export { copyDisk, type ExportProgress } from './copy-disk.ts'
 export { openCowd } from './cowd.ts'
 export { type Descriptor, type DescriptorExtent, ddbValue, descriptorCapacity, type ExtentType, NO_PARENT, parentOf } from './descriptor.ts'
@@ -30,6 +31,7 @@ export { type DiskLayer, type DiskLink, openDisk } from './open-disk.ts'
 export { noticing } from './noticing.ts'
 export { overlay } from './overlay.ts'
 export { createPace, type Pace } from './pace.ts'
+export type { Place, PlacedSource } from './place.ts'
 export { createRawFile, openRawDevice } from './raw-file.ts'
 export { type RetryPolicy, retrying } from './retrying.ts'
 export { openSeSparse } from './se-sparse.ts'

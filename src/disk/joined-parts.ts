@@ -1,20 +1,23 @@
-import { type Abortable, type BlockSource, coalesceExtents, type Extent, type Range, throwIfAborted } from '../core/index.ts'
+import { type Abortable, coalesceExtents, type Extent, type Range, throwIfAborted } from '../core/index.ts'
 import { checkInside } from './inside.ts'
+import type { Place, PlacedSource } from './place.ts'
 
 /** One extent of a disk: its place, and how to open it. The source may be longer than the part, never shorter. */
-export type Part = { readonly offset: number; readonly length: number; open(): Promise<BlockSource> }
+export type Part = { readonly offset: number; readonly length: number; open(): Promise<PlacedSource> }
 
 /** Files open at once; a 62 TB disk in 2 GiB pieces has 30,000 of them. */
 const MAX_OPEN = 64
 
-type Slot = { readonly source: Promise<BlockSource>; users: number }
+type Slot = { readonly source: Promise<PlacedSource>; users: number }
 
 /** A disk of several extents, one after the other. Parts are opened when needed and the least recently used ones closed again. */
-export class JoinedParts implements BlockSource {
+export class JoinedParts implements PlacedSource {
   readonly size: number
   readonly #name: string
   readonly #parts: readonly Part[]
   readonly #open = new Map<number, Slot>()
+  /** Undefined when one part cannot tell. */
+  places: PlacedSource['places']
 
   private constructor(parts: readonly Part[], name: string) {
     this.size = parts.reduce((sum, part) => sum + part.length, 0)
@@ -26,7 +29,9 @@ export class JoinedParts implements BlockSource {
   static async open(parts: readonly Part[], name: string): Promise<JoinedParts> {
     const joined = new JoinedParts(parts, name)
     try {
-      for (const index of parts.keys()) await joined.#use(index, async () => undefined)
+      let placed = true
+      for (const index of parts.keys()) placed = (await joined.#use(index, async (source) => source.places !== undefined)) && placed
+      if (placed) joined.places = (range, options) => joined.#places(range, options)
       return joined
     } catch (error) {
       await joined[Symbol.asyncDispose]()
@@ -72,13 +77,29 @@ export class JoinedParts implements BlockSource {
     }
   }
 
+  async *#places(range: Range, options?: Abortable): AsyncGenerator<Place> {
+    checkInside(range.offset, range.length, this.size, this.#name)
+    const end = range.offset + range.length
+    for (let index = this.#find(range.offset), at = range.offset; at < end; index++) {
+      const part = this.#part(index)
+      const length = Math.min(part.offset + part.length, end) - at
+      const found: Place[] = []
+      const from = at - part.offset
+      await this.#use(index, async (source) => {
+        for await (const place of source.places?.({ offset: from, length }, options) ?? []) found.push(place)
+      })
+      yield* found
+      at += length
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const slots = [...this.#open.values()]
     this.#open.clear()
     await closeAll(slots)
   }
 
-  async #use<T>(index: number, work: (source: BlockSource) => Promise<T>): Promise<T> {
+  async #use<T>(index: number, work: (source: PlacedSource) => Promise<T>): Promise<T> {
     const slot = this.#acquire(index)
     try {
       const result = await work(await slot.source)

@@ -2,6 +2,7 @@ import { type Abortable, type BlockSource, type Extent, type Range, throwIfAbort
 import { checkInside } from './inside.ts'
 import { openFlat } from './flat.ts'
 import { memoryBytes } from './memory-bytes.ts'
+import { type Place, type PlacedSource, zeros } from './place.ts'
 
 /**
  * A small disk in memory, for tests and previews. `extents` (ordered, gapless) says what is `zero` or `absent`; those bytes read as
@@ -14,7 +15,7 @@ export function memorySource(bytes: Uint8Array, extents?: readonly Extent[]): Bl
 }
 
 /** A disk of `size` bytes, all zero. */
-export function zeroSource(size: number): BlockSource {
+export function zeroSource(size: number): PlacedSource {
   return Object.freeze({
     size,
     async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
@@ -26,6 +27,11 @@ export function zeroSource(size: number): BlockSource {
       checkInside(range.offset, range.length, size, 'an empty disk')
       throwIfAborted(options)
       if (range.length > 0) yield { ...range, kind: 'zero' }
+    },
+    async *places(range: Range, options?: Abortable): AsyncGenerator<Place> {
+      checkInside(range.offset, range.length, size, 'an empty disk')
+      throwIfAborted(options)
+      if (range.length > 0) yield zeros(range.length)
     },
     async [Symbol.asyncDispose](): Promise<void> {},
   })

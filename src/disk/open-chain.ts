@@ -1,14 +1,15 @@
-import { type Abortable, AgentError, type BlockSource, coalesceExtents, type Extent, type Range, throwIfAborted } from '../core/index.ts'
+import { type Abortable, AgentError, coalesceExtents, type Extent, type Range, throwIfAborted } from '../core/index.ts'
 import { parentOf } from './descriptor.ts'
 import type { DiskFiles } from './disk-files.ts'
 import { type DiskLayer, type DiskLink, openLink } from './open-disk.ts'
 import { overlay } from './overlay.ts'
+import type { PlacedSource } from './place.ts'
 
 /** VMware's own limit on the links of a disk. */
 export const MAX_LINKS = 32
 
 /** A complete disk: every link below the named one, merged. Nothing is absent. */
-export interface DiskChain extends BlockSource {
+export interface DiskChain extends PlacedSource {
   /** Top first, base last. */
   readonly links: readonly DiskLink[]
 }
@@ -38,10 +39,10 @@ export async function openChain(reference: string, files: DiskFiles, options?: A
     throw error
   }
   const links = Object.freeze(layers.map((layer) => layer.link))
-  return new Chain(layers.reduceRight<BlockSource | undefined>(stack, undefined), links)
+  return new Chain(layers.reduceRight<PlacedSource | undefined>(stack, undefined), links)
 }
 
-const stack = (below: BlockSource | undefined, layer: BlockSource): BlockSource => (below === undefined ? layer : overlay(layer, below))
+const stack = (below: PlacedSource | undefined, layer: PlacedSource): PlacedSource => (below === undefined ? layer : overlay(layer, below))
 
 const first = (layers: readonly DiskLayer[]): string => layers[0]?.link.location ?? 'the disk'
 
@@ -97,12 +98,14 @@ function broken(subject: string, message: string): AgentError {
 class Chain implements DiskChain {
   readonly size: number
   readonly links: readonly DiskLink[]
-  readonly #source: BlockSource
+  readonly places: PlacedSource['places']
+  readonly #source: PlacedSource
 
-  constructor(source: BlockSource | undefined, links: readonly DiskLink[]) {
+  constructor(source: PlacedSource | undefined, links: readonly DiskLink[]) {
     if (source === undefined) throw new AgentError('INTERNAL', 'A chain needs at least one link.')
     this.size = source.size
     this.links = links
+    this.places = source.places?.bind(source)
     this.#source = source
   }
 

@@ -1,4 +1,4 @@
-import { type Abortable, AgentError, type BlockSource, SECTOR } from '../core/index.ts'
+import { type Abortable, AgentError, SECTOR } from '../core/index.ts'
 import { type ByteSource, handOver } from './byte-source.ts'
 import { COWD_MAGIC, openCowd } from './cowd.ts'
 import { type Descriptor, type DescriptorExtent, descriptorCapacity, MAX_DESCRIPTOR_BYTES } from './descriptor.ts'
@@ -9,6 +9,7 @@ import { hostedSparseLayer, openHostedSparse, readEmbeddedDescriptor, readHosted
 import { KDMV_MAGIC } from './hosted-sparse-header.ts'
 import { JoinedParts, type Part } from './joined-parts.ts'
 import { zeroSource } from './memory-source.ts'
+import type { PlacedSource } from './place.ts'
 import { checkReadable } from './readable.ts'
 import { openSeSparse, SE_SPARSE_MAGIC } from './se-sparse.ts'
 
@@ -21,7 +22,7 @@ export type DiskLink = {
 }
 
 /** One link of a disk; what it does not hold itself is `absent`. */
-export interface DiskLayer extends BlockSource {
+export interface DiskLayer extends PlacedSource {
   readonly link: DiskLink
 }
 
@@ -53,12 +54,13 @@ export async function openLink(location: string, files: DiskFiles, options?: Abo
   })
 }
 
-const withLink = (source: BlockSource, link: DiskLink): DiskLayer =>
+const withLink = (source: PlacedSource, link: DiskLink): DiskLayer =>
   Object.freeze({
     link: Object.freeze(link),
     size: source.size,
     read: source.read.bind(source),
     extents: source.extents.bind(source),
+    places: source.places?.bind(source),
     [Symbol.asyncDispose]: source[Symbol.asyncDispose].bind(source),
   })
 
@@ -116,7 +118,7 @@ async function openEmbedded(bytes: ByteSource, location: string): Promise<DiskLa
   return withLink(source, { location, descriptor, capacityBytes: source.size })
 }
 
-async function openExtents(descriptor: Descriptor, name: string, location: string, files: DiskFiles): Promise<BlockSource> {
+async function openExtents(descriptor: Descriptor, name: string, location: string, files: DiskFiles): Promise<PlacedSource> {
   const parts: Part[] = []
   let offset = 0
   for (const extent of descriptor.extents) {
@@ -133,7 +135,7 @@ async function openExtents(descriptor: Descriptor, name: string, location: strin
   return JoinedParts.open(parts, name)
 }
 
-async function openExtent(extent: DescriptorExtent, location: string, files: DiskFiles): Promise<BlockSource> {
+async function openExtent(extent: DescriptorExtent, location: string, files: DiskFiles): Promise<PlacedSource> {
   const length = extent.sectors * SECTOR
   if (extent.type === 'ZERO' || extent.file === undefined) return zeroSource(length)
   const bytes = await files.open(await files.resolve(extent.file, location))
@@ -152,7 +154,7 @@ async function openExtent(extent: DescriptorExtent, location: string, files: Dis
   }
 }
 
-function sameCapacity(source: BlockSource, extent: DescriptorExtent, name: string, rounding: number): Promise<BlockSource> {
+function sameCapacity(source: PlacedSource, extent: DescriptorExtent, name: string, rounding: number): Promise<PlacedSource> {
   return handOver(source, async () => {
     const more = source.size - extent.sectors * SECTOR
     if (more < 0 || more > rounding) throw disagree(name, extent, source.size)

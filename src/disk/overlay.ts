@@ -1,5 +1,6 @@
-import { type Abortable, type BlockSource, clipRange, coalesceExtents, type Extent, mergeRanges, type Range } from '../core/index.ts'
+import { type Abortable, clipRange, coalesceExtents, type Extent, mergeRanges, type Range } from '../core/index.ts'
 import { checkInside } from './inside.ts'
+import { coalescePlaces, type Place, type PlacedSource, zeros } from './place.ts'
 
 const SLICE = 1024 * 1024
 /** Absent runs closer than this are read from the parent in one go. */
@@ -9,19 +10,22 @@ const GAP = 32 * 1024
  * `top` where it holds something, `parent` where it is absent; past the end of a shorter parent (the disk was grown in between) zeros.
  * What is absent in both stays absent. Owns both.
  */
-export function overlay(top: BlockSource, parent: BlockSource): BlockSource {
+export function overlay(top: PlacedSource, parent: PlacedSource): PlacedSource {
   return new Overlay(top, parent)
 }
 
-class Overlay implements BlockSource {
+class Overlay implements PlacedSource {
   readonly size: number
-  readonly #top: BlockSource
-  readonly #parent: BlockSource
+  readonly places: PlacedSource['places']
+  readonly #top: PlacedSource
+  readonly #parent: PlacedSource
 
-  constructor(top: BlockSource, parent: BlockSource) {
+  constructor(top: PlacedSource, parent: PlacedSource) {
     this.size = top.size
     this.#top = top
     this.#parent = parent
+    if (top.places !== undefined && parent.places !== undefined)
+      this.places = (range, options) => coalescePlaces(this.#places(range, options))
   }
 
   async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
@@ -76,6 +80,19 @@ class Overlay implements BlockSource {
       if (below !== undefined) yield* this.#parent.extents(below, options)
       const known = below === undefined ? 0 : below.length
       if (known < extent.length) yield { offset: extent.offset + known, length: extent.length - known, kind: 'zero' }
+    }
+  }
+
+  async *#places(range: Range, options?: Abortable): AsyncGenerator<Place> {
+    checkInside(range.offset, range.length, this.size, 'the disk')
+    for await (const extent of this.#top.extents(range, options)) {
+      if (extent.kind === 'zero') yield zeros(extent.length)
+      else if (extent.kind === 'data') yield* this.#top.places?.(extent, options) ?? []
+      else {
+        const below = clipRange(extent, this.#parent.size)
+        if (below !== undefined) yield* this.#parent.places?.(below, options) ?? []
+        yield zeros(extent.length - (below?.length ?? 0))
+      }
     }
   }
 

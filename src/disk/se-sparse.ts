@@ -1,9 +1,10 @@
-import { AgentError, type BlockSource, readU64, SECTOR } from '../core/index.ts'
+import { AgentError, readU64, SECTOR } from '../core/index.ts'
 import { type ByteSource, handOver } from './byte-source.ts'
 import { corrupt, notUnderstood } from './corrupt.ts'
 import { type GrainMap, type GrainTable, ZERO_GRAIN } from './grain-index.ts'
 import { GrainLayer } from './grain-layer.ts'
 import { PagedBytes } from './paged-bytes.ts'
+import type { PlacedSource } from './place.ts'
 
 export const SE_SPARSE_MAGIC = 0xcafebabe
 const VOLATILE_MAGIC = 0xcafecafe
@@ -31,7 +32,7 @@ type SeSparseHeader = {
  * A seSparse redo log (`-sesparse.vmdk`) as a layer. Owns `bytes`, also when it fails. Errors: INTEGRITY, CONFLICT when its journal
  * still has to be replayed (the link a running VM writes). Layout: docs/formats/vmdk-se-sparse.md.
  */
-export function openSeSparse(bytes: ByteSource): Promise<BlockSource> {
+export function openSeSparse(bytes: ByteSource): Promise<PlacedSource> {
   return handOver(bytes, async () => {
     const header = await readHeader(bytes)
     await checkVolatileHeader(bytes, header)

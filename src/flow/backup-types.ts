@@ -51,7 +51,14 @@ export type BackupRequest = {
   readonly parallelDisks?: number | undefined
 }
 
-export type BackupProgress = { readonly vm: string; readonly disk: string; readonly doneBytes: number; readonly totalBytes: number }
+/** `compare`: how far digests of the disk's blocks were compared with the last point; then what differs is read. */
+export type BackupProgress = {
+  readonly vm: string
+  readonly disk: string
+  readonly step: 'compare' | 'read'
+  readonly doneBytes: number
+  readonly totalBytes: number
+}
 
 /** What became of one VM; printed by `vcb backup --json`. */
 export type BackupResult = {

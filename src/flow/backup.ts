@@ -6,11 +6,12 @@ import { ensureChangeTracking, linksOf } from '../snapshot/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
 import { disksToRead, nothingToRead, refuseVm, storesOf } from './disks-to-read.ts'
 import { earlierPoints, expectRun } from './expected-run.ts'
+import type { Frozen } from './frozen.ts'
 import { chooseParent, type ParentPoint } from './parent-point.ts'
 import { type DiskTransfer, planTransfers } from './plan-transfers.ts'
 import { recordLocks } from './record-locks.ts'
 import { transportClaims } from './transport-claims.ts'
-import { type Frozen, writePoint, type Written } from './write-point.ts'
+import { writePoint, type Written } from './write-point.ts'
 
 export type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
 

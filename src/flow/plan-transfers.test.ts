@@ -84,6 +84,19 @@ describe('what to transfer of a disk', () => {
     expect(plan).toMatchObject({ mode: 'full', reason: expect.stringMatching(/\S/) })
   })
 
+  test('what is read in full may be compared by digests, whatever tracking says, where the parent holds the disk in its size', async () => {
+    const added = { ...disk, key: 2001, label: 'scsi0:1' }
+    const compared = async (old: readonly DiskFacts[], now: DiskRef = disk): Promise<unknown> =>
+      (await planTransfers(snapshots({}), question({ parent: parent(old), disks: [now] })))[0]
+    expect(await compared([{ ...facts, changeId: undefined }])).toMatchObject({ mode: 'full', selectedBy: 'allocated', compare: true })
+    expect(await compared([{ ...facts, uuid: 'other' }])).toMatchObject({ mode: 'full', compare: true })
+    expect(await compared([{ ...facts, capacityBytes: CAPACITY / 2 }])).toMatchObject({ mode: 'full', compare: false })
+    expect(await compared([facts], added)).toMatchObject({ mode: 'full', compare: false })
+    expect(await compared([facts])).toMatchObject({ mode: 'incremental', selectedBy: 'changedAreas' })
+    const [first] = await planTransfers(snapshots({}), question({ parent: undefined, reason: 'first' }))
+    expect(first?.compare).toBeUndefined()
+  })
+
   test('a disk the parent does not have is read in full beside incrementals of the others', async () => {
     const added = { ...disk, key: 2001, label: 'scsi0:1' }
     const plans = await planTransfers(snapshots({}), question({ disks: [disk, added] }))

@@ -1,10 +1,18 @@
-import { type Abortable, type BackupMode, type DiskRef, type SnapshotRef, toAgentError } from '../core/index.ts'
+import { type Abortable, type BackupMode, type DiskRef, type SelectedBy, type SnapshotRef, toAgentError } from '../core/index.ts'
 import { changeBase, type Snapshots } from '../snapshot/index.ts'
 import { AreaList } from './area-list.ts'
 import type { ParentPoint } from './parent-point.ts'
 
 /** One disk, what of it is to be transferred, and why so. */
-export type DiskTransfer = { readonly disk: DiskRef; readonly mode: BackupMode; readonly reason: string; readonly areas: AreaList }
+export type DiskTransfer = {
+  readonly disk: DiskRef
+  readonly mode: BackupMode
+  readonly selectedBy: SelectedBy
+  readonly reason: string
+  readonly areas: AreaList
+  /** The parent holds it in its present size: where digests can be compared, only what differs is transferred, whatever tracking knows. */
+  readonly compare?: boolean | undefined
+}
 
 export type TransferQuestion = {
   readonly snapshot: SnapshotRef
@@ -42,18 +50,21 @@ export async function planTransfers(
 async function planDisk(snapshots: Snapshots, question: TransferQuestion, disk: DiskRef, options?: Abortable): Promise<DiskTransfer> {
   const { snapshot, parent } = question
   if (parent === undefined) return { ...(await planFull(snapshots, question, disk, options)), reason: question.reason }
-  const base = changeBase(
-    parent.manifest.disks.find((facts) => facts.key === disk.key),
-    disk,
-  )
-  if (!base.use) return { ...(await planFull(snapshots, question, disk, options)), reason: base.reason }
+  const before = parent.manifest.disks.find((facts) => facts.key === disk.key)
+  const full = async (reason: string): Promise<DiskTransfer> => ({
+    ...(await planFull(snapshots, question, disk, options)),
+    reason,
+    compare: before?.capacityBytes === disk.capacityBytes,
+  })
+  const base = changeBase(before, disk)
+  if (!base.use) return full(base.reason)
   try {
     const areas = await AreaList.from(snapshots.changed(snapshot, disk, base.changeId, options))
-    return { disk, mode: 'incremental', reason: base.reason, areas }
+    return { disk, mode: 'incremental', selectedBy: 'changedAreas', reason: base.reason, areas }
   } catch (error) {
     const shown = toAgentError(error)
     if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
-    return { ...(await planFull(snapshots, question, disk, options)), reason: `change tracking gave no usable answer: ${shown.message}` }
+    return full(`change tracking gave no usable answer: ${shown.message.replace(/\.$/, '')}`)
   }
 }
 
@@ -66,7 +77,7 @@ async function planFull(
 ): Promise<Omit<DiskTransfer, 'reason'>> {
   if (allocatedMap && disk.changeId !== undefined) {
     try {
-      return { disk, mode: 'full', areas: await AreaList.from(snapshots.allocated(snapshot, disk, options)) }
+      return { disk, mode: 'full', selectedBy: 'allocated', areas: await AreaList.from(snapshots.allocated(snapshot, disk, options)) }
     } catch (error) {
       const shown = toAgentError(error)
       if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
@@ -74,5 +85,5 @@ async function planFull(
   }
   const areas = new AreaList()
   areas.add({ offset: 0, length: disk.capacityBytes })
-  return { disk, mode: 'full', areas }
+  return { disk, mode: 'full', selectedBy: 'allocated', areas }
 }

@@ -63,6 +63,7 @@ class DirProvider implements BackupProvider {
   readonly name = 'dir'
   readonly url: string
   readonly incremental: Verdict = { ok: false, reason: FULL_ONLY }
+  readonly digests: Verdict = { ok: false, reason: FULL_ONLY }
   readonly points: DirPoints
   readonly #directory: string
   readonly #format: ExportFormat

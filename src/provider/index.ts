@@ -23,6 +23,7 @@ export type {
   DiskWritten,
   Locking,
   NewRepository,
+  ParentDigests,
   PointDeletion,
   PointFacts,
   PointRequest,

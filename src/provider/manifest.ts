@@ -37,6 +37,8 @@ const disk = z.looseObject({
   thin: z.boolean(),
   mode,
   modeReason: text,
+  selectedBy: z.enum(['changedAreas', 'allocated', 'digests']).optional(),
+  digestedBytes: bytes.optional(),
   transport,
   transportReason: text,
   refused: z.array(z.looseObject({ transport, reason: text })),
@@ -126,7 +128,7 @@ export function buildManifest(
 export const inFull = (facts: PointFacts, reason: string): PointFacts => ({
   ...facts,
   mode: 'full',
-  disks: facts.disks.map((disk) => (disk.mode === 'full' ? disk : { ...disk, mode: 'full', modeReason: reason })),
+  disks: facts.disks.map((disk) => (disk.mode === 'full' ? disk : { ...disk, mode: 'full', modeReason: reason, selectedBy: 'allocated' })),
 })
 
 export const encodeManifest = (manifest: Manifest): Buffer => Buffer.from(`${JSON.stringify(manifest, undefined, 2)}\n`, 'utf8')

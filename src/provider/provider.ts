@@ -40,6 +40,8 @@ export interface BackupProvider extends AsyncDisposable {
    * incremental plan all the same stores the whole disk.
    */
   readonly incremental: Verdict
+  /** Whether its writers tell the digests of a parent's blocks, and why not. */
+  readonly digests: Verdict
   /** Several disks of a point may be put at the same time, and gain by it; absent where they are stored one after the other. */
   readonly parallelDisks?: boolean | undefined
   /**
@@ -123,6 +125,17 @@ export type DiskWritten = {
   readonly storedBytes: number
 }
 
+/** What the parent point holds of a disk, told by digests. */
+export interface ParentDigests {
+  /** Bytes of a block, from byte 0 of the disk on; the disk's last block may be shorter. */
+  readonly blockSize: number
+  /**
+   * SHA-256 of `count` blocks of the parent's image from number `first` on, 32 bytes each, back to back. Each names data that the destination holds.
+   * Asked for in ascending order; a thousand at a time at most. INTEGRITY.
+   */
+  of(first: number, count: number, options?: Abortable): Promise<Uint8Array>
+}
+
 /**
  * One restore point being written. Disposed before `commit` = aborted: nothing of it is ever listed.
  * Disks may be put concurrently; files and disks before `commit`.
@@ -140,6 +153,11 @@ export interface BackupWriter extends AsyncDisposable {
     plan: DiskPlan,
     options?: Abortable & { readonly onProgress?: ((progress: DiskProgress) => void) | undefined },
   ): Promise<DiskWritten>
+  /**
+   * Digests of the disk as the request's parent holds it, for an incremental of what differs; absent where the provider's `digests` says no.
+   * INTEGRITY when the parent does not hold this disk in its present size and blocks, or not all of it is there any more.
+   */
+  parentDigests?(disk: DiskRef, options?: Abortable): Promise<ParentDigests>
   /** Makes the point exist, atomically; called once, last. Returns the point's id and the manifest as stored. */
   commit(facts: PointFacts, options?: Abortable): Promise<{ readonly id: PointId; readonly manifest: Manifest }>
 }

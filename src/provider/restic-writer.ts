@@ -5,7 +5,8 @@ import { BLOCK_SIZE, EXTENT_FILE, extentDirectory, type ImageLayout, layoutFor, 
 import { encodeManifest } from './manifest.ts'
 import { PointDraft } from './point-draft.ts'
 import { MANIFEST_FILE } from './point-names.ts'
-import type { BackupWriter, DiskPlan, DiskProgress, DiskWritten, PointFacts, PointRequest } from './provider.ts'
+import { imageDigests } from './parent-digests.ts'
+import type { BackupWriter, DiskPlan, DiskProgress, DiskWritten, ParentDigests, PointFacts, PointRequest } from './provider.ts'
 import { ResticImageWriter } from './restic-image-writer.ts'
 import { openParentImage, type ParentImage } from './restic-parent-image.ts'
 import { OUR_TAG, type ResticReader } from './restic-points.ts'
@@ -63,6 +64,12 @@ export class ResticWriter implements BackupWriter {
       this.#draft.dropDisk(disk)
       throw error
     }
+  }
+
+  async parentDigests(disk: DiskRef, options?: Abortable): Promise<ParentDigests> {
+    const layout = layoutFor(disk.capacityBytes, this.#options.sizes)
+    const image = await this.#parentImage(disk, '', layout, { signal: options?.signal })
+    return imageDigests(image, layout)
   }
 
   async commit(facts: PointFacts, options?: Abortable): Promise<{ readonly id: PointId; readonly manifest: Manifest }> {

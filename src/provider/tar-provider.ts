@@ -68,6 +68,7 @@ class TarProvider implements BackupProvider {
   readonly url: string
   readonly points: TarPoints | undefined
   readonly incremental: Verdict
+  readonly digests: Verdict = { ok: false, reason: 'an archive keeps digests of its data, not of the blocks of a disk' }
   readonly #output: (id: PointId, run: RunId) => Promise<ArchiveOutput>
   /** Name of the only point there can be. */
   readonly #only: PointId | undefined

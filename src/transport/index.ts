@@ -30,6 +30,7 @@ export type { SshOptions } from './ssh-files.ts'
 export { sshTransport } from './ssh-transport.ts'
 export { createTokens, type TakeOptions, type Tokens, type Waiting } from './token-bucket.ts'
 export type {
+  BlockDigest,
   DiskWriting,
   OpenDisk,
   OpenOptions,

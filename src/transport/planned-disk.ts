@@ -12,7 +12,7 @@ import {
   type TransportName,
 } from '../core/index.ts'
 import { NoTransportError, type Refusal } from './refusal.ts'
-import type { OpenDisk, OpenOptions, SnapshotDisk, Transport } from './transport.ts'
+import type { BlockDigest, OpenDisk, OpenOptions, SnapshotDisk, Transport } from './transport.ts'
 
 /** A disk open for reading, with how it came to be read this way. Everything but `source` may change while it is read. */
 export interface PlannedDisk {
@@ -23,6 +23,11 @@ export interface PlannedDisk {
   readonly refused: readonly Refusal[]
   /** How often a transport broke in mid-run and was opened again. */
   readonly resumed: number
+  /**
+   * `OpenDisk.digests` of whichever transport has the disk open; undefined where it has none. Goes on where it was when the transport breaks and can be opened
+   * again, but not for ever: when nothing comes twice in a row, it fails, and reading is tried as if it had never been asked.
+   */
+  readonly digests: OpenDisk['digests']
   /** Proves what was read, where only the end of the disk tells; after the last read and before the bytes count. INTEGRITY, UNAVAILABLE. */
   finish(options?: Abortable): Promise<void>
 }
@@ -62,6 +67,9 @@ export async function openPlanned(disk: SnapshotDisk, transports: readonly Trans
   await planned.advance(options)
   return planned
 }
+
+/** Tries for digests in a row that bring none. */
+const MOST_IN_VAIN = 2
 
 type Current = { readonly transport: Transport; readonly source: OpenDisk; readonly reason: string }
 
@@ -127,6 +135,37 @@ class Planned implements PlannedDisk {
 
   async finish(options?: Abortable): Promise<void> {
     await this.#open().source.finish?.(options)
+  }
+
+  get digests(): OpenDisk['digests'] {
+    if (this.#open().source.digests === undefined) return undefined
+    return (range, blockSize, options) => this.#digests(range, blockSize, options)
+  }
+
+  async *#digests(range: Range, blockSize: number, options?: Abortable): AsyncGenerator<BlockDigest> {
+    const failures: Failures = { on: undefined, count: 0 }
+    let inVain = 0
+    let broken: unknown
+    for (let offset = range.offset; offset < rangeEnd(range); ) {
+      const { source, transport } = this.#open()
+      const { digests } = source
+      // Of the transport that had them more is to be told than of the one that goes on without.
+      if (digests === undefined) throw broken ?? new AgentError('INTEGRITY', `${transport.name} computes no digests.`)
+      try {
+        for await (const block of digests({ offset, length: rangeEnd(range) - offset }, blockSize, options)) {
+          yield block
+          offset = rangeEnd(block)
+          inVain = 0
+        }
+        if (offset < rangeEnd(range))
+          throw new AgentError('INTEGRITY', `${transport.name} told digests up to byte ${offset} of ${rangeEnd(range)}.`)
+      } catch (error) {
+        broken = error
+        // The transport itself may be well: whether it can still be read is for reading to find out.
+        if (++inVain === MOST_IN_VAIN || toAgentError(error).retry !== 'now') throw error
+        await this.#replace(source, error, failures, options)
+      }
+    }
   }
 
   /** Opens the next transport that works. */

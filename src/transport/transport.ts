@@ -3,6 +3,7 @@ import type {
   BlockSink,
   BlockSource,
   DiskRef,
+  Range,
   SnapshotRef,
   TransportClaims,
   TransportName,
@@ -20,8 +21,18 @@ export type SnapshotDisk = {
   readonly wanted?: 'allocated' | 'changed' | undefined
 }
 
+/** One block of a frozen disk: all zeros by its map, or the SHA-256 of its bytes (32 bytes), or left undecided, so that it has to be read. */
+export type BlockDigest = Range &
+  ({ readonly kind: 'zero' } | { readonly kind: 'digest'; readonly sha256: Uint8Array } | { readonly kind: 'undecided' })
+
 /** A frozen disk, open. */
 export type OpenDisk = BlockSource & {
+  /**
+   * Digests of the blocks of `range`, which begins and ends at multiples of `blockSize` counted from the beginning of the disk, or at its end: one
+   * for each, in order, computed where the disk is, so that its bytes do not travel. Absent where nothing is there to compute them.
+   * Errors: UNAVAILABLE, INTEGRITY.
+   */
+  readonly digests?: ((range: Range, blockSize: number, options?: Abortable) => AsyncIterable<BlockDigest>) | undefined
   /**
    * Of a source that learns only at its end whether it was right: reads that end, and resolves when what was read is proven. Called once, after the
    * last read and before the bytes count. Errors: INTEGRITY, UNAVAILABLE.

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { localDiskFiles, openChain } from '../../src/disk/index.ts'
+import { type DiskChain, localDiskFiles, openChain } from '../../src/disk/index.ts'
 import { describePeer } from '../peer.ts'
 import { applyGrains, type Grains, writeFlatBase, writeRedoLog } from './disk-writers.ts'
 
@@ -29,6 +29,19 @@ const link = (size: number): fc.Arbitrary<{ kind: 'cowd' | 'sesparse'; grains: G
     grainMap(size / SECTOR, SECTOR, ['zero']).map((grains) => ({ kind: 'cowd' as const, grains })),
     grainMap(Math.ceil(size / 4096), 4096, ['zero', 'unmap']).map((grains) => ({ kind: 'sesparse' as const, grains })),
   )
+
+/** The disk put together from where it says that its bytes lie. */
+async function gathered(disk: DiskChain): Promise<Buffer> {
+  const image = Buffer.alloc(disk.size, 0xee)
+  let at = 0
+  for await (const { file, offset, length } of disk.places?.({ offset: 0, length: disk.size }) ?? []) {
+    if (file === undefined) image.fill(0, at, at + length)
+    else readFileSync(file).copy(image, at, offset, offset + length)
+    at += length
+  }
+  expect(at).toBe(disk.size)
+  return image
+}
 
 const chain = fc.record({ baseSectors: fc.integer({ min: 1, max: 12_000 }), grown: fc.nat(6000) }).chain(({ baseSectors, grown }) => {
   const size = (baseSectors + grown) * SECTOR
@@ -72,6 +85,7 @@ describePeer('qemu-img', 'chains of COWD and seSparse redo logs', (qemuImg) => {
           }
           expect(at).toBe(size)
           expect(Buffer.compare(shown, expected)).toBe(0)
+          expect(Buffer.compare(await gathered(disk), expected)).toBe(0)
           const raw = join(directory, 'out.raw')
           execFileSync(qemuImg, ['convert', '-f', 'vmdk', '-O', 'raw', top, raw])
           expect(Buffer.compare(readFileSync(raw), expected)).toBe(0)
