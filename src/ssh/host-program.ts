@@ -43,14 +43,22 @@ def read(fd, at, left):
             a = e
         at += n
         left -= n
-def digest(fd, at, left):
+def digest(n):
     h = hashlib.sha256()
-    while left > 0:
-        n = min(C, left)
-        h.update(part(fd, at, n))
-        at += n
-        left -= n
-    return h.digest()
+    done = 0
+    for k in range(1, len(n), 3):
+        at, left = n[k + 1], n[k + 2]
+        while left > 0:
+            if n[k] < 0:
+                b = Z[:min(65536, left)]
+            else:
+                b = part(files[n[k]], at, min(C, left))
+            h.update(b)
+            at += len(b)
+            left -= len(b)
+            done += len(b)
+    say('s %d %d' % (n[0], done))
+    o.write(h.digest())
 def holes(fd, at, end):
     runs = 0
     while at < end:
@@ -79,7 +87,7 @@ def one(line):
     if c == b'r':
         read(files[n[0]], n[1], n[2])
     elif c == b's':
-        o.write(b's 32\\n' + digest(files[n[0]], n[1], n[2]))
+        digest(n)
     elif c == b'm':
         holes(files[n[0]], n[1], n[1] + n[2])
     elif c == b'w':

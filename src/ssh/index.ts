@@ -8,7 +8,7 @@
 export { type CommandOptions, type CommandResult, SshConnection } from './connection.ts'
 export { fingerprintOf, type HostKeyPin, parseFingerprint } from './host-key.ts'
 export { openRemoteFiles } from './open-files.ts'
-export type { RemoteFile, RemoteFiles, WritableRemoteFile } from './remote-files.ts'
+export type { RemoteFile, RemoteFiles, RemotePiece, WritableRemoteFile } from './remote-files.ts'
 export { shellLine, shellWord } from './shell-word.ts'
 export type { SshDeps, SshHost, SshLogin } from './ssh-host.ts'
 export { createSshHosts, notConfigured, type SshHosts } from './ssh-hosts.ts'

@@ -1,8 +1,18 @@
-import { type Abortable, AgentError, type Extent, isAgentError, MIB, type Range, rangeEnd, throwIfAborted } from '../core/index.ts'
+import {
+  type Abortable,
+  AgentError,
+  type Extent,
+  isAgentError,
+  MIB,
+  type Range,
+  rangeEnd,
+  throwIfAborted,
+  totalLength,
+} from '../core/index.ts'
 import type { SshConnection } from './connection.ts'
 import { hostFileError } from './host-error.ts'
 import { type Answer, HostFault, ProgramLane } from './program-lane.ts'
-import type { RemoteFiles, WritableRemoteFile } from './remote-files.ts'
+import type { RemoteFiles, RemotePiece, WritableRemoteFile } from './remote-files.ts'
 
 /** A read is dealt out over the lanes in pieces of this size. Bytes */
 const PIECE = MIB
@@ -17,6 +27,7 @@ export function pythonFiles(connection: SshConnection, first: ProgramLane): Remo
   return {
     how: { program: 'python3', reason: 'python3 of the host reads, and leaves zeros at home' },
     open: async (path, options) => fileOf(lanes, path, 'o', await lanes.sizeOf(path, 'o', options)),
+    digest: (pieces, options) => lanes.digest(pieces, options),
     openToWrite: async (path, options) => fileOf(lanes, path, 'p', await lanes.sizeOf(path, 'p', options)),
     [Symbol.asyncDispose]: () => lanes[Symbol.asyncDispose](),
   }
@@ -49,12 +60,6 @@ function fileOf(lanes: Lanes, path: string, mode: Mode, size: number): WritableR
     holes: (range, options) => {
       inside(range.offset, range.length)
       return holes(ask, range, options)
-    },
-    digest: async (range, options) => {
-      inside(range.offset, range.length)
-      const digest = new Uint8Array(32)
-      await ask('s', range, new DigestAnswer(digest), options)
-      return digest
     },
     write: async (offset, data, options) => {
       inside(offset, data.length)
@@ -121,27 +126,27 @@ class ReadAnswer implements Answer {
   }
 }
 
+/** `s` with the number of its question and the bytes that were hashed: an answer to anything else is none. */
 class DigestAnswer implements Answer {
-  #into: Uint8Array | undefined
+  readonly digest = new Uint8Array(32)
+  readonly #question: number
+  readonly #bytes: number
   #at = 0
 
-  constructor(into: Uint8Array) {
-    this.#into = into
+  constructor(question: number, bytes: number) {
+    this.#question = question
+    this.#bytes = bytes
   }
 
-  line(tag: string, [length]: readonly number[]): number {
-    if (tag !== 's' || length !== 32) throw unexpected(tag)
-    return length
+  line(tag: string, [question, bytes]: readonly number[]): number {
+    if (tag !== 's' || question !== this.#question || bytes !== this.#bytes) throw unexpected(tag)
+    return this.digest.length
   }
 
   raw(piece: Uint8Array): boolean {
-    this.#into?.set(piece, this.#at)
+    this.digest.set(piece, this.#at)
     this.#at += piece.length
-    return this.#at === 32
-  }
-
-  drop(): void {
-    this.#into = undefined
+    return this.#at === this.digest.length
   }
 }
 
@@ -182,6 +187,8 @@ class Lanes implements AsyncDisposable {
   readonly #lanes: ProgramLane[]
   readonly #sizes = new Map<string, number>()
   #starting: Promise<void> | undefined
+  /** Questions for digests so far. */
+  #questions = 0
   readonly #closing = new AbortController()
 
   constructor(connection: SshConnection, first: ProgramLane) {
@@ -211,6 +218,27 @@ class Lanes implements AsyncDisposable {
       lane.pending -= options?.cost ?? 0
     }
     await translated(this.#connection, path, lane.request(line(file), answer, options))
+  }
+
+  /** All pieces are asked of one lane, whichever files they lie in. */
+  async digest(pieces: readonly RemotePiece[], options?: Abortable): Promise<Uint8Array> {
+    const lane = this.#laneFor('o')
+    const cost = totalLength(pieces)
+    const question = ++this.#questions
+    const answer = new DigestAnswer(question, cost)
+    const first = pieces.find(({ path }) => path !== undefined)?.path ?? 'nothing but zeros'
+    lane.pending += cost
+    const words = [`s ${question}`]
+    try {
+      for (const { path, offset, length } of pieces) {
+        const file = path === undefined ? -1 : await this.#fileOn(lane, path, 'o', options)
+        words.push(`${file} ${offset} ${length}`)
+      }
+    } finally {
+      lane.pending -= cost
+    }
+    await translated(this.#connection, first, lane.request(`${words.join(' ')}\n`, answer, { ...options, cost }))
+    return answer.digest
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

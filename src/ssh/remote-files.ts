@@ -9,8 +9,6 @@ export interface RemoteFile {
   read(offset: number, into: Uint8Array, options?: Abortable): Promise<void>
   /** Where the file's system says it holds data and where holes, gapless over `range`; undefined where it does not say. */
   holes?(range: Range, options?: Abortable): AsyncIterable<Extent>
-  /** SHA-256 of a range, computed on the host. */
-  digest?(range: Range, options?: Abortable): Promise<Uint8Array>
 }
 
 /** The same to be written to, within its size. */
@@ -20,12 +18,17 @@ export interface WritableRemoteFile extends RemoteFile {
   sync(options?: Abortable): Promise<void>
 }
 
+/** Bytes of a file of the host, or as many zeros. */
+export type RemotePiece = Range & { readonly path: string | undefined }
+
 /** Files of a host, read by programs that every host has. Disposal ends them all. */
 export interface RemoteFiles extends AsyncDisposable {
   /** The program that reads, and why it is not a better one. For the point and for doctor. */
   readonly how: { readonly program: 'python3' | 'dd'; readonly reason: string }
   /** NOT_FOUND, CONFLICT (locked by the host), AUTH, UNAVAILABLE. */
   open(path: string, options?: Abortable): Promise<RemoteFile>
+  /** SHA-256 of pieces of files, back to back, computed on the host. Absent where it has no program for it. INTEGRITY, UNAVAILABLE. */
+  digest?(pieces: readonly RemotePiece[], options?: Abortable): Promise<Uint8Array>
   /** Absent where the host has no program for it. */
   openToWrite?(path: string, options?: Abortable): Promise<WritableRemoteFile>
 }

@@ -1,9 +1,10 @@
-import { type Abortable, AgentError, type BlockSource, isAgentError, toAgentError, type Verdict } from '../core/index.ts'
-import { type DiskChain, openChain } from '../disk/index.ts'
-import { openRemoteFiles, type RemoteFiles } from '../ssh/index.ts'
-import { hostOf, remoteDiskFiles, type SshOptions } from './ssh-files.ts'
+import { type Abortable, AgentError, isAgentError, toAgentError, type Verdict, type VmConfig } from '../core/index.ts'
+import { type DiskChain, openChain, type Place } from '../disk/index.ts'
+import { openRemoteFiles, type RemoteFiles, type RemotePiece } from '../ssh/index.ts'
+import { chainDigests } from './chain-digests.ts'
+import { hostOf, hostPath, remoteDiskFiles, type SshOptions } from './ssh-files.ts'
 import { sshWriting } from './ssh-writing.ts'
-import type { PresentDisk, Transport } from './transport.ts'
+import type { OpenDisk, PresentDisk, Transport } from './transport.ts'
 import { hasFile, inClear, verifyDisk } from './verify-disk.ts'
 
 /**
@@ -11,7 +12,7 @@ import { hasFile, inClear, verifyDisk } from './verify-disk.ts'
  * only the host itself can read. Zeros stay at home where the host has python3. Connects only to hosts that are configured.
  */
 export function sshTransport(options: SshOptions): Transport {
-  const openVerified = async (disk: PresentDisk, abort?: Abortable): Promise<{ source: BlockSource; how: RemoteFiles['how'] }> => {
+  const openVerified = async (disk: PresentDisk, abort?: Abortable): Promise<{ source: OpenDisk; how: RemoteFiles['how'] }> => {
     const clear = inClear(disk.config)
     if (!clear.ok) throw new AgentError('CONFIG', `${clear.reason}.`, { next: 'Read it over nbdssl.' })
     await using stack = new AsyncDisposableStack()
@@ -20,7 +21,7 @@ export function sshTransport(options: SshOptions): Transport {
     const chain = stack.use(await openChain(disk.disk.fileName, remoteDiskFiles(files, disk.config), abort))
     verifyDisk(chain, disk.disk, (location) => location)
     const held = stack.move()
-    return { source: owned(chain, held), how: files.how }
+    return { source: owned(chain, held, digestsOn(files, chain, disk.config)), how: files.how }
   }
   const probe = async (disk: PresentDisk, abort?: Abortable): Promise<Verdict> => {
     const handled = hasFile(disk.disk)
@@ -65,10 +66,23 @@ async function busyIsAway<T>(work: Promise<T>): Promise<T> {
   }
 }
 
+/** Digests of a chain's blocks, computed on the host that has its files; undefined where it has no program for that. */
+function digestsOn(files: RemoteFiles, chain: DiskChain, config: VmConfig): OpenDisk['digests'] {
+  const digest = files.digest?.bind(files)
+  if (digest === undefined) return undefined
+  const onHost = ({ file, offset, length }: Place): RemotePiece => ({
+    path: file === undefined ? undefined : hostPath(file, config),
+    offset,
+    length,
+  })
+  return chainDigests(chain, (places, options) => digest(places.map(onHost), options))
+}
+
 /** The chain as it is, closed together with what it is read through. */
-const owned = (chain: DiskChain, held: AsyncDisposable): BlockSource => ({
+const owned = (chain: DiskChain, held: AsyncDisposable, digests: OpenDisk['digests']): OpenDisk => ({
   size: chain.size,
   read: (offset, into, options) => busyIsAway(chain.read(offset, into, options)),
   extents: (range, options) => chain.extents(range, options),
+  digests,
   [Symbol.asyncDispose]: async () => held[Symbol.asyncDispose](),
 })

@@ -88,7 +88,7 @@ describe('a host with the free licence', () => {
       expect(vm.disks).toHaveLength(2)
       for (const disk of vm.disks)
         expect(disk).toMatchObject({
-          mode: 'full',
+          ...(mode === 'full' ? { mode: 'full', selectedBy: 'allocated' } : { mode: 'incremental', selectedBy: 'digests' }),
           transport: 'ssh',
           modeReason: expect.stringContaining('the licence of this host allows reading only'),
         })

@@ -77,12 +77,16 @@ describePeers(
       expect(files.how).toMatchObject({ program: 'python3' })
       await reads(files)
       const file = await files.open(path)
-      const digest = await file.digest?.({ offset: 12_345, length: 4 * MIB })
-      expect(Buffer.from(digest ?? []).toString('hex')).toBe(
-        createHash('sha256')
-          .update(bytes.subarray(12_345, 12_345 + 4 * MIB))
-          .digest('hex'),
-      )
+      const pieces = [
+        { path, offset: 12_345, length: 4 * MIB },
+        { path: undefined, offset: 0, length: 200_001 },
+        { path, offset: 7, length: 1 },
+      ]
+      const wanted = createHash('sha256')
+      for (const { path: from, offset, length } of pieces)
+        wanted.update(from === undefined ? Buffer.alloc(length) : bytes.subarray(offset, offset + length))
+      expect(Buffer.from((await files.digest?.(pieces)) ?? []).toString('hex')).toBe(wanted.digest('hex'))
+      await expect(files.digest?.([{ path, offset: file.size - 1, length: 2 }])).rejects.toMatchObject({ code: 'INTEGRITY' })
       let end = 7
       for await (const extent of file.holes?.({ offset: 7, length: file.size - 7 }) ?? []) {
         expect(extent.offset).toBe(end)
