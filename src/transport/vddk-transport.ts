@@ -1,7 +1,7 @@
 import { type Abortable, AgentError, type Clock, isAgentError, toAgentError, type Verdict } from '../core/index.ts'
 import { askProgram, createNbdDisk, NbdConnection, type ServerProgram, startServer } from '../nbd/index.ts'
 import { trustedSha1, type Vsphere, vmMoRef } from '../vsphere/index.ts'
-import type { OpenDisk, OpenOptions, SnapshotDisk, Transport } from './transport.ts'
+import type { OpenDisk, OpenOptions, PresentDisk, SnapshotDisk, Transport } from './transport.ts'
 import { hasFile } from './verify-disk.ts'
 
 /** What VDDK may ask of its host for the bytes it sends. */
@@ -81,21 +81,24 @@ export function vddkTransport(vsphere: Vsphere, options: VddkOptions): Transport
     }
   }
 
+  const probe = async (disk: PresentDisk, abort?: Abortable): Promise<Verdict> => {
+    const handled = hasFile(disk.disk)
+    if (!handled.ok) return handled
+    library ??= findLibrary(abort)
+    try {
+      return await library
+    } catch (error) {
+      // Canceled: the next one asks again.
+      library = undefined
+      throw error
+    }
+  }
+
   return {
     name: 'vddk',
     handles: hasFile,
-    async probe(disk: SnapshotDisk, abort?: Abortable): Promise<Verdict> {
-      const handled = hasFile(disk.disk)
-      if (!handled.ok) return handled
-      library ??= findLibrary(abort)
-      try {
-        return await library
-      } catch (error) {
-        // Canceled: the next one asks again.
-        library = undefined
-        throw error
-      }
-    },
+    probe,
+    foresee: probe,
     async open(disk: SnapshotDisk, abort: OpenOptions = {}): Promise<OpenDisk> {
       await using stack = new AsyncDisposableStack()
       const running = stack.use(await startServer(await serverFor(disk), options.clock))

@@ -189,7 +189,8 @@ describe('vcb doctor --vm', () => {
     const [vm] = result.json().vms
     expect(vm.disks.map((disk: Json) => disk.label)).toEqual(['scsi0:0', 'scsi0:1', 'scsi0:2'])
     for (const { verdicts } of vm.disks) {
-      expect(verdicts.map((each: Json) => each.transport)).toEqual(['nbdssl', 'san', 'hotadd', 'https', 'lease', 'ssh', 'nbd'])
+      const all = [...new Set(['nbdssl', 'san', ...DEFAULT_TRANSPORTS, ...TRANSPORT_NAMES])]
+      expect(verdicts.map((each: Json) => each.transport)).toEqual(all)
       expect(verdicts.filter((each: Json) => each.configured).map((each: Json) => [each.transport, each.ok])).toEqual([
         ['nbdssl', true],
         ['san', true],
