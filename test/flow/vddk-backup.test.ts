@@ -58,6 +58,7 @@ describePeers(['nbdkit', 'qemu-img'], 'the transport vddk', ({ nbdkit }) => {
   afterAll(() => session[Symbol.asyncDispose]())
 
   const configured = (): Record<string, string | undefined> => ({
+    TMPDIR: session.directory,
     VCB_DATASTORES: undefined,
     VCB_CONFIG: join(session.directory, 'vcb.yaml'),
   })
