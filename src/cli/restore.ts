@@ -50,7 +50,7 @@ export function registerRestore(program: Command, io: CliIo, status: ExitStatus)
     .option(
       '--transport <list>',
       'ways to vSphere, tried in this order (VCB_RESTORE_TRANSPORT); lease:nbdssl:https when not set. lease imports the VM, https uploads its ' +
-        'files (thin becomes thick), nbdssl and nbd write its disks; all but https send only what is allocated',
+        'files (thin becomes thick), nbdssl, nbd, hotadd and ssh write its disks; all but https send only what is allocated',
     )
     .addOption(new Option('--via <way>', 'one way alone: import lease or datastore files (--transport https)').choices(['lease', 'folder']))
     .option('--overwrite', 'replace the powered-off VM of this name in the target folder')
@@ -62,7 +62,7 @@ export function registerRestore(program: Command, io: CliIo, status: ExitStatus)
         'vcb restore web1@latest --to-dir /restore/web1 --format streamOptimized',
         'vcb restore 4f1c2a9b --to-vcenter --name web1-copy --to-datastore ssd2 --host esx2',
         'vcb restore web1@latest --to-vcenter --name web1-copy --transport nbdssl',
-        'vcb restore web1@latest --to-vcenter --name web1-copy --transport nbdssl:lease:https',
+        'vcb restore web1@latest --to-vcenter --name web1-copy --transport hotadd:nbdssl:lease',
         'vcb restore web1@latest --to-vcenter --overwrite --keep-identity --power-on --network "VM Network=DMZ"',
       ]),
     )

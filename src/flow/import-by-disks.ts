@@ -18,7 +18,7 @@ import type { RestoreOptions } from './restore-directory.ts'
 import { transportClaims } from './transport-claims.ts'
 import type { Imported, RestoredBy, VmImport } from './vm-import.ts'
 
-/** Disks written at the same time; each takes some 20 MiB of memory. */
+/** Disks written at the same time; each takes some 50 MiB of memory. */
 const DISKS_AT_ONCE = 3
 
 /** How the disks are written. */
