@@ -5,6 +5,7 @@ import { transportClaims } from '../../src/flow/transport-claims.ts'
 import { describeVm, selectVms } from '../../src/inventory/index.ts'
 import { hotaddTransport } from '../../src/transport/index.ts'
 import { type HotaddWorld, openAgent, openHotaddWorld } from './hotadd-world.ts'
+import type { Json } from './lab-session.ts'
 
 /* A disk of a VM that is off, attached to the proxy VM to be written: what a restore does with its new, empty disk. */
 let world: HotaddWorld
@@ -52,3 +53,13 @@ test('what is written is on the disk of that VM, and the disk is given back', as
   expect(now?.sha256).toBe(createHash('sha256').update(wanted).digest('hex'))
   await world.expectNothingLeft()
 }, 60_000)
+
+test('a restore as a new VM writes its disks this way', async () => {
+  const { session } = world
+  const [point] = (await world.backup(['one', '--mode', 'full'])).vms
+  const made = await session.json(['restore', point.point, '--to-vcenter', '--name', 'copy', '--transport', 'hotadd'])
+  expect(made.disks.map((disk: Json) => disk.transport)).toEqual(['hotadd'])
+  const [copy] = await session.lab.control.sha256('copy')
+  expect(copy?.sha256).toBe((await session.lab.control.digestsAtSnapshot('one')).at(-1)?.disks[0]?.sha256)
+  await world.expectNothingLeft()
+}, 120_000)
