@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { DEFAULT_TRANSPORTS } from '../core/index.ts'
-import { loadConfig, readSecret } from './config.ts'
+import { loadConfig } from './config.ts'
+import { readSecret } from './secret-source.ts'
 
 let directory: string
 beforeEach(async () => {

@@ -9,7 +9,6 @@ import {
   fromErrno,
   isMissing,
   type QuiescePolicy,
-  Secret,
   TRANSPORT_NAMES,
   type TransportName,
 } from '../core/index.ts'
@@ -18,6 +17,7 @@ import { DEFAULT_FREEZE_LIMIT_MS } from '../quiesce/index.ts'
 import { DEFAULT_REOPEN, type ReopenPolicy } from '../transport/index.ts'
 import { type LimitsConfig, limitsOf, limitsSchema } from './limits-config.ts'
 import { bandwidth, duration, type SpaceAmount, spaceAmount } from './quantity.ts'
+import { type SecretSource, secretSource } from './secret-source.ts'
 import { type SshConfig, sshConfigOf, sshSchema } from './ssh-config.ts'
 import { type VddkConfig, vddkConfigOf, vddkSchema } from './vddk-config.ts'
 
@@ -35,9 +35,6 @@ const CANCEL_DEADLINE_MS = 10 * 60_000
 
 /** An attached disk appears in the guest within seconds; a busy host takes a minute. ms */
 const APPEAR_MS = 120_000
-
-/** Where a secret comes from. Never a value on a command line. */
-export type SecretSource = { readonly file?: string | undefined; readonly env?: string | undefined; readonly value?: string | undefined }
 
 /** What a run needs to know, resolved once from flags, environment and `vcb.yaml` (in this order of precedence) and frozen. */
 export type AgentConfig = {
@@ -317,66 +314,6 @@ function localRepository(url: string | undefined, base: string): string | undefi
   const match = /^(restic|tar|dir):(.*)$/s.exec(url)
   const [prefix, path] = match === null ? ['', url] : [`${match[1]}:`, match[2] ?? '']
   return path === '-' || isAbsolute(path) ? url : `${prefix}${resolve(base, path)}`
-}
-
-function secretSource(
-  flagFile: string | undefined,
-  environment: Environment,
-  variable: string,
-  file: string | undefined,
-  fileVariable: string | undefined,
-): SecretSource {
-  if (flagFile !== undefined) return { file: flagFile }
-  const environmentFile = environment[`${variable}_FILE`]
-  if (environmentFile !== undefined) return { file: environmentFile }
-  if (environment[variable] !== undefined) return { env: variable, value: environment[variable] }
-  if (fileVariable !== undefined) return { env: fileVariable, value: environment[fileVariable] }
-  return { file }
-}
-
-/** The secret of a source: a file (`-` = first line of standard input) or an environment variable. Errors: CONFIG, USAGE. */
-export async function readSecret(source: SecretSource, what: string, flag: string): Promise<Secret> {
-  if (source.env !== undefined) {
-    if (source.value === undefined || source.value === '') {
-      throw new AgentError('CONFIG', `The environment variable ${source.env} for ${what} is empty.`, {
-        next: `Set it, or use ${flag} FILE.`,
-      })
-    }
-    return new Secret(source.value)
-  }
-  if (source.file === undefined) {
-    throw new AgentError('USAGE', `No ${what} was given.`, {
-      next: `Give ${flag} FILE (or - for standard input), or the variable named in "vcb help connection".`,
-    })
-  }
-  const text = source.file === '-' ? await readStandardInput() : await readSecretFile(source.file, what)
-  const secret = text.replace(/\r?\n[\s\S]*$/, '')
-  if (secret === '')
-    throw new AgentError('CONFIG', `${source.file === '-' ? 'Standard input' : source.file} holds no ${what}.`, { subject: source.file })
-  return new Secret(secret)
-}
-
-const SECRET_LIMIT = 64 * 1024
-
-async function readSecretFile(path: string, what: string): Promise<string> {
-  try {
-    const text = await readFile(path, 'utf8')
-    if (text.length > SECRET_LIMIT) throw new AgentError('CONFIG', `${path} is too large to hold the ${what}.`, { subject: path })
-    return text
-  } catch (error) {
-    if (isMissing(error))
-      throw new AgentError('CONFIG', `The file ${path} with the ${what} does not exist.`, { subject: path, cause: error })
-    throw fromErrno(error, path) ?? error
-  }
-}
-
-async function readStandardInput(): Promise<string> {
-  let text = ''
-  for await (const chunk of process.stdin) {
-    text += String(chunk)
-    if (text.includes('\n') || text.length > SECRET_LIMIT) break
-  }
-  return text
 }
 
 async function readConfigFile(path: string, required: boolean): Promise<z.infer<typeof fileSchema>> {

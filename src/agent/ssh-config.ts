@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { SecretSource } from './config.ts'
+import type { SecretSource } from './secret-source.ts'
 
 const login = {
   port: z.int().min(1).max(65_535).optional(),

@@ -9,7 +9,7 @@ import {
   type SshHosts,
   type SshLogin,
 } from '../ssh/index.ts'
-import { readSecret } from './config.ts'
+import { readSecret } from './secret-source.ts'
 import type { SshConfig, SshHostConfig } from './ssh-config.ts'
 
 /** No key file and no known_hosts file is larger. Bytes */
