@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs'
 import { type BlockSource, Secret, silentLog, systemClock } from '../src/core/index.ts'
 import { createSshHosts } from '../src/ssh/index.ts'
 import { connectVsphere } from '../src/vsphere/index.ts'
-import { freezeDisks } from '../test/transports/frozen-disks.ts'
+import { freezeDisks, NO_PROXY } from '../test/transports/frozen-disks.ts'
 import { TRANSPORTS } from '../test/transports/transports.ts'
 import type { ReadCost } from './read-cost.ts'
 import { readTimed } from './read-timed.ts'
@@ -28,7 +28,7 @@ async function measure(): Promise<ReadCost> {
   const datastores = Object.fromEntries((env['VCB_DATASTORES'] ?? '').split(',').map((pair) => pair.split('=') as [string, string]))
   // The host's shell is measured against a real sshd, in bench/read-ssh.ts.
   const ssh = createSshHosts([], { clock: systemClock, log: silentLog })
-  const transport = TRANSPORTS.find((each) => each.name === name)?.make({ vsphere, datastores, ssh })
+  const transport = TRANSPORTS.find((each) => each.name === name)?.make({ vsphere, datastores, ssh, guest: NO_PROXY })
   if (transport === undefined) throw new Error(`there is no transport ${name}`)
   await using stack = new AsyncDisposableStack()
   const sources: BlockSource[] = []

@@ -37,8 +37,8 @@ export type TransportFaults = {
   readonly corruptCode?: ErrorCode | undefined
   /** The parent of the frozen link was changed since. */
   readonly changedParent: 'parent' | { readonly none: string }
-  /** What opening says to a disk of another uuid; INTEGRITY when absent, `untold` where the other side names none. */
-  readonly otherUuid?: ErrorCode | 'untold' | undefined
+  /** The other side names no uuid that could be another. */
+  readonly uuidUntold?: boolean | undefined
   /** What it holds, by kinds of claim, while a disk is open. */
   readonly holds: readonly string[]
 }
@@ -54,7 +54,7 @@ export function describeTransport(entry: TransportUnderTest, faults: TransportFa
   describe(`the transport ${name}`, () => {
     let frozen: FrozenDisks
     beforeAll(async () => {
-      frozen = await freezeDisks(world().site.vsphere, world().vm)
+      frozen = await freezeDisks(world().site.vsphere, world().vm, world().site.guest)
     })
     afterAll(async () => {
       await frozen[Symbol.asyncDispose]()
@@ -134,7 +134,7 @@ export function describeTransport(entry: TransportUnderTest, faults: TransportFa
       const larger = await failureOf(another({ capacityBytes: disk().disk.capacityBytes + 512 }))
       expect(larger).toMatchObject({ code: 'INTEGRITY' })
       const uuid = disk().disk.uuid?.replace(/.{4}$/, (end) => (end === 'beef' ? 'dead' : 'beef'))
-      if (faults.otherUuid !== 'untold') expect(await failureOf(another({ uuid }))).toMatchObject({ code: faults.otherUuid ?? 'INTEGRITY' })
+      if (faults.uuidUntold !== true) expect(await failureOf(another({ uuid }))).toMatchObject({ code: 'INTEGRITY' })
       expectReleased()
     })
 
@@ -213,7 +213,7 @@ export function describeTransport(entry: TransportUnderTest, faults: TransportFa
       const before = await openDescriptors()
       {
         await using site = await world().openSite()
-        await using own = await freezeDisks(site.vsphere, world().vm)
+        await using own = await freezeDisks(site.vsphere, world().vm, site.guest)
         const [found] = own.disks
         if (found === undefined) throw new Error('no disk was frozen')
         const transport = entry.make(site)

@@ -5,7 +5,7 @@ import { MIB, SECTOR, type TransportName } from '../../src/core/index.ts'
 import { freezeDisks } from '../transports/frozen-disks.ts'
 import { ImageUnderTest } from '../transports/image-under-test.ts'
 import { TRANSPORTS } from '../transports/transports.ts'
-import { openTransportWorld } from '../transports/world.ts'
+import { openTransportWorld, PROXY_VM } from '../transports/world.ts'
 import { type ContractWorld, describeTransport, type TransportFaults } from './transport-contract.ts'
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
@@ -19,7 +19,7 @@ const scenario = {
       name: 'DC',
       hosts: [{ name: 'esx1', ssh: true }],
       datastores: [{ name: 'v6', type: 'VMFS6' }],
-      vms: [{ name: 'disk', changeTracking: true, disks: [{ size: SIZE, content: 'random' }] }],
+      vms: [PROXY_VM, { name: 'disk', changeTracking: true, disks: [{ size: SIZE, content: 'random' }] }],
     },
   ],
 }
@@ -39,6 +39,12 @@ const FAULTS: { readonly [name in TransportName]?: TransportFaults } = {
     corrupt: 'link',
     changedParent: 'parent',
     holds: [],
+  },
+  hotadd: {
+    cut: { none: 'an attached disk is read as a device of this machine, without a connection' },
+    corrupt: { on: 'hotadd:attach', hotadd: 'wrongSize' },
+    changedParent: { none: byHost },
+    holds: ['attachedDisk'],
   },
   nbd,
   nbdssl: nbd,
@@ -60,7 +66,7 @@ const FAULTS: { readonly [name in TransportName]?: TransportFaults } = {
     corrupt: { on: 'nfc:GET', lease: 'dropGrain', value: 5 },
     changedParent: { none: byHost },
     // The disk is known by its place in a lease of our own snapshot; the descriptor of an export need not name a uuid.
-    otherUuid: 'untold',
+    uuidUntold: true,
     holds: ['exportLease'],
   },
 }

@@ -69,7 +69,7 @@ export async function compareDisk(
     areasOf: (disk: SnapshotDisk) => Promise<readonly Range[]>,
     since?: string,
   ): Promise<readonly [Line, string]> => {
-    await using frozen = await freezeDisks(world.site.vsphere, vmOf(kind))
+    await using frozen = await freezeDisks(world.site.vsphere, vmOf(kind), world.site.guest)
     const [disk] = frozen.disks
     if (disk === undefined) throw new Error(`${kind.name} has no disk`)
     if (since !== undefined && disk.disk.changeId === since) throw new Error(`${kind.name} has not changed`)

@@ -1,4 +1,5 @@
 import { GIB, MIB, type Range, SECTOR } from '../../src/core/index.ts'
+import { PROXY_VM } from './world.ts'
 
 /** One kind of disk the table has a line for, as the only disk of a VM named after it. */
 export type DiskKind = {
@@ -62,12 +63,15 @@ export const scenarioOf = (kinds: readonly DiskKind[]): object => ({
         { name: 'v6', type: 'VMFS6', capacity: '16TiB' },
         { name: 'v5', type: 'VMFS5', capacity: '16TiB' },
       ],
-      vms: kinds.map((kind) => ({
-        name: vmOf(kind),
-        datastore: kind.datastore,
-        changeTracking: true,
-        disks: [{ size: kind.size, thin: kind.thin, content: kind.places === undefined ? 'random' : 'empty' }],
-      })),
+      vms: [
+        PROXY_VM,
+        ...kinds.map((kind) => ({
+          name: vmOf(kind),
+          datastore: kind.datastore,
+          changeTracking: true,
+          disks: [{ size: kind.size, thin: kind.thin, content: kind.places === undefined ? 'random' : 'empty' }],
+        })),
+      ],
     },
   ],
 })

@@ -17,6 +17,9 @@ export type FrozenDisks = AsyncDisposable & {
   held(): readonly string[]
 }
 
+/** This machine is no proxy VM. */
+export const NO_PROXY = new ProxyGuest({ sysfs: '/nowhere', devices: '/nowhere', appearMs: 0, clock: systemClock })
+
 /** Nothing here locks a VM. */
 const noLocks: VmLocks = {
   acquire: () => Promise.reject(new Error('no lock was asked for')),
@@ -25,15 +28,14 @@ const noLocks: VmLocks = {
   release: async () => undefined,
 }
 
-export async function freezeDisks(vsphere: Vsphere, name: string): Promise<FrozenDisks> {
+/** `guest` = the inside of the proxy VM that disks are attached to; none when absent. */
+export async function freezeDisks(vsphere: Vsphere, name: string, guest: ProxyGuest = NO_PROXY): Promise<FrozenDisks> {
   const [vm] = await selectVms(vsphere, [`name:${name}`])
   if (vm === undefined) throw new Error(`there is no VM ${name}`)
   const before = await describeVm(vsphere, vm)
   const snapshots = createSnapshots(vsphere)
   const journal = new MemoryJournal(systemClock, createIds(), await systemProcesses.self())
   const patience = createReleasePatience({ clock: systemClock, log: silentLog, forMs: 10_000 })
-  // No proxy VM.
-  const guest = new ProxyGuest({ sysfs: '/nowhere', devices: '/nowhere', appearMs: 0, clock: systemClock })
   const releasers = createReleasers({ vsphere: async () => vsphere, locks: noLocks, patience, guest })
   const claims = createClaims(journal, releasers, await journal.begin('test', { vm: name }))
   // So that a removal tells the redo logs of a user's snapshots from its own.

@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto'
-import { systemClock, type TransportName } from '../../src/core/index.ts'
+import { hostname } from 'node:os'
+import { createIds, createMarks, systemClock, type TransportName } from '../../src/core/index.ts'
 import type { SshHosts } from '../../src/ssh/index.ts'
 import {
   createNfcLimits,
+  hotaddTransport,
   httpsTransport,
   leaseTransport,
   nbdTransport,
+  type ProxyGuest,
   sanTransport,
   sshTransport,
   type Transport,
@@ -19,6 +22,8 @@ export type TransportSite = {
   readonly datastores: Readonly<Record<string, string>>
   /** Hosts whose shell may be used. */
   readonly ssh: SshHosts
+  /** The inside of the proxy VM, as if this process ran in it. */
+  readonly guest: ProxyGuest
 }
 
 export type TransportUnderTest = {
@@ -31,9 +36,12 @@ const nbd = (name: 'nbd' | 'nbdssl'): TransportUnderTest => ({
   make: ({ vsphere }) => nbdTransport(vsphere, { name, clock: systemClock, random: randomBytes, limits: createNfcLimits() }),
 })
 
+const marks = () => createMarks({ agent: createIds().agent(), host: hostname(), pid: process.pid, clock: systemClock })
+
 /** Every transport that reads disks, in the order of the table's columns; a new one is one line. */
 export const TRANSPORTS: readonly TransportUnderTest[] = [
   { name: 'san', make: ({ vsphere, datastores }) => sanTransport({ datastores, clock: systemClock, vsphere }) },
+  { name: 'hotadd', make: ({ vsphere, guest }) => hotaddTransport(vsphere, { guest, marks: marks() }) },
   nbd('nbd'),
   nbd('nbdssl'),
   { name: 'https', make: ({ vsphere }) => httpsTransport(vsphere) },

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { Secret, silentLog, systemClock } from '../../src/core/index.ts'
 import { selectVms } from '../../src/inventory/index.ts'
 import { createSshHosts } from '../../src/ssh/index.ts'
+import { ProxyGuest } from '../../src/transport/index.ts'
 import { connectVsphere, createSnapshot, vmMoRef } from '../../src/vsphere/index.ts'
 import { LabProcess } from '../storm/lab-process.ts'
 import type { TransportSite } from './transports.ts'
@@ -51,8 +52,18 @@ export async function openTransportWorld(scenario: object): Promise<TransportWor
   }
 }
 
-async function siteOf({ ready }: LabProcess): Promise<TransportSite & AsyncDisposable> {
+/** A VM that may take disks; give a lab one where hotadd is to be tried. */
+export const PROXY_VM = Object.freeze({
+  name: 'proxy',
+  datastore: 'v6',
+  proxy: true,
+  extraConfig: { 'disk.EnableUUID': 'TRUE' },
+  disks: [{ size: '1MiB' }],
+})
+
+async function siteOf(lab: LabProcess): Promise<TransportSite & AsyncDisposable> {
   await using stack = new AsyncDisposableStack()
+  const { ready } = lab
   const { url, thumbprint, user, passwordFile, datastores } = ready
   const password = new Secret((await readFile(passwordFile, 'utf8')).trim())
   const parts = { clock: systemClock, log: silentLog }
@@ -68,8 +79,15 @@ async function siteOf({ ready }: LabProcess): Promise<TransportSite & AsyncDispo
     pin: async () => ({ fingerprints: [hostKey] }),
   }))
   const ssh = stack.use(createSshHosts(shells, parts))
+  const inside = (await lab.state()).vms.find(({ name }) => name === PROXY_VM.name)?.guest
+  const guest = new ProxyGuest({
+    sysfs: inside?.sysfs ?? '/nowhere',
+    devices: inside?.devices ?? '/nowhere',
+    appearMs: 5000,
+    clock: systemClock,
+  })
   const kept = stack.move()
-  return { vsphere, datastores, ssh, [Symbol.asyncDispose]: () => kept.disposeAsync() }
+  return { vsphere, datastores, ssh, guest, [Symbol.asyncDispose]: () => kept.disposeAsync() }
 }
 
 function leftIn({ vms, leases, nfc, locks, tasks }: Awaited<ReturnType<LabProcess['state']>>): readonly string[] {
@@ -77,6 +95,8 @@ function leftIn({ vms, leases, nfc, locks, tasks }: Awaited<ReturnType<LabProces
     ...vms.flatMap((vm) =>
       vm.snapshots.filter(({ name }) => name.includes('vcb-proxy')).map(({ name }) => `snapshot ${name} of ${vm.name}`),
     ),
+    ...vms.flatMap((vm) => vm.disks.filter(({ attached }) => attached).map(({ label }) => `disk ${label} attached to ${vm.name}`)),
+    ...vms.flatMap((vm) => (vm.guest?.disks ?? []).filter(({ name }) => name !== 'sda').map(({ name }) => `device ${name} in ${vm.name}`)),
     ...vms.filter((vm) => vm.consolidationNeeded).map((vm) => `${vm.name} needs consolidation`),
     ...leases.filter(({ state }) => state === 'ready' || state === 'initializing').map(({ id, vm }) => `lease ${id} of ${vm}`),
     ...nfc.sessions.map(({ vm }) => `NFC session of ${vm}`),
