@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { createIds, isAgentError, rangeEnd, silentLog, systemClock } from '../../src/core/index.ts'
+import { createIds, isAgentError, MIB, rangeEnd, silentLog, systemClock } from '../../src/core/index.ts'
 import { describeVm, selectVms } from '../../src/inventory/index.ts'
 import type { FaultRule, Lab } from '../../src/lab/index.ts'
 import { type ChunkCompression, dialNfc, NfcSession } from '../../src/nfc/index.ts'
@@ -84,12 +84,12 @@ const diskOf = (name: string, index = 0): SnapshotDisk => {
   return disk
 }
 
-const nbdssl = (options: { compression?: ChunkCompression; sessions?: number; perHost?: number } = {}): Transport =>
+const nbdssl = (options: { compression?: ChunkCompression; sessions?: number; perHost?: number; memoryPerHost?: number } = {}): Transport =>
   nbdTransport(vsphere, {
     name: 'nbdssl',
     clock: systemClock,
     random: (size) => randomBytes(size),
-    limits: createNfcLimits({ perHost: options.perHost }),
+    limits: createNfcLimits({ perHost: options.perHost, memoryPerHost: options.memoryPerHost }),
     ...options,
   })
 
@@ -309,7 +309,7 @@ describe('at the limits', () => {
   }, 60_000)
 
   test('the 53rd session of our own waits until one is closed', async () => {
-    const transport = nbdssl({ perHost: 60 })
+    const transport = nbdssl({ memoryPerHost: 512 * MIB })
     const open = await Promise.all(Array.from({ length: 52 }, () => transport.open(diskOf('two'))))
     let opened = false
     const last = transport.open(diskOf('one')).then((source) => {
