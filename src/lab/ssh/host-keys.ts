@@ -15,10 +15,18 @@ export async function labKey(directory: string, name: string): Promise<LabKey> {
   } catch (error) {
     if (!isMissing(error)) throw error
   }
-  const made = ssh2.utils.generateKeyPairSync('ed25519')
+  const made = readableKey()
   await writeFileAtomic(`${path}.pub`, `${made.public}\n`)
   await writeFileAtomic(path, made.private)
   return keyOf(path, made.private, made.public)
+}
+
+/** ssh2 1.17 writes one ed25519 key in 256 so that it cannot read it itself. */
+function readableKey(): ReturnType<typeof ssh2.utils.generateKeyPairSync> {
+  for (;;) {
+    const made = ssh2.utils.generateKeyPairSync('ed25519')
+    if (!(ssh2.utils.parseKey(made.private) instanceof Error) && !(ssh2.utils.parseKey(made.public) instanceof Error)) return made
+  }
 }
 
 const keyOf = (path: string, secret: string, open: string): LabKey => ({
