@@ -225,6 +225,29 @@ describe('the plan of a disk', () => {
     expect(only.opens).toBe(1 + 5)
   })
 
+  test('comes back to the broken transport for the longer time when those that are left refuse', async () => {
+    const around = { log: silentLog, clock: systemClock, reopen: { ...reopen, delayMs: 0, maxDelayMs: 0 } }
+    const first = breaking(1 + 5)
+    const others = [transport('san', { refuse: 'not mounted' }), transport('lease', { openError: new AgentError('UNAVAILABLE', 'Away.') })]
+    const planned = await openPlanned(snapshotDisk, [first, ...others], around)
+    await using source = planned.source
+    const into = new Uint8Array(512)
+    await source.read(0, into)
+    expect(into).toEqual(bytes.subarray(0, 512))
+    expect([first.opens, planned.transport, planned.resumed]).toEqual([1 + 5, 'https', 1])
+    expect(planned.refused).toEqual([
+      { transport: 'san', reason: 'not mounted' },
+      { transport: 'lease', reason: 'Away.' },
+    ])
+    const [never, refusing] = [breaking(100), transport('san', { refuse: 'not mounted' })]
+    const lost = await openPlanned(snapshotDisk, [never, refusing], around)
+    await using gone = lost.source
+    await expect(gone.read(0, new Uint8Array(512))).rejects.toMatchObject({
+      message: expect.stringMatching(/https: failed while reading: The connection was cut.; san: not mounted/),
+    })
+    expect(never.opens).toBe(1 + 5)
+  })
+
   test('a file found to be another one when it is opened again ends the backup; no other transport hides it', async () => {
     const other = transport('san')
     const planned = await openPlanned(snapshotDisk, [breaking(100, new AgentError('INTEGRITY', 'Another disk.')), other], {

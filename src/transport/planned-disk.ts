@@ -36,7 +36,7 @@ export interface PlannedDisk {
 export type ReopenPolicy = {
   /** Tries in a row, with nothing read between them, while another transport is left to go to. 0 = go there at once. */
   readonly attempts: number
-  /** The same when none is left: a vCenter that restarts is away for minutes. */
+  /** The same when none is left, or all of those refused: a vCenter that restarts is away for minutes. */
   readonly lastAttempts: number
   /** Pause before the first try, ms; doubles with each further one up to `maxDelayMs`. */
   readonly delayMs: number
@@ -170,10 +170,15 @@ class Planned implements PlannedDisk {
 
   /** Opens the next transport that works. */
   async advance(options?: Abortable): Promise<void> {
+    if (!(await this.#next(options))) throw this.#exhausted()
+  }
+
+  /** False when every one that is left refuses. */
+  async #next(options?: Abortable): Promise<boolean> {
     for (;;) {
       throwIfAborted(options)
       const transport = this.#rest.shift()
-      if (transport === undefined) throw this.#exhausted()
+      if (transport === undefined) return false
       try {
         const verdict = await transport.probe(this.#disk, { ...options, onWait: this.#held.onWait })
         if (!verdict.ok) {
@@ -184,7 +189,7 @@ class Planned implements PlannedDisk {
         const first = this.#refused.length === 0
         const after = `, after ${this.#refused.map((refusal) => refusal.transport).join(', ')}`
         this.#current = { transport, source, reason: `${verdict.note ?? 'usable'}${first ? ', first choice' : after}` }
-        return
+        return true
       } catch (error) {
         const shown = toAgentError(error)
         if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
@@ -290,15 +295,39 @@ class Planned implements PlannedDisk {
     return closed
   }
 
-  /** Opens the broken transport again, or the next. Ended by the disk's disposal, not by one caller's signal. */
+  /**
+   * Opens the broken transport again, or the next; when none of those works either, this one for longer: what keeps them all away passes, as a vCenter that
+   * restarts. Ended by the disk's disposal, not by one caller's signal.
+   */
   async #goOn(broken: Current, error: AgentError): Promise<void> {
     const closing = { signal: this.#closing.signal }
-    const { attempts, lastAttempts, delayMs, maxDelayMs } = this.#reopen
-    const limit = this.#rest.length > 0 ? attempts : lastAttempts
+    const { attempts, lastAttempts } = this.#reopen
     this.#broken.set(broken.source, undefined)
     if (!this.#users.has(broken.source)) void this.#close(broken.source)
-    let reason = error
-    while (reason.code === 'UNAVAILABLE' && reason.retry === 'now' && this.#failed < limit) {
+    const others = this.#rest.length > 0
+    let reason = await this.#again(broken, error, error, others ? attempts : lastAttempts)
+    if (reason === undefined) return
+    const failed = this.#failed
+    const refusal = this.#refuse(broken.transport.name, `failed while reading: ${reason.message}`)
+    this.#failed = 0
+    if (await this.#next(closing)) return
+    if (others) {
+      this.#failed = failed
+      reason = await this.#again(broken, error, reason, lastAttempts)
+      if (reason === undefined) {
+        this.#refused.splice(this.#refused.indexOf(refusal), 1)
+        return
+      }
+    }
+    throw this.#exhausted()
+  }
+
+  /** Tries to open a transport again, up to `limit` tries since the last byte; why not when it was in vain. `reason`: of the last try. */
+  async #again(broken: Current, error: AgentError, reason: AgentError, limit: number): Promise<AgentError | undefined> {
+    const closing = { signal: this.#closing.signal }
+    const { delayMs, maxDelayMs } = this.#reopen
+    let last = reason
+    while (last.code === 'UNAVAILABLE' && last.retry === 'now' && this.#failed < limit) {
       const pause = Math.min(maxDelayMs, delayMs * 2 ** this.#failed)
       this.#failed++
       this.#log.warn('reading was interrupted; opening the transport again', {
@@ -306,28 +335,28 @@ class Planned implements PlannedDisk {
         transport: broken.transport.name,
         attempt: this.#failed,
         pause,
-        error: reason.message,
+        error: last.message,
       })
       await this.#clock.sleep(pause, closing)
       try {
         this.#current = { ...broken, source: await broken.transport.open(this.#disk, { ...closing, ...this.#held }) }
         this.#resumed++
         this.#interruption = error.message
-        return
+        return undefined
       } catch (again) {
-        reason = toAgentError(again)
+        last = toAgentError(again)
         // Files that are another disk's now, or damaged: no other way to them would make that right.
-        if (reason.code === 'CANCELED' || reason.code === 'INTERNAL' || reason.code === 'INTEGRITY') throw again
+        if (last.code === 'CANCELED' || last.code === 'INTERNAL' || last.code === 'INTEGRITY') throw again
       }
     }
-    this.#refuse(broken.transport.name, `failed while reading: ${reason.message}`)
-    this.#failed = 0
-    await this.advance(closing)
+    return last
   }
 
-  #refuse(transport: TransportName, reason: string): void {
-    this.#refused.push({ transport, reason })
+  #refuse(transport: TransportName, reason: string): Refusal {
+    const refusal = { transport, reason }
+    this.#refused.push(refusal)
     this.#log.info('transport refused', { disk: this.#disk.disk.label, transport, reason })
+    return refusal
   }
 
   #open(): Current {
