@@ -34,7 +34,7 @@ async function measure(): Promise<ReadCost> {
   const sources: BlockSource[] = []
   for (const disk of frozen.disks.slice(0, Number(count))) sources.push(stack.use(await transport.open(disk, { claims: frozen.claims })))
   if (sources.length !== Number(count)) throw new Error(`there are no ${count} disks`)
-  return readTimed(sources, Number(bytes), Number(passes), Number(server))
+  return await readTimed(sources, Number(bytes), Number(passes), Number(server))
 }
 
 console.log(JSON.stringify(await measure()))
