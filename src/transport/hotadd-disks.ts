@@ -18,27 +18,34 @@ export type DiskUse = AsyncDisposable & { readonly device: GuestDisk }
 export class AttachedDisks {
   readonly #parts: AttachParts
   readonly #shared = new Map<string, Shared>()
+  /** Detachments under way, which never reject: the same disk is attached again only after its. */
+  readonly #ending = new Map<string, Promise<void>>()
 
   constructor(parts: AttachParts) {
     this.#parts = parts
   }
 
+  /** `look`: the proxy VM as it is now; called when no other use of the disk is ending any more, so that a disk of ours never counts as there before. */
   async use(
-    proxy: ProxyVm,
+    look: () => Promise<ProxyVm>,
     vm: string,
     disk: DiskRef,
     mode: AttachedDisk['mode'],
     claims: TransportClaims | undefined,
     options?: Abortable,
   ): Promise<DiskUse> {
+    await this.#ending.get(disk.fileName)
     const known = this.#shared.get(disk.fileName)
     if (known !== undefined) {
-      if (await this.#stillSeen(known, disk)) return this.#useOf(disk.fileName, known)
+      // Counted before the look, so that the end of another use meanwhile does not detach it.
+      const use = this.#useOf(disk.fileName, known)
+      if (await this.#stillSeen(known, disk)) return use
       this.#shared.delete(disk.fileName)
       await known.claim[Symbol.asyncDispose]()
     }
     // An attached disk outlives the process: without a claim nobody would ever detach it.
     if (claims === undefined) throw new AgentError('INTERNAL', `${disk.label} was to be attached without a claim.`)
+    const proxy = await look()
     const args: AttachedDisk = {
       proxy: proxy.ref,
       proxyPathName: proxy.vmPathName,
@@ -69,16 +76,24 @@ export class AttachedDisks {
 
   #useOf(fileName: string, shared: Shared): DiskUse {
     shared.users++
-    let ended = false
+    let over = false
     return {
       device: shared.device,
       [Symbol.asyncDispose]: async () => {
-        if (ended) return
-        ended = true
+        if (over) return
+        over = true
         shared.users--
         if (shared.users > 0) return
         if (this.#shared.get(fileName) === shared) this.#shared.delete(fileName)
-        await shared.claim[Symbol.asyncDispose]()
+        const detached = Promise.resolve(shared.claim[Symbol.asyncDispose]())
+        const ended = detached.then(
+          () => undefined,
+          () => undefined, // told to whoever ended the use
+        )
+        this.#ending.set(fileName, ended)
+        await detached.finally(() => {
+          if (this.#ending.get(fileName) === ended) this.#ending.delete(fileName)
+        })
       },
     }
   }

@@ -80,8 +80,8 @@ export function hotaddTransport(vsphere: Vsphere, options: { readonly guest: Pro
     const found = await findOnce()
     if ('refusal' in found)
       throw new AgentError('UNAVAILABLE', `hotadd cannot be used: ${found.refusal}.`, { subject: disk.label, retry: 'never' })
-    const hardware = await vmHardware(vsphere, found.moref, open)
-    return attached.use({ ...found, hardware }, config.vm.name, disk, mode, open?.claims, open)
+    const look = async (): Promise<ProxyVm> => ({ ...found, hardware: await vmHardware(vsphere, found.moref, open) })
+    return attached.use(look, config.vm.name, disk, mode, open?.claims, open)
   }
 
   /** A host lets the file of a VM that is off be attached for writing whatever stands on it, so the VM is looked at as it is now. */
