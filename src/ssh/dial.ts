@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net'
-import ssh2, { type AnyAuthMethod, type AuthenticationType, Client, type ServerHostKeyAlgorithm } from 'ssh2'
+import type { AnyAuthMethod, AuthenticationType, Client, ServerHostKeyAlgorithm } from 'ssh2'
 import { type Abortable, AgentError, throwIfAborted } from '../core/index.ts'
 import { checkHostKey, pinnedTypes } from './host-key.ts'
 import type { SshHost, SshLogin } from './ssh-host.ts'
@@ -21,6 +21,9 @@ const CIPHERS = [
   'chacha20-poly1305@openssh.com',
 ] as const
 
+/** Loaded with the first connection: it costs a third of the start of a command, and most never dial. */
+const library = async (): Promise<typeof import('ssh2')> => (await import('ssh2')).default
+
 /**
  * A connection that is logged in, its host key compared with the pin before a word of the login is sent. The caller ends it.
  * AUTH (host key, login), CONFIG (key file), UNAVAILABLE, CANCELED. A failed dial leaves no socket.
@@ -28,8 +31,9 @@ const CIPHERS = [
 export async function dialSsh(host: SshHost, options?: Abortable): Promise<{ readonly client: Client; readonly socket: Socket }> {
   throwIfAborted(options)
   const [pin, login] = [await host.pin(options), await host.login(options)]
-  const nextMethod = methodChooser(host, loginMethods(host, login))
-  const client = new Client()
+  const ssh2 = await library()
+  const nextMethod = methodChooser(host, loginMethods(host, login, ssh2))
+  const client = new ssh2.Client()
   // Without Nagle's algorithm, which holds back what asks for the next window: three times slower here.
   const socket = connect({ host: host.address, port: host.port, noDelay: true })
   const types = pinnedTypes(pin, host)
@@ -94,7 +98,7 @@ function methodChooser(host: SshHost, methods: readonly AnyAuthMethod[]): Choose
   }
 }
 
-function loginMethods(host: SshHost, login: SshLogin): AnyAuthMethod[] {
+function loginMethods(host: SshHost, login: SshLogin, ssh2: Awaited<ReturnType<typeof library>>): AnyAuthMethod[] {
   const username = host.user
   if ('key' in login) {
     const { path, text, passphrase } = login.key

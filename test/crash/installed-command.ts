@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readdir, symlink } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { buildCommand } from '../../scripts/build.ts'
 
@@ -10,6 +10,7 @@ const TOP = join(import.meta.dirname, '..', '..')
  */
 export async function installCommand(directory: string): Promise<string> {
   await buildCommand(join(directory, 'dist'))
+  await writeFile(join(directory, 'package.json'), '{ "type": "module" }\n')
   await mkdir(join(directory, 'scripts'))
   for (const name of ['vcb.cjs', 'heap.cjs']) await copyFile(join(TOP, 'scripts', name), join(directory, 'scripts', name))
   await mkdir(join(directory, 'node_modules'))

@@ -5,9 +5,11 @@ import type { CutResult, CutTask } from './live-cut.ts'
 /** Every how many cuts the next backup is run as well. */
 const NEXT_EVERY = 5
 
-/** Every effect of a flow, before and after. Stock restic checks the repository once for each name of an effect and phase. */
-export function singleCuts(flow: string, effects: readonly string[]): CutTask[] {
-  const seen = new Set<string>()
+/**
+ * Every effect of a flow, before and after. Stock restic checks the repository once for each name of an effect and phase that is not yet in `seen`, which
+ * flows of one command share.
+ */
+export function singleCuts(flow: string, effects: readonly string[], seen = new Set<string>()): CutTask[] {
   return effects.flatMap((name, index) =>
     (['before', 'after'] as const).map((phase, which) => {
       const kind = `${phase} ${name}`

@@ -5,6 +5,7 @@ import { writeDocument } from './document.ts'
 import { flows, flowNamed } from './flows.ts'
 import { type CutResult, type CutTask, taskText } from './live-cut.ts'
 import { sampledCuts, SecondCuts, singleCuts } from './plan.ts'
+import { placeIn } from './place.ts'
 import { Pool } from './pool.ts'
 import { tallyOf, tallyText } from './tally.ts'
 
@@ -64,8 +65,12 @@ async function runMatrix(): Promise<number> {
     let left = 0
     if (flags.sample) await pool.cut(sampledCuts(recorded, flags.seed), take)
     else {
+      // What a command does to a repository is looked at by stock restic in the first of its flows that does it.
+      const looked = new Map<string, Set<string>>()
+      const kindOf = (name: string): string => flowNamed(name).argv(placeIn(pool.root, ''))[0] ?? ''
+      for (const flow of recorded.keys()) looked.set(kindOf(flow), new Set())
       const singles = [...recorded]
-        .flatMap(([flow, effects]) => singleCuts(flow, effects))
+        .flatMap(([flow, effects]) => singleCuts(flow, effects, looked.get(kindOf(flow))))
         .map((task) => ({ ...task, more: seconds.mayFollow(task) }))
       const begun = performance.now()
       let done = 0
