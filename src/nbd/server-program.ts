@@ -85,7 +85,11 @@ export async function askProgram(
       text += String(piece)
       if (text.length > options.limit) break
     }
-    if (stop.aborted) throw stop.reason
+  } catch (error) {
+    // Ended by us, for one of these reasons, if there is one.
+    throwIfAborted(options)
+    if (late.signal.aborted) throw late.signal.reason
+    throw new AgentError('UNAVAILABLE', `${program} could not be asked.`, { subject: program, cause: error })
   } finally {
     done.abort()
     await waited

@@ -38,8 +38,12 @@ export class AttachedDisks {
     const known = this.#shared.get(disk.fileName)
     if (known !== undefined) {
       // Counted before the look, so that the end of another use meanwhile does not detach it.
-      const use = this.#useOf(disk.fileName, known)
-      if (await this.#stillSeen(known, disk)) return use
+      await using stack = new AsyncDisposableStack()
+      const use = stack.use(this.#useOf(disk.fileName, known))
+      if (await this.#stillSeen(known, disk)) {
+        stack.move()
+        return use
+      }
       this.#shared.delete(disk.fileName)
       await known.claim[Symbol.asyncDispose]()
     }

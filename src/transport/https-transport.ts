@@ -1,7 +1,8 @@
-import { type Abortable, AgentError, type BlockSource, toAgentError, type Verdict } from '../core/index.ts'
+import { type Abortable, AgentError, type BlockSource, type Verdict } from '../core/index.ts'
 import { type ByteSource, type DiskFiles, openChain } from '../disk/index.ts'
 import { type DatastoreFiles, datacenterOf, openDatastoreFiles, type Vsphere, vmMoRef } from '../vsphere/index.ts'
 import { insideDatastore, resolveReference } from './datastore-path.ts'
+import { judgedByFiles } from './judged.ts'
 import type { PresentDisk, Transport } from './transport.ts'
 import { hasFile, inClear, verifyDisk } from './verify-disk.ts'
 
@@ -28,24 +29,12 @@ export function httpsTransport(vsphere: Vsphere): Transport {
       throw error
     }
   }
-  const probe = async (disk: PresentDisk, options?: Abortable): Promise<Verdict> => {
-    const handled = hasFile(disk.disk)
-    if (!handled.ok) return handled
-    try {
+  const probe = (disk: PresentDisk, options?: Abortable): Promise<Verdict> =>
+    judgedByFiles(disk, async () => {
       const source = await openVerified(disk, options)
       await source[Symbol.asyncDispose]()
-      return { ok: true, note: `datastore files from ${vsphere.host}` }
-    } catch (error) {
-      const shown = toAgentError(error)
-      if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
-      if (shown.code === 'CONFLICT' && !('snapshot' in disk))
-        return {
-          ok: true,
-          note: 'the host holds the file locked while the VM writes to it; whether it can be read is seen with the snapshot',
-        }
-      return { ok: false, reason: shown.message }
-    }
-  }
+      return `datastore files from ${vsphere.host}`
+    })
   return {
     name: 'https',
     handles: hasFile,

@@ -1,4 +1,4 @@
-import { toAgentError, type Verdict } from '../core/index.ts'
+import { isAgentError, toAgentError, type Verdict } from '../core/index.ts'
 import type { PresentDisk } from './transport.ts'
 import { hasFile } from './verify-disk.ts'
 
@@ -14,3 +14,17 @@ export async function judged({ disk }: PresentDisk, look: () => Promise<string>)
     return { ok: false, reason: shown.message }
   }
 }
+
+/**
+ * `judged` for ways to the files themselves: a host holds those of a disk locked while its VM writes to them, so before the snapshot that says nothing
+ * against it.
+ */
+export const judgedByFiles = (disk: PresentDisk, look: () => Promise<string>): Promise<Verdict> =>
+  judged(disk, async () => {
+    try {
+      return await look()
+    } catch (error) {
+      if ('snapshot' in disk || !isAgentError(error, 'CONFLICT')) throw error
+      return 'the host holds the file locked while the VM writes to it; whether it can be read is seen with the snapshot'
+    }
+  })

@@ -1,7 +1,8 @@
-import { type Abortable, AgentError, isAgentError, toAgentError, type Verdict, type VmConfig } from '../core/index.ts'
+import { type Abortable, AgentError, isAgentError, type Verdict, type VmConfig } from '../core/index.ts'
 import { type DiskChain, openChain, type Place } from '../disk/index.ts'
 import { openRemoteFiles, type RemoteFiles, type RemotePiece } from '../ssh/index.ts'
 import { chainDigests } from './chain-digests.ts'
+import { judgedByFiles } from './judged.ts'
 import { hostOf, hostPath, remoteDiskFiles, type SshOptions } from './ssh-files.ts'
 import { sshWriting } from './ssh-writing.ts'
 import type { OpenDisk, PresentDisk, Transport } from './transport.ts'
@@ -23,26 +24,14 @@ export function sshTransport(options: SshOptions): Transport {
     const held = stack.move()
     return { source: owned(chain, held, digestsOn(files, chain, disk.config)), how: files.how }
   }
-  const probe = async (disk: PresentDisk, abort?: Abortable): Promise<Verdict> => {
-    const handled = hasFile(disk.disk)
-    if (!handled.ok) return handled
-    try {
+  const probe = (disk: PresentDisk, abort?: Abortable): Promise<Verdict> =>
+    judgedByFiles(disk, async () => {
       const host = hostOf(options, disk.config)
       const { source, how } = await openVerified(disk, abort)
       await source[Symbol.asyncDispose]()
       const by = how.program === 'python3' ? 'python3' : `dd, because ${how.reason.replace(/\.$/, '')}`
-      return { ok: true, note: `files of ${host.name} through its shell, read by ${by}` }
-    } catch (error) {
-      const shown = toAgentError(error)
-      if (shown.code === 'CANCELED' || shown.code === 'INTERNAL') throw error
-      if (shown.code === 'CONFLICT' && !('snapshot' in disk))
-        return {
-          ok: true,
-          note: 'the host holds the file locked while the VM writes to it; whether it can be read is seen with the snapshot',
-        }
-      return { ok: false, reason: shown.message }
-    }
-  }
+      return `files of ${host.name} through its shell, read by ${by}`
+    })
   return {
     name: 'ssh',
     handles: hasFile,

@@ -1,6 +1,6 @@
 import { createServer, type Socket } from 'node:net'
-import { AgentError } from '../../core/index.ts'
 import type { Model } from '../model/index.ts'
+import { listen } from '../wire/index.ts'
 import { admit } from './authd-dialogue.ts'
 import { type Identity, inClear, secureContext, TlsTurn } from './connection.ts'
 import { DiskSession, type SessionFacts } from './disk-session.ts'
@@ -131,20 +131,7 @@ export async function serveNfc(options: NfcServerOptions): Promise<NfcServer> {
   }
 
   const closing = new AbortController()
-  const port = await new Promise<number>((resolve, reject) => {
-    server.once('error', (error) =>
-      reject(
-        new AgentError('UNAVAILABLE', `The lab cannot listen for NFC on 127.0.0.1:${options.port}.`, {
-          cause: error,
-          next: 'Stop what uses the port.',
-        }),
-      ),
-    )
-    server.listen(options.port, '127.0.0.1', () => {
-      const address = server.address()
-      resolve(typeof address === 'object' && address !== null ? address.port : 0)
-    })
-  })
+  const port = await listen(server, { host: '127.0.0.1', port: options.port }, 'NFC')
 
   return {
     port,

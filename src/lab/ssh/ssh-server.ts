@@ -1,8 +1,8 @@
 import { timingSafeEqual } from 'node:crypto'
 import { createServer, type Socket } from 'node:net'
 import ssh2, { type AuthContext, type Connection, type ServerChannel, type Session } from 'ssh2'
-import { AgentError } from '../../core/index.ts'
 import type { FaultRule, Model, View } from '../model/index.ts'
+import { listen } from '../wire/index.ts'
 import type { Command } from './command.ts'
 import { cat, dd, stat } from './file-commands.ts'
 import type { LabKey } from './host-keys.ts'
@@ -164,20 +164,7 @@ export async function serveSsh(options: SshServerOptions): Promise<SshServer> {
     if (rules.some((rule) => rule.cut !== undefined)) socket.destroy()
     else (rules.some((rule) => rule.ssh === 'otherHostKey') ? other : right).injectSocket(socket)
   })
-  const port = await new Promise<number>((resolve, reject) => {
-    server.once('error', (error) =>
-      reject(
-        new AgentError('UNAVAILABLE', `The lab cannot listen for SSH on 127.0.0.1:${options.port}.`, {
-          cause: error,
-          next: 'Stop what uses the port.',
-        }),
-      ),
-    )
-    server.listen(options.port, '127.0.0.1', () => {
-      const address = server.address()
-      resolve(typeof address === 'object' && address !== null ? address.port : 0)
-    })
-  })
+  const port = await listen(server, { host: '127.0.0.1', port: options.port }, 'SSH')
   return {
     port,
     fingerprint: options.hostKey.fingerprint,

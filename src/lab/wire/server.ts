@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
-import { AgentError, type Clock, type Log } from '../../core/index.ts'
+import type { Clock, Log } from '../../core/index.ts'
 import { loadCertificate } from './certificate.ts'
 import type { ChangeFeed } from './change-feed.ts'
 import { Dispatcher } from './dispatcher.ts'
@@ -8,6 +8,7 @@ import type { Events } from './events.ts'
 import { escape } from './encoder.ts'
 import { toVimFault, VimFault } from './fault.ts'
 import { readCall } from './request-reader.ts'
+import { listen } from './listen.ts'
 import type { Methods, ObjectStore } from './managed-object.ts'
 import type { LabKind } from './service-content.ts'
 import { type LabSession, peerOf, type Sessions } from './session.ts'
@@ -98,19 +99,7 @@ export async function serveSoap(options: SoapServerOptions): Promise<SoapServer>
   server.keepAliveTimeout = 60_000
   server.on('tlsClientError', (error) => frozen.log.debug('TLS handshake failed', { error: error.message }))
   const host = frozen.host ?? '127.0.0.1'
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) =>
-      reject(
-        new AgentError('UNAVAILABLE', `The lab cannot listen on ${host}:${frozen.port ?? 0}.`, {
-          cause: error,
-          next: 'Choose another port.',
-        }),
-      ),
-    )
-    server.listen(frozen.port ?? 0, host, () => resolve())
-  })
-  const address = server.address()
-  const port = typeof address === 'object' && address !== null ? address.port : 0
+  const port = await listen(server, { host, port: frozen.port ?? 0 }, 'HTTPS')
   return {
     url: `https://${host.includes(':') ? `[${host}]` : host}:${port}`,
     port,
