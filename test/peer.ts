@@ -30,6 +30,8 @@ export type PeerName =
   | 'mkntfs'
   | 'ntfsls'
   | 'sfdisk'
+  | 'sgdisk'
+  | 'parted'
   | 'openssl'
   | 'curl'
   | 'strace'
