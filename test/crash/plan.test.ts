@@ -27,7 +27,7 @@ test('every effect is cut before and after; stock restic judges each name and ph
 })
 
 test('a part of recovery that nobody cut yet is cut at each effect, one that was cut is not, however often an effect repeats', () => {
-  const seconds = new SecondCuts(recorded)
+  const seconds = new SecondCuts(recorded, (flow) => (flow === 'a' ? 'backup' : 'restore'))
   const job = (files: number): string[] => ['row job adopted', ...Array.from({ length: files }, () => 'file remove'), 'row job finished']
   const first = seconds.ofNewParts(result(at('a', 3), ['row open', ...job(2), 'row close']))
   expect(first.map(({ second }) => `${second?.phase}:${second?.n}`)).toEqual(
@@ -39,10 +39,30 @@ test('a part of recovery that nobody cut yet is cut at each effect, one that was
   )
   expect(other.map(({ second }) => second?.n)).toEqual([5, 5, 6, 6, 7, 7])
   expect(seconds.ofNewParts(result(at('a', 5), ['call New'], false))).toEqual([])
+
+  const claims = (...names: string[]): string[] => [
+    'row job adopted',
+    ...names.flatMap((name) => [name, 'row claim released']),
+    'row job finished',
+  ]
+  const places = (recovery: readonly string[], flow: string): string[] =>
+    seconds
+      .ofNewParts(result(at(flow, 6), recovery))
+      .flatMap(({ second }) => (second?.phase === 'before' ? [recovery[second.n - 1] ?? ''] : []))
+  expect(places(claims('call A', 'call B'), 'a')).toEqual([
+    'row job adopted',
+    'call A',
+    'row claim released',
+    'call B',
+    'row claim released',
+    'row job finished',
+  ])
+  expect(places(claims('call A', 'call C', 'call B'), 'a')).toEqual(['call C', 'row claim released'])
+  expect(places(claims('call C'), 'b')).toEqual(['row job adopted', 'call C', 'row claim released', 'row job finished'])
 })
 
 test('second kills in turn: one for each effect, at a place that moves on, few inside a run of one name', () => {
-  const seconds = new SecondCuts(recorded)
+  const seconds = new SecondCuts(recorded, () => 'backup')
   const recovery = ['x 1', 'x 2', 'x 3']
   const places = singleCuts('a', EFFECTS).flatMap((task) => seconds.inTurn(result(task, recovery)))
   const cut = places.map((task) => task.cut.n)

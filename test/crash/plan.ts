@@ -24,18 +24,21 @@ export function singleCuts(flow: string, effects: readonly string[], seen = new 
 const REPEATS = 8
 
 /**
- * Where recovery is killed after each single cut. It works job by job; every distinct part of it (its effects for one job, and before and after its
- * jobs; equal ones in a row counted once) is cut at each effect, before and after, in the first world that leads to it. Beside that every effect of
- * a flow gets one second kill, after it was cut before or after in turn, at a place that moves on from cut to cut; inside a run of effects of one
- * name only every eighth does.
+ * Where recovery is killed after each single cut. It works job by job and claim by claim; every distinct part of it (its effects for one claim, and what is
+ * around them; equal ones in a row counted once) is cut at each effect, before and after, in the first world of each command that leads to it. Beside
+ * that every effect of a flow gets one second kill, after it was cut before or after in turn, at a place that moves on from cut to cut; inside a run of
+ * effects of one name only every eighth does.
  */
 export class SecondCuts {
   readonly #recorded: ReadonlyMap<string, readonly string[]>
+  readonly #commandOf: (flow: string) => string
   readonly #seen = new Set<string>()
   #turn = 0
 
-  constructor(recorded: ReadonlyMap<string, readonly string[]>) {
+  /** `commandOf` a flow: `backup`, `restore`; the claims of one are not those of another, though their releases may have the same effects. */
+  constructor(recorded: ReadonlyMap<string, readonly string[]>, commandOf: (flow: string) => string) {
     this.#recorded = recorded
+    this.#commandOf = commandOf
   }
 
   /** Distinct parts of recovery so far. */
@@ -53,7 +56,7 @@ export class SecondCuts {
     if (!reached) return []
     const places: number[] = []
     for (const { first, names } of partsOf(recovery)) {
-      const key = collapsed(names).join()
+      const key = [this.#commandOf(task.flow), ...collapsed(names)].join()
       if (!this.#seen.has(key)) places.push(...names.map((_, index) => first + index))
       this.#seen.add(key)
     }
@@ -78,11 +81,13 @@ export class SecondCuts {
 
 const second = (task: CutTask, cut: Cut): CutTask => ({ flow: task.flow, cut: task.cut, second: cut, next: false, restic: false })
 
-/** A recovery's effects up to each job it takes up, with the number of the first one of each part. */
+/** A recovery's effects up to each job it takes up and each claim it has released, with the number of the first one of each part. */
 function partsOf(recovery: readonly string[]): { readonly first: number; readonly names: readonly string[] }[] {
   const parts: { first: number; names: string[] }[] = [{ first: 1, names: [] }]
   for (const [index, name] of recovery.entries()) {
-    if (name === 'row job adopted' || recovery[index - 1] === 'row job finished') parts.push({ first: index + 1, names: [] })
+    const last = recovery[index - 1]
+    if (name === 'row job adopted' || last === 'row claim released' || last === 'row job finished')
+      parts.push({ first: index + 1, names: [] })
     parts.at(-1)?.names.push(name)
   }
   return parts

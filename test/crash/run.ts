@@ -20,7 +20,7 @@ const { values: flags } = parseArgs({
     list: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
     workers: { type: 'string' },
-    minutes: { type: 'string', default: '18' },
+    minutes: { type: 'string', default: '17' },
   },
 })
 
@@ -61,16 +61,16 @@ async function runMatrix(): Promise<number> {
       await writeDocument(recorded)
       return 0
     }
-    const seconds = new SecondCuts(recorded)
+    const commandOf = (name: string): string => flowNamed(name).argv(placeIn(pool.root, ''))[0] ?? ''
+    const seconds = new SecondCuts(recorded, commandOf)
     let left = 0
     if (flags.sample) await pool.cut(sampledCuts(recorded, flags.seed), take)
     else {
       // What a command does to a repository is looked at by stock restic in the first of its flows that does it.
       const looked = new Map<string, Set<string>>()
-      const kindOf = (name: string): string => flowNamed(name).argv(placeIn(pool.root, ''))[0] ?? ''
-      for (const flow of recorded.keys()) looked.set(kindOf(flow), new Set())
+      for (const flow of recorded.keys()) looked.set(commandOf(flow), new Set())
       const singles = [...recorded]
-        .flatMap(([flow, effects]) => singleCuts(flow, effects, looked.get(kindOf(flow))))
+        .flatMap(([flow, effects]) => singleCuts(flow, effects, looked.get(commandOf(flow))))
         .map((task) => ({ ...task, more: seconds.mayFollow(task) }))
       const begun = performance.now()
       let done = 0
