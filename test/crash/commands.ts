@@ -53,23 +53,45 @@ export async function runChild(
   return { killed: signal === 'SIGKILL', exit, out, err }
 }
 
-/** Runs a command to its end; the names of its effects in the order they started. */
+/** What a command did when nobody killed it. */
+export type Recorded = {
+  /** Names of its effects, in the order they started. */
+  readonly effects: readonly string[]
+  /**
+   * Numbers of effects that started with nothing under way, right after one on this machine alone was done: what is outside just before such an effect is
+   * what it was just after the one before, and one kill is both.
+   */
+  readonly settled: readonly number[]
+}
+
+/** Kinds of effects that are over when they are done: of a call the vCenter may have more to do. */
+const LOCAL: readonly Effect['kind'][] = ['file', 'row']
+
+/** Runs a command to its end and lists its effects. */
 export async function recordEffects(
   place: Pick<Place, 'command'>,
   argv: readonly string[],
   environment: Readonly<Record<string, string>>,
   file: string,
-): Promise<{ readonly effects: readonly string[]; readonly ended: Ended }> {
+): Promise<Recorded & { readonly ended: Ended }> {
   await rm(file, { force: true })
   const ended = await runChild(place, argv, environment, { record: file })
   const lines = (await readFile(file, 'utf8').catch(() => '')).split('\n').filter((line) => line !== '')
   const effects: string[] = []
+  const settled: number[] = []
+  let underWay = 0
+  let quiet = false
   for (const line of lines) {
-    const told = JSON.parse(line) as Effect & { readonly phase: string; readonly thread?: number }
+    const told = JSON.parse(line) as Effect & { readonly n: number; readonly phase: string; readonly thread?: number }
     if (told.thread !== undefined) throw new Error(`a thread of the command had an effect of its own: ${line}`)
-    if (told.phase === 'before') effects.push(effectName(told))
+    if (told.phase === 'before') {
+      if (quiet) settled.push(told.n)
+      effects.push(effectName(told))
+      underWay++
+      quiet = false
+    } else quiet = --underWay === 0 && told.n === effects.length && LOCAL.includes(told.kind)
   }
-  return { effects, ended }
+  return { effects, settled, ended }
 }
 
 const recording = new AsyncLocalStorage<string[]>()

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Recorded } from './commands.ts'
 import { readDocument } from './document.ts'
 import { flows } from './flows.ts'
 import { type CutResult, taskText } from './live-cut.ts'
@@ -8,7 +9,7 @@ import { Pool } from './pool.ts'
 /* A tenth of the crash matrix, the same one each time; `npm run test:crash` is all of it, docs/crash-matrix.md says what it is. */
 const SEED = '1'
 let pool: Pool
-let recorded: ReadonlyMap<string, readonly string[]>
+let recorded: ReadonlyMap<string, Recorded>
 
 beforeAll(async () => {
   pool = await Pool.open(2)
@@ -43,7 +44,7 @@ describe('a command killed at any of its effects', () => {
     ['restore-folder', 'after', 'call RegisterVM_Task', [/copy.*has the mark of a restore/, /unfinished restore-vm job/]],
     ['restore-directory-flat', 'after', 'file truncate', [/\.partial/]],
   ] as const)('is seen by the judges when nobody recovers: %s %s %s', async (flow, phase, effect, expected) => {
-    const n = (recorded.get(flow) ?? []).indexOf(effect) + 1
+    const n = (recorded.get(flow)?.effects ?? []).indexOf(effect) + 1
     expect(n).toBeGreaterThan(0)
     const results: CutResult[] = []
     await pool.cut([{ flow, cut: { phase, n }, next: false, restic: false, abandon: true }], (result) => void results.push(result))
@@ -58,7 +59,7 @@ describe('a command killed at any of its effects', () => {
   test('has the effects that docs/crash-matrix.md lists for it', async () => {
     const documented = await readDocument()
     expect([...documented.keys()].sort()).toEqual(flows.map((flow) => flow.name).sort())
-    for (const [flow, effects] of recorded)
+    for (const [flow, { effects }] of recorded)
       expect([flow, [...(documented.get(flow) ?? [])].sort()]).toEqual([flow, [...new Set(effects)].sort()])
   })
 })

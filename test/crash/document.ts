@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { flows } from './flows.ts'
+import type { Recorded } from './commands.ts'
 import type { CutResult } from './live-cut.ts'
 import { type Tally, tallyOf } from './tally.ts'
 
@@ -21,12 +22,12 @@ type Facts = {
 
 /** Writes the lists of effects below the text, and the table of a run; without one the table stays as it is. */
 export async function writeDocument(
-  recorded: ReadonlyMap<string, readonly string[]>,
+  recorded: ReadonlyMap<string, Recorded>,
   run?: { readonly results: readonly CutResult[]; readonly facts: Facts },
 ): Promise<void> {
   const [text = '', generated = ''] = (await readFile(DOCUMENT, 'utf8')).split(GENERATED)
   const table = run === undefined ? (generated.split(LISTS)[0] ?? '').trim().split('\n') : tableLines(recorded, run.results, run.facts)
-  const lists = [...recorded].flatMap(([flow, effects]) => [
+  const lists = [...recorded].flatMap(([flow, { effects }]) => [
     `### ${flow}`,
     '',
     `${flows.find((each) => each.name === flow)?.about ?? ''}:`,
@@ -39,16 +40,16 @@ export async function writeDocument(
   await writeFile(DOCUMENT, `${lines.join('\n').trimEnd()}\n`)
 }
 
-function tableLines(recorded: ReadonlyMap<string, readonly string[]>, results: readonly CutResult[], facts: Facts): string[] {
+function tableLines(recorded: ReadonlyMap<string, Recorded>, results: readonly CutResult[], facts: Facts): string[] {
   const row = (name: string, effects: number, tally: Tally): string =>
     `| ${name} | ${effects} | ${tally.single} | ${tally.double} | ${tally.leftovers} | ${tally.wrongDigests} |`
-  const all = [...recorded.values()].reduce((sum, effects) => sum + effects.length, 0)
+  const all = [...recorded.values()].reduce((sum, { effects }) => sum + effects.length, 0)
   return [
     '## The table',
     '',
     '| Flow | Effects | Single kills | Double kills | Leftovers | Wrong digests |',
     '|---|--:|--:|--:|--:|--:|',
-    ...[...recorded].map(([flow, effects]) =>
+    ...[...recorded].map(([flow, { effects }]) =>
       row(`\`${flow}\``, effects.length, tallyOf(results.filter(({ task }) => task.flow === flow))),
     ),
     row('all', all, tallyOf(results)),
@@ -61,6 +62,7 @@ function factLines(results: readonly CutResult[], facts: Facts): string[] {
   const judged = `Stock \`restic check --read-data\` judged the repository after ${facts.restic} of the cuts, our own check after all; the next backup was run after ${facts.next}.`
   if (facts.sample) return [`A sample of ${results.length} cuts, in ${facts.minutes} minutes; a whole run replaces it.`, judged]
   return [
+    `Of the single kills ${results.filter(({ task }) => task.both === true && task.second === undefined).length} are two cut points in one: after an effect on this machine, and before the next one.`,
     `Recovery had ${facts.parts} distinct parts after the single kills; each was cut at every effect, before and after.`,
     ...(facts.left === 0 ? [] : [`${facts.left} of the other second kills were left out for want of time.`]),
     judged,

@@ -11,6 +11,8 @@ export type Flow = {
   readonly argv: (place: Place) => readonly string[]
   /** It talks to vSphere: the cut needs a lab. */
   readonly lab: boolean
+  /** It works on several VMs at once: its effects come in another order each time. */
+  readonly anyOrder?: true
   /** The repository, where it is not the restic one: `tar:` or `dir:` in front of the path. */
   readonly scheme?: 'tar' | 'dir'
   /** It goes to the host itself, whose licence lets the API only show, and works in its shell. */
@@ -110,6 +112,7 @@ export const flows: readonly Flow[] = [
     template: 'empty',
     argv: () => ['backup', 'alpha', 'beta', 'gamma', '--parallel', '3'],
     lab: true,
+    anyOrder: true,
     next: 'alpha',
   },
   {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { PointSummary } from '../../src/core/index.ts'
 import type { Lab } from '../../src/lab/index.ts'
-import { type Cut, cutText, type Ended, recordEffects, runChild, runInside } from './commands.ts'
+import { type Cut, cutText, type Ended, type Recorded, recordEffects, runChild, runInside } from './commands.ts'
 import type { Flow } from './flows.ts'
 import { environmentFor, killedWorld } from './killed-world.ts'
 import { judgeLab } from './lab-end.ts'
@@ -22,6 +22,8 @@ const run = promisify(execFile)
 export type CutTask = {
   readonly flow: string
   readonly cut: Cut
+  /** Nothing can be different outside just before the next effect: this kill is that one too. */
+  readonly both?: boolean | undefined
   readonly second?: Cut | undefined
   /** Second kills at the same cut follow: what the first left is kept for them. */
   readonly more?: boolean | undefined
@@ -47,20 +49,20 @@ export const taskText = (task: CutTask): string =>
   `${task.flow} ${cutText(task.cut)}${task.second === undefined ? '' : ` recovery ${cutText(task.second)}`}`
 
 /** Runs a flow to its end and gives the list of its effects. */
-export async function recordFlow(place: Place, flow: Flow): Promise<readonly string[]> {
+export async function recordFlow(place: Place, flow: Flow): Promise<Recorded> {
   const template = await makeTemplate(place, flow.template, flow.scheme)
   await loadWorld(place, template)
   await using lab = flow.lab ? await openLab(place) : undefined
   const facts = await factsOf(place, template)
   const environment = await environmentFor(place, lab, flow)
-  const { effects, ended } = await recordEffects(place, flow.argv(place), environment, join(place.root, 'effects.jsonl'))
+  const { effects, settled, ended } = await recordEffects(place, flow.argv(place), environment, join(place.root, 'effects.jsonl'))
   if (ended.exit !== 0) throw new Error(`The flow ${flow.name} ended with ${ended.exit}: ${textOf(ended)}`)
   const { problems, points } = await judge(place, flow, lab, facts.seen)
   if (!(await achieved(place, flow, lab, facts.points.length, points.length)))
     throw new Error(`The flow ${flow.name} did not do what it is for: ${textOf(ended)}`)
   if (problems.length > 0)
     throw new Error(`The flow ${flow.name} leaves something without any kill: ${problems.map((each) => each.what).join('; ')}`)
-  return effects
+  return { effects, settled: flow.anyOrder === true ? [] : settled }
 }
 
 /** Whether the command did its work when nobody killed it: a flow that does nothing leaves nothing either. */

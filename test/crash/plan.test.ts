@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest'
-import type { Cut } from './commands.ts'
+import type { Cut, Recorded } from './commands.ts'
 import type { CutResult, CutTask } from './live-cut.ts'
 import { sampledCuts, SecondCuts, singleCuts } from './plan.ts'
 
 const EFFECTS = ['row open', 'call Login', ...Array.from({ length: 40 }, () => 'file write'), 'row close']
-const recorded = new Map([
-  ['a', EFFECTS],
-  ['b', ['row open', 'process start', 'row close']],
+const recorded = new Map<string, Recorded>([
+  ['a', { effects: EFFECTS, settled: [] }],
+  ['b', { effects: ['row open', 'process start', 'row close'], settled: [] }],
 ])
 const result = (task: CutTask, recovery: readonly string[], reached = true): CutResult => ({
   task,
@@ -19,11 +19,30 @@ const result = (task: CutTask, recovery: readonly string[], reached = true): Cut
 const at = (flow: string, n: number, phase: Cut['phase'] = 'before'): CutTask => ({ flow, cut: { phase, n }, next: false, restic: false })
 
 test('every effect is cut before and after; stock restic judges each name and phase once', () => {
-  const cuts = singleCuts('a', EFFECTS)
+  const cuts = singleCuts('a', { effects: EFFECTS, settled: [] })
   expect(cuts.map(({ cut }) => `${cut.phase}:${cut.n}`)).toEqual(
     EFFECTS.flatMap((_, index) => [`before:${index + 1}`, `after:${index + 1}`]),
   )
   expect(cuts.filter(({ restic }) => restic)).toHaveLength(8)
+})
+
+test('before a settled effect is one kill with after the one it follows, and both names are judged', () => {
+  const cuts = singleCuts('b', { effects: ['row open', 'file write', 'call Login', 'row close'], settled: [2, 3] })
+  expect(cuts.map(({ cut, both }) => `${cut.phase}:${cut.n}${both === true ? ' both' : ''}`)).toEqual([
+    'before:1',
+    'after:1 both',
+    'after:2 both',
+    'after:3',
+    'before:4',
+    'after:4',
+  ])
+  const seen = new Set(['after row open'])
+  expect(singleCuts('b', { effects: ['row open', 'file write'], settled: [2] }, seen).map(({ restic }) => restic)).toEqual([
+    true,
+    true,
+    true,
+  ])
+  expect(seen).toContain('before file write')
 })
 
 test('a part of recovery that nobody cut yet is cut at each effect, one that was cut is not, however often an effect repeats', () => {
@@ -64,7 +83,7 @@ test('a part of recovery that nobody cut yet is cut at each effect, one that was
 test('second kills in turn: one for each effect, at a place that moves on, few inside a run of one name', () => {
   const seconds = new SecondCuts(recorded, () => 'backup')
   const recovery = ['x 1', 'x 2', 'x 3']
-  const places = singleCuts('a', EFFECTS).flatMap((task) => seconds.inTurn(result(task, recovery)))
+  const places = singleCuts('a', { effects: EFFECTS, settled: [] }).flatMap((task) => seconds.inTurn(result(task, recovery)))
   const cut = places.map((task) => task.cut.n)
   expect(new Set(cut).size).toBe(cut.length)
   expect(cut).toEqual([1, 2, 3, 8, 16, 24, 32, 40, 42, 43])
@@ -75,7 +94,7 @@ test('the sample is a tenth, the same for the same seed, with every flow and kin
   const sample = sampledCuts(recorded, '1')
   expect(sampledCuts(recorded, '1')).toEqual(sample)
   expect(sampledCuts(recorded, '2')).not.toEqual(sample)
-  for (const [flow, effects] of recorded) {
+  for (const [flow, { effects }] of recorded) {
     const kinds = new Set(effects.map((name) => name.split(' ')[0]))
     const seen = sample.filter((task) => task.flow === flow).map((task) => effects[task.cut.n - 1]?.split(' ')[0])
     expect(new Set(seen)).toEqual(kinds)

@@ -1,23 +1,28 @@
 import { createHash } from 'node:crypto'
-import type { Cut } from './commands.ts'
+import type { Cut, Recorded } from './commands.ts'
 import type { CutResult, CutTask } from './live-cut.ts'
 
 /** Every how many cuts the next backup is run as well. */
 const NEXT_EVERY = 5
 
 /**
- * Every effect of a flow, before and after. Stock restic checks the repository once for each name of an effect and phase that is not yet in `seen`, which
- * flows of one command share.
+ * Every effect of a flow, before and after; one kill for both where an effect is settled (`Recorded`). Stock restic checks the repository once for each name
+ * of an effect and phase that is not yet in `seen`, which flows of one command share.
  */
-export function singleCuts(flow: string, effects: readonly string[], seen = new Set<string>()): CutTask[] {
-  return effects.flatMap((name, index) =>
-    (['before', 'after'] as const).map((phase, which) => {
-      const kind = `${phase} ${name}`
-      const restic = !seen.has(kind)
-      seen.add(kind)
-      return { flow, cut: { phase, n: index + 1 }, next: (index * 2 + which) % NEXT_EVERY === 0, restic }
-    }),
+export function singleCuts(flow: string, { effects, settled }: Recorded, seen = new Set<string>()): CutTask[] {
+  const shared = new Set(settled)
+  const cuts = effects.flatMap((name, index) =>
+    (['before', 'after'] as const)
+      .filter((phase) => phase === 'after' || !shared.has(index + 1))
+      .map((phase): CutTask => {
+        const both = phase === 'after' && shared.has(index + 2)
+        const kinds = [`${phase} ${name}`, ...(both ? [`before ${effects[index + 1]}`] : [])]
+        const restic = kinds.some((kind) => !seen.has(kind))
+        for (const kind of kinds) seen.add(kind)
+        return { flow, cut: { phase, n: index + 1 }, both, next: false, restic }
+      }),
   )
+  return cuts.map((cut, index) => ({ ...cut, next: index % NEXT_EVERY === 0 }))
 }
 
 /** In a run of effects of one name, every how many single cuts get a second kill; its ends always do. */
@@ -30,13 +35,13 @@ const REPEATS = 8
  * effects of one name only every eighth does.
  */
 export class SecondCuts {
-  readonly #recorded: ReadonlyMap<string, readonly string[]>
+  readonly #recorded: ReadonlyMap<string, Recorded>
   readonly #commandOf: (flow: string) => string
   readonly #seen = new Set<string>()
   #turn = 0
 
   /** `commandOf` a flow: `backup`, `restore`; the claims of one are not those of another, though their releases may have the same effects. */
-  constructor(recorded: ReadonlyMap<string, readonly string[]>, commandOf: (flow: string) => string) {
+  constructor(recorded: ReadonlyMap<string, Recorded>, commandOf: (flow: string) => string) {
     this.#recorded = recorded
     this.#commandOf = commandOf
   }
@@ -66,6 +71,7 @@ export class SecondCuts {
   /** The one that moves on; none where the other phase of the effect has it, or a run of equal effects is too long. */
   inTurn({ task, recovery, reached }: CutResult): CutTask[] {
     const { flow, cut } = task
+    // A kill that is before the next effect as well has the turn of either.
     if (!reached || recovery.length === 0 || (cut.n % 2 === 0) !== (cut.phase === 'before') || !this.#standsOut(flow, cut.n)) return []
     const turn = this.#turn++
     return [second(task, { phase: turn % 2 === 0 ? 'before' : 'after', n: 1 + (Math.floor(turn / 2) % recovery.length) })]
@@ -73,7 +79,7 @@ export class SecondCuts {
 
   /** Not inside a run of effects of one name, or at its turn there. */
   #standsOut(flow: string, n: number): boolean {
-    const effects = this.#recorded.get(flow) ?? []
+    const effects = this.#recorded.get(flow)?.effects ?? []
     const name = effects[n - 1]
     return effects[n - 2] !== name || effects[n] !== name || n % REPEATS === 0
   }
@@ -103,10 +109,10 @@ const SAMPLED_RECOVERY = 16
  * A tenth of the single cuts, the same ones for the same seed, with at least one for every flow and kind of effect in it; every fourth of
  * them with a second kill.
  */
-export function sampledCuts(recorded: ReadonlyMap<string, readonly string[]>, seed: string): CutTask[] {
+export function sampledCuts(recorded: ReadonlyMap<string, Recorded>, seed: string): CutTask[] {
   const tasks: CutTask[] = []
-  for (const [flow, effects] of recorded) {
-    const ordered = singleCuts(flow, effects)
+  for (const [flow, { effects }] of recorded) {
+    const ordered = singleCuts(flow, { effects, settled: [] })
       .map((task) => ({ task, rank: numberOf(`${seed} ${flow} ${task.cut.phase}:${task.cut.n}`) }))
       .sort((a, b) => a.rank - b.rank)
       .map(({ task }) => task)

@@ -4,10 +4,11 @@ import { access, mkdtemp, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { installCommand } from './installed-command.ts'
+import type { Recorded } from './commands.ts'
 import type { CutResult, CutTask } from './live-cut.ts'
 
 export type WorkerRequest = { readonly flow: string; readonly task?: CutTask | undefined }
-export type WorkerAnswer = { readonly effects: readonly string[] } | { readonly result: CutResult } | { readonly error: string }
+export type WorkerAnswer = { readonly recorded: Recorded } | { readonly result: CutResult } | { readonly error: string }
 
 /** Room before garbage is collected: a cut leaves tens of MiB of buffers, and collecting them is a sixth of its time. */
 const ROOM = ['--initial-old-space-size=768', '--min-semi-space-size=32', '--max-semi-space-size=64']
@@ -36,14 +37,14 @@ export class Pool implements AsyncDisposable {
   }
 
   /** The effects of each flow, in order. */
-  async record(flows: readonly string[]): Promise<ReadonlyMap<string, readonly string[]>> {
-    const effects = new Map<string, readonly string[]>()
+  async record(flows: readonly string[]): Promise<ReadonlyMap<string, Recorded>> {
+    const found = new Map<string, Recorded>()
     await this.#each(flows, async (worker, flow) => {
       const answer = await ask(worker, { flow })
-      if (!('effects' in answer)) throw new Error('error' in answer ? answer.error : 'no list of effects')
-      effects.set(flow, answer.effects)
+      if (!('recorded' in answer)) throw new Error('error' in answer ? answer.error : 'no list of effects')
+      found.set(flow, answer.recorded)
     })
-    return effects
+    return found
   }
 
   /**

@@ -56,7 +56,7 @@ async function runMatrix(): Promise<number> {
     for (const result of results) console.log(`recovery: ${result.recovery.join(', ')}`)
   } else {
     const recorded = new Map([...(await pool.record(names))].sort(([a], [b]) => names.indexOf(a) - names.indexOf(b)))
-    for (const [flow, effects] of recorded) console.log(`${flow}: ${effects.length} effects`)
+    for (const [flow, { effects }] of recorded) console.log(`${flow}: ${effects.length} effects`)
     if (flags.list) {
       await writeDocument(recorded)
       return 0
@@ -70,7 +70,7 @@ async function runMatrix(): Promise<number> {
       const looked = new Map<string, Set<string>>()
       for (const flow of recorded.keys()) looked.set(commandOf(flow), new Set())
       const singles = [...recorded]
-        .flatMap(([flow, effects]) => singleCuts(flow, effects, looked.get(commandOf(flow))))
+        .flatMap(([flow, each]) => singleCuts(flow, each, looked.get(commandOf(flow))))
         .map((task) => ({ ...task, more: seconds.mayFollow(task) }))
       const begun = performance.now()
       let done = 0

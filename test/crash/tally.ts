@@ -2,13 +2,14 @@ import type { CutResult } from './live-cut.ts'
 
 /** What came of the cuts of one flow, or of all. */
 export type Tally = {
+  /** Cut points of single kills: every effect, before and after. */
   readonly single: number
   readonly double: number
   /** Kills that did not come, because the run had fewer effects than the recorded one; they are judged all the same. */
   readonly missed: number
   readonly leftovers: number
   readonly wrongDigests: number
-  /** Cuts without any problem. */
+  /** Lives without any problem, of which one may be two cut points. */
   readonly passed: number
   readonly failed: number
   readonly seconds: number
@@ -19,7 +20,7 @@ export function tallyOf(results: readonly CutResult[]): Tally {
   const problems = (kind: 'leftover' | 'digest'): number =>
     results.reduce((sum, result) => sum + result.problems.filter((problem) => problem.kind === kind).length, 0)
   return {
-    single: count(({ task }) => task.second === undefined),
+    single: count(({ task }) => task.second === undefined) + count(({ task }) => task.second === undefined && task.both === true),
     double: count(({ task }) => task.second !== undefined),
     missed: count(({ task, reached, secondReached }) => !reached || (task.second !== undefined && !secondReached)),
     leftovers: problems('leftover'),

@@ -14,7 +14,7 @@ async function answer(request: WorkerRequest): Promise<void> {
   const reply = (message: WorkerAnswer): void => void (process.connected && process.send?.(message))
   try {
     const flow = flowNamed(request.flow)
-    if (request.task === undefined) reply({ effects: await recordFlow(place, flow) })
+    if (request.task === undefined) reply({ recorded: await recordFlow(place, flow) })
     else reply({ result: await liveCut(place, flow, request.task) })
   } catch (error) {
     reply({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
