@@ -138,7 +138,6 @@ export class Agent implements AsyncDisposable {
         locks: this.locks,
         changes: this.snapshotChanges,
         guest: this.guest,
-        clock: deps.clock,
         patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
       })
     this.releasers = patient(config.releaseForMs)
@@ -203,6 +202,7 @@ export class Agent implements AsyncDisposable {
     options: {
       readonly init?: boolean | undefined
       readonly exportFormat?: ExportFormat | undefined
+      readonly exportName?: OpenProviderOptions['exportName']
       readonly run?: RunId | undefined
     } = {},
   ): Promise<BackupProvider> {
@@ -213,12 +213,13 @@ export class Agent implements AsyncDisposable {
   async #openProvider(options: {
     readonly init?: boolean | undefined
     readonly exportFormat?: ExportFormat | undefined
+    readonly exportName?: OpenProviderOptions['exportName']
     readonly run?: RunId | undefined
   }): Promise<BackupProvider> {
     const { url, password } = this.config.repository
     if (url === undefined)
       throw new AgentError('USAGE', 'No repository was given.', { next: 'Give --repo, or set VCB_REPO or repository.url in vcb.yaml.' })
-    const secret = /^(tar|dir):/.test(url) ? undefined : await readSecret(password, 'repository password', '--repo-password-file')
+    const secret = /^(tar|dir|vcb):/.test(url) ? undefined : await readSecret(password, 'repository password', '--repo-password-file')
     const open = (recordNew?: OpenProviderOptions['recordNew']): Promise<BackupProvider> =>
       openProvider(url, {
         clock: this.clock,
@@ -232,6 +233,7 @@ export class Agent implements AsyncDisposable {
         recordNew,
         run: options.run,
         exportFormat: options.exportFormat,
+        exportName: options.exportName,
         stdout: this.#stdout,
         signal: this.signal,
       })

@@ -9,8 +9,10 @@ import {
   type RunId,
   unlessAborted,
   toAgentError,
+  type VmConfig,
   type VmRef,
 } from '../core/index.ts'
+import type { ExportFormat } from '../disk/index.ts'
 import { backupVm, type BackupProgress, type BackupResult } from '../flow/index.ts'
 import { selectVms } from '../inventory/index.ts'
 import type { JobOutcome, LeftError } from '../journal/index.ts'
@@ -28,6 +30,8 @@ export type BackupRunRequest = {
   readonly excludeDisks: readonly string[]
   /** Make the repository when there is none. */
   readonly init: boolean
+  /** Of a repository that is exports: how its disks are written, and each directory named. */
+  readonly exports?: { readonly format: ExportFormat; readonly name?: ((config: VmConfig) => string) | undefined } | undefined
   readonly onProgress?: ((progress: BackupProgress) => void) | undefined
   readonly onVm?: ((outcome: VmOutcome) => void) | undefined
   /** Told what a VM waits for when that takes longer than a moment, and with undefined when it goes on. */
@@ -58,7 +62,12 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   await agent.recoverFirst()
   const vms = await selectVms(vsphere, request.expressions, { bulk: request.bulk, signal: agent.signal })
   const run = agent.ids.run()
-  const provider = await agent.provider({ init: request.init, run })
+  const provider = await agent.provider({
+    init: request.init,
+    run,
+    exportFormat: request.exports?.format,
+    exportName: request.exports?.name,
+  })
   const transports = createTransports(agent, vsphere)
   await using spaceGuard = config.space.guard ? createSpaceGuard({ vsphere, clock, log: agent.log, ...config.space }) : noSpaceGuard()
   const queue = new PQueue({ concurrency: config.parallel })

@@ -98,6 +98,13 @@ export type AgentConfig = {
   readonly releaseForMs: number
   /** From the cancel of a job to the moment its releases are given up and left to recovery, ms. */
   readonly cancelDeadlineMs: number
+  /** The VCB commands alone. */
+  readonly vcbTools: {
+    /** Their `-p PASSWORD` is accepted, although everybody on this machine can read it. */
+    readonly passwordArgument: boolean
+    /** A `config.js` to read. */
+    readonly configJs: string | undefined
+  }
 }
 
 /** What the command line overrides; the same names as the long flags. */
@@ -199,6 +206,7 @@ const fileSchema = z.strictObject({
   parallel: z.int().min(1).max(64).optional(),
   releaseFor: releaseFor.optional(),
   cancelDeadline: cancelDeadline.optional(),
+  vcbTools: z.strictObject({ passwordArgument: z.boolean().optional(), configJs: z.string().optional() }).optional(),
 })
 
 /**
@@ -300,6 +308,10 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
       parseFlag('--cancel-deadline', cancelDeadline, flags.cancelDeadline ?? environment['VCB_CANCEL_DEADLINE']) ??
       file.cancelDeadline ??
       CANCEL_DEADLINE_MS,
+    vcbTools: Object.freeze({
+      passwordArgument: file.vcbTools?.passwordArgument ?? false,
+      configJs: environment['VCB_CONFIG_JS'] ?? local(file.vcbTools?.configJs),
+    }),
   })
 }
 

@@ -8,8 +8,18 @@ import { listenToSignals } from './signals.ts'
  * Entry of the `vcb` command: runs one command line and gives its exit status. Never ends the process itself.
  * With `io` given (tests) no signal handler is installed.
  */
-export async function main(argv: readonly string[], io?: CliIo): Promise<number> {
-  if (io !== undefined) return run(argv, io)
+export function main(argv: readonly string[], io?: CliIo): Promise<number> {
+  return io === undefined ? inProcess((own) => run(argv, own)) : run(argv, io)
+}
+
+/** The same of one of the VCB commands (`vcbVmName`, `vcbMounter`, ...). */
+export async function tool(name: string, argv: readonly string[], io?: CliIo): Promise<number> {
+  const { runTool } = await import('./vcb/run-tool.ts')
+  return io === undefined ? inProcess((own) => runTool(name, argv, own)) : runTool(name, argv, io)
+}
+
+/** Works with the process's own streams and signals. */
+async function inProcess(work: (io: CliIo) => Promise<number>): Promise<number> {
   // A reader that went away (`vcb points | head`) or a terminal that was closed is not an error of ours.
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -18,7 +28,7 @@ export async function main(argv: readonly string[], io?: CliIo): Promise<number>
   }
   const err = (text: string): void => void process.stderr.write(text)
   using signals = listenToSignals(systemClock, err)
-  const status = await run(argv, {
+  const status = await work({
     environment: process.env,
     out: (text) => void process.stdout.write(text),
     err,

@@ -130,7 +130,7 @@ export type VmBefore = {
   readonly links: number
 }
 
-/** A snapshot of ours. `claim` is in its name, so that recovery finds it. */
+/** A snapshot of ours, with the claim in its name, so that recovery finds it; or one that its user wants removed. */
 export type SnapshotRef = {
   readonly vm: VmRef
   readonly moref: string
@@ -138,6 +138,8 @@ export type SnapshotRef = {
   readonly createdAt: string
   /** `quiesced` of the snapshot tree: what was really reached. */
   readonly quiesced: boolean
+  /** A user's: its name proves nothing, since others may bear it, so it is found by reference and time of creation alone. */
+  readonly anyName?: true | undefined
 }
 
 /** How the frozen disks relate to what the guest had in memory. */

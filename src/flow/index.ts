@@ -5,6 +5,7 @@
  * - `backup.ts`: lock → quiesce, snapshot → plan disks → read, store → commit → release; `foresee-backup.ts`: what it would do, doing nothing.
  * - `restore-directory.ts`, `restore-vm.ts`: the same reversed.
  * - `plan-forget.ts`, `forget-points.ts`: which points go and why → lock → read what must stay → remove.
+ * - `manual-snapshot.ts`: the snapshots of `vcbSnapshot`, which are the user's and no claims.
  * - `recover.ts`: what dead processes left.
  * - `orphans.ts`: what carries our mark in vSphere but belongs to no job; what a lost journal knew.
  */
@@ -25,6 +26,14 @@ export {
   type PlannedPoint,
   type VmForgetPlan,
 } from './plan-forget.ts'
+export {
+  findManualSnapshot,
+  type ManualSnapshot,
+  type ManualSnapshotDeps,
+  type ManualSnapshotRequest,
+  removeManualSnapshot,
+  takeManualSnapshot,
+} from './manual-snapshot.ts'
 export { recordLocks } from './record-locks.ts'
 export { keptOf, recover, type RecoverDeps, type RecoverRequest } from './recover.ts'
 export { createReleasePatience, type ReleasePatience } from './release-patience.ts'
@@ -37,4 +46,5 @@ export {
   type RestoreProgress,
 } from './restore-directory.ts'
 export { adoptMarked, findOrphans, type Orphan, type OrphanDeps, type OrphanSearch, type Removed, removeOrphans } from './orphans.ts'
+export { removeExport } from './remove-export.ts'
 export { restoreVm, type VmRestoreRequest, type VmRestoreResult } from './restore-vm.ts'

@@ -4,6 +4,7 @@
  *
  * Start reading at `marked-things.ts` (one pass over a vCenter) and `judge-mark.ts` (what a mark means here and now).
  */
+export { snapshotProduct } from './backup-products.ts'
 export { type JudgeContext, judgeMark, openClaims, ORPHANS_JOB, type Standing, type Verdict } from './judge-mark.ts'
 export {
   findMarked,

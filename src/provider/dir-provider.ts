@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import {
   type Abortable,
@@ -19,30 +19,39 @@ import {
   renameFile,
   syncDirectory,
   type Verdict,
+  type VmConfig,
   writeFileAtomic,
 } from '../core/index.ts'
 import { type ExportFormat, exportDisk, localDiskFiles, openChain, openLocalFile } from '../disk/index.ts'
 import { writeBlockDigests } from './block-digests.ts'
 import { DirPoints, digestOf, SUMS_FILE } from './dir-points.ts'
 import { diskLook } from './disk-descriptor.ts'
-import { encodeManifest, inFull } from './manifest.ts'
+import { encodeManifest, inFull, type StoredManifest } from './manifest.ts'
 import { PlannedSource } from './planned-source.ts'
 import { PointDraft } from './point-draft.ts'
 import { MANIFEST_FILE, pointName } from './point-names.ts'
 import type { BackupProvider, BackupWriter, DiskPlan, DiskProgress, DiskWritten, PointFacts, PointRequest } from './provider.ts'
 import { gatherSegments } from './segment-list.ts'
 import { plannedPieces, wholeDisk } from './touched-blocks.ts'
+import { CATALOG_FILE, vcbCatalog, vcbDirectory, vcbNames } from './vcb-layout.ts'
 
 export const FULL_ONLY = 'a directory export is always a full image'
 
 export type DirProviderOptions = Abortable & {
   readonly init?: boolean | undefined
   readonly exportFormat?: ExportFormat | undefined
+  /** Of exports for the VCB commands. */
+  readonly exportName?: ((config: VmConfig) => string) | undefined
   readonly log: Log
 }
 
 /** A directory with one directory of VMX and VMDK files per restore point. */
-export async function openDirProvider(path: string, options: DirProviderOptions): Promise<BackupProvider> {
+export const openDirProvider = (path: string, options: DirProviderOptions): Promise<BackupProvider> => open(path, 'dir', options)
+
+/** A directory with one directory of VCB's full VM export per VM: a restore point too, so it is proven, restored and removed as one. */
+export const openVcbExports = (path: string, options: DirProviderOptions): Promise<BackupProvider> => open(path, 'vcb', options)
+
+async function open(path: string, layout: 'dir' | 'vcb', options: DirProviderOptions): Promise<BackupProvider> {
   const directory = resolve(path)
   try {
     if (!(await stat(directory)).isDirectory()) throw new AgentError('CONFIG', `${directory} is not a directory.`, { subject: directory })
@@ -56,7 +65,7 @@ export async function openDirProvider(path: string, options: DirProviderOptions)
     }
     await ensureDirectory(directory)
   }
-  return new DirProvider(directory, options)
+  return new DirProvider(directory, layout, options)
 }
 
 class DirProvider implements BackupProvider {
@@ -66,26 +75,33 @@ class DirProvider implements BackupProvider {
   readonly digests: Verdict = { ok: false, reason: FULL_ONLY }
   readonly points: DirPoints
   readonly #directory: string
+  readonly #layout: 'dir' | 'vcb'
+  readonly #exportName: (config: VmConfig) => string
   readonly #format: ExportFormat
 
-  constructor(directory: string, options: DirProviderOptions) {
+  constructor(directory: string, layout: 'dir' | 'vcb', options: DirProviderOptions) {
     this.#directory = directory
-    this.url = `dir:${directory}`
+    this.#layout = layout
+    this.#exportName = options.exportName ?? vcbDirectory
+    this.url = `${layout}:${directory}`
     this.#format = options.exportFormat ?? 'flat'
     this.points = new DirPoints(directory, this.url, options.log)
   }
 
   async begin(request: PointRequest): Promise<BackupWriter> {
-    const draft = new PointDraft(request)
-    const id = pointName(draft.names.directory, request.time, request.run) as PointId
+    const vcb = this.#layout === 'vcb'
+    const draft = new PointDraft(request, vcb ? vcbNames(request.config) : undefined)
+    const unique = pointName(draft.names.directory, request.time, request.run)
+    const id = (vcb ? this.#exportName(request.config) : unique) as PointId
     const final = join(this.#directory, id)
-    const partial = join(this.#directory, `.${id}.partial`)
+    const partial = join(this.#directory, `.${unique}.partial`)
+    if (vcb) await refuseTaken(final)
     try {
       await makeDirectory(partial)
     } catch (error) {
       throw fromErrno(error, partial) ?? error
     }
-    return new DirWriter(id, draft, { final, partial }, this.#format)
+    return new DirWriter(id, draft, { final, partial }, this.#format, vcb ? vcbCatalog : undefined)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -93,15 +109,38 @@ class DirProvider implements BackupProvider {
   }
 }
 
+/** VCB made the directory of an export itself; an empty one is taken all the same. */
+async function refuseTaken(path: string): Promise<void> {
+  try {
+    if ((await readdir(path)).length === 0) return
+  } catch (error) {
+    if (isMissing(error)) return
+    throw fromErrno(error, path) ?? error
+  }
+  throw new AgentError('CONFLICT', `The directory ${path} is not empty.`, {
+    subject: path,
+    retry: 'never',
+    next: 'Name another directory, or remove the export that is there with "vcbMounter -U -r DIR".',
+  })
+}
+
 class DirWriter implements BackupWriter {
   readonly #id: PointId
   readonly #draft: PointDraft
   readonly #paths: { readonly final: string; readonly partial: string }
   readonly #format: ExportFormat
+  readonly #catalog: ((manifest: StoredManifest) => string) | undefined
   readonly #sums = new Map<string, string>()
   #committed = false
 
-  constructor(id: PointId, draft: PointDraft, paths: { readonly final: string; readonly partial: string }, format: ExportFormat) {
+  constructor(
+    id: PointId,
+    draft: PointDraft,
+    paths: { readonly final: string; readonly partial: string },
+    format: ExportFormat,
+    catalog: ((manifest: StoredManifest) => string) | undefined,
+  ) {
+    this.#catalog = catalog
     this.#id = id
     this.#draft = draft
     this.#paths = paths
@@ -151,6 +190,7 @@ class DirWriter implements BackupWriter {
 
   async commit(reported: PointFacts): Promise<{ readonly id: PointId; readonly manifest: Manifest }> {
     const manifest = this.#draft.manifest(inFull(reported, FULL_ONLY))
+    if (this.#catalog !== undefined) await writeFileAtomic(join(this.#paths.partial, CATALOG_FILE), this.#catalog(manifest))
     await this.#save(MANIFEST_FILE, encodeManifest(manifest))
     const sums = [...this.#sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, sha256]) => `${sha256}  ${name}\n`)
     await writeFileAtomic(join(this.#paths.partial, SUMS_FILE), sums.join(''))

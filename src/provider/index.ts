@@ -3,7 +3,7 @@
  *
  * - `restic:PATH` or a plain path: a standard restic repository; every point a complete image, incrementals reuse the parent's blobs.
  * - `tar:PATH`, `tar:-`, a tape device: one tar archive per point, disks as sparse entries.
- * - `dir:PATH`: VMX and VMDK per point in a directory, full images only.
+ * - `dir:PATH`: VMX and VMDK per point in a directory, full images only; `vcb:PATH` the same with VCB's names and a `catalog`.
  *
  * A point that did not commit does not exist, whichever the adapter. The layouts are in docs/formats/restore-point.md and tar-archive.md.
  */

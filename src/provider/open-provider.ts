@@ -1,8 +1,8 @@
 import type { Writable } from 'node:stream'
-import { type Abortable, AgentError, type Clock, type Log, type RunId, type Secret } from '../core/index.ts'
+import { type Abortable, AgentError, type Clock, type Log, type RunId, type Secret, type VmConfig } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import type { BackupProvider, NewRepository } from './provider.ts'
-import { openDirProvider } from './dir-provider.ts'
+import { openDirProvider, openVcbExports } from './dir-provider.ts'
 import { parseProviderUrl } from './provider-url.ts'
 import { openResticProvider } from './restic-provider.ts'
 import { openTarProvider } from './tar-provider.ts'
@@ -24,8 +24,10 @@ export type OpenProviderOptions = Abortable & {
   readonly recordNew?: ((made: NewRepository) => Promise<void>) | undefined
   /** Make the repository or directory when there is none. Without it a missing one is NOT_FOUND. */
   readonly init?: boolean | undefined
-  /** `dir:` only; default `flat`. */
+  /** `dir:` and `vcb:` only; default `flat`. */
   readonly exportFormat?: ExportFormat | undefined
+  /** `vcb:` only: the name of a VM's export in the directory; the VM's name when absent. */
+  readonly exportName?: ((config: VmConfig) => string) | undefined
   /** Where `tar:-` goes. */
   readonly stdout?: Writable | undefined
   /** Worker threads of the restic writer; default: one a core, at most 4. */
@@ -38,13 +40,15 @@ export type { ExportFormat }
 
 /**
  * Opens a destination by its URL: a plain path or `restic:PATH` (restic repository), `tar:PATH` (archives in a directory, or a tape
- * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point).
+ * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point), `vcb:PATH`
+ * (the same with VCB's names, one directory a VM; for the VCB commands).
  * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password), CONFIG (no password, unknown scheme, no access), CONFLICT.
  */
 export async function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider> {
   const { scheme, path } = parseProviderUrl(url)
   if (scheme === 'tar') return openTarProvider(path, options)
   if (scheme === 'dir') return openDirProvider(path, options)
+  if (scheme === 'vcb') return openVcbExports(path, options)
   const { password } = options
   if (password === undefined) {
     throw new AgentError('CONFIG', `The repository ${url} needs a password.`, {

@@ -10,9 +10,9 @@ export class PointDraft {
   readonly #files: { readonly name: string; readonly size: number }[] = []
   readonly #images = new Map<number, DiskImage>()
 
-  constructor(request: PointRequest) {
+  constructor(request: PointRequest, names = new PointNames(request.config)) {
     this.request = request
-    this.names = new PointNames(request.config)
+    this.names = names
   }
 
   /** USAGE for a name that is unsafe or taken, and for a file too big to be a small one. */

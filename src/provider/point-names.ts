@@ -4,7 +4,7 @@ import { AgentError, type DiskRef, safeFileName, type VmConfig } from '../core/i
 export const MANIFEST_FILE = 'manifest.json'
 /** Ends every generated name can have; a small file must not take one of a disk. */
 const DISK_ENDINGS = ['.vmdk', '-flat.vmdk', '-extents', '.changes', '.map', '.sha256blocks'] as const
-const OWN_FILES = new Set([MANIFEST_FILE, 'point.json', 'commit.json', 'sha256sums'])
+const OWN_FILES = new Set([MANIFEST_FILE, 'point.json', 'commit.json', 'sha256sums', 'catalog'])
 
 /** Leaves room for a key and every ending within what any file system takes. */
 const MOST_STEM_BYTES = 180
@@ -15,9 +15,9 @@ export class PointNames {
   readonly directory: string
   readonly #disks: ReadonlyMap<number, string>
 
-  constructor(config: VmConfig) {
+  constructor(config: VmConfig, stem: (disk: DiskRef) => string = stemOf) {
     this.directory = safeFileName(config.vm.name)
-    const wanted = config.disks.map((disk) => ({ key: disk.key, stem: stemOf(disk) }))
+    const wanted = config.disks.map((disk) => ({ key: disk.key, stem: stem(disk) }))
     const uses = Map.groupBy(wanted, ({ stem }) => stem.toLowerCase())
     this.#disks = new Map(
       wanted.map(({ key, stem }) => [key, uses.get(stem.toLowerCase())?.length === 1 ? stem : `${stem}-${key}`] as const),
@@ -48,7 +48,7 @@ export const isSafeName = (name: string): boolean =>
   name !== '' && !name.startsWith('.') && !/[\u0000-\u001f\u007f/\\]/u.test(name) && name.isWellFormed() && Buffer.byteLength(name) <= 255
 
 /** `web01_1` from `[datastore] web01/web01_1.vmdk`, of the base disk: snapshots of the VM must not change the name. */
-function stemOf(disk: DiskRef): string {
+export function stemOf(disk: DiskRef): string {
   const base = disk.chain.at(-1) ?? disk.fileName
   const file = base.slice(Math.max(base.lastIndexOf('/'), base.lastIndexOf('] ') + 1) + 1)
   // `%` only ever stands for itself in names this product makes; disks of one VM that come out equal are told apart by their key.

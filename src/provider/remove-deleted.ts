@@ -13,7 +13,7 @@ export const deletedPath = (directory: string, point: PointId): string => join(d
  */
 export async function removeDeleted(url: string, point: PointId): Promise<void> {
   const { scheme, path } = parseProviderUrl(url)
-  if (scheme !== 'dir' || !isSafeName(point)) return
+  if ((scheme !== 'dir' && scheme !== 'vcb') || !isSafeName(point)) return
   const doomed = deletedPath(resolve(path), point)
   try {
     await removeTree(doomed)

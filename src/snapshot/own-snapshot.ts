@@ -32,14 +32,14 @@ export async function nodeOfClaim(
 
 /**
  * Our snapshot as the VM lists it now: by its name, which has the claim in it; or, should a user have renamed it, by reference and time of
- * creation together. A reference alone proves nothing: on a VM registered again it may be somebody else's snapshot.
+ * creation together, which is all that counts of a user's. A reference alone proves nothing: on a VM registered again it may be somebody else's snapshot.
  */
 export async function nodeOf(vsphere: Vsphere, vm: PresentVm, ref: SnapshotRef, options?: CallOptions): Promise<SnapshotNode | undefined> {
   const sameMoment = (time: string): boolean => time !== '' && Date.parse(time) === Date.parse(ref.createdAt)
   return findBelieved(
     vsphere,
     vm,
-    (node) => node.name === ref.name || (node.snapshot.value === ref.moref && sameMoment(node.createTime)),
+    (node) => (ref.anyName !== true && node.name === ref.name) || (node.snapshot.value === ref.moref && sameMoment(node.createTime)),
     options,
   )
 }

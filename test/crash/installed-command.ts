@@ -12,7 +12,7 @@ export async function installCommand(directory: string): Promise<string> {
   await buildCommand(join(directory, 'dist'))
   await writeFile(join(directory, 'package.json'), '{ "type": "module" }\n')
   await mkdir(join(directory, 'scripts'))
-  for (const name of ['vcb.cjs', 'heap.cjs']) await copyFile(join(TOP, 'scripts', name), join(directory, 'scripts', name))
+  for (const name of ['vcb.cjs', 'start.cjs', 'heap.cjs']) await copyFile(join(TOP, 'scripts', name), join(directory, 'scripts', name))
   await mkdir(join(directory, 'node_modules'))
   for (const name of await readdir(join(TOP, 'node_modules')))
     if (!name.startsWith('.')) await symlink(join(TOP, 'node_modules', name), join(directory, 'node_modules', name))
