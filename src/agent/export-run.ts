@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { AgentError, fromErrno, isMissing, type PointId, type VmConfig, type VmRef } from '../core/index.ts'
+import { AgentError, fromErrno, isAgentError, isMissing, type PointId, type VmConfig, type VmRef } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { removeExport } from '../flow/index.ts'
 import type { BackupReader } from '../provider/index.ts'
@@ -28,7 +28,7 @@ export const runExport = (agent: Agent, { vms, format, name }: ExportRunRequest)
 
 /**
  * Removes an export, the directory included; false when there is none. For an agent whose repository is the directory above it. CONFLICT when the directory
- * holds anything that the export did not make, INTEGRITY when it is no complete export: then nothing is removed.
+ * holds anything that the export did not make, or is no complete export: then nothing is removed.
  */
 export async function runRemoveExport(agent: Agent, directory: string): Promise<boolean> {
   try {
@@ -40,7 +40,15 @@ export async function runRemoveExport(agent: Agent, directory: string): Promise<
   const store = await agent.points()
   const point = basename(directory) as PointId
   await agent.recoverFirst()
-  await using reader = await store.open(point, { signal: agent.signal })
+  await using reader = await store.open(point, { signal: agent.signal }).catch((error: unknown) => {
+    if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND')) throw error
+    throw new AgentError('CONFLICT', `${directory} is no complete export, so it is not removed.`, {
+      subject: directory,
+      retry: 'never',
+      next: 'Remove it by hand when nobody needs what is in it.',
+      cause: error,
+    })
+  })
   const odd = (await readdir(directory)).filter((file) => !isOfExport(reader, file))
   if (odd.length > 0)
     throw new AgentError('CONFLICT', `${directory} holds what its export did not make: ${odd.slice(0, 5).join(', ')}.`, {

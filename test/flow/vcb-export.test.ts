@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -111,7 +113,10 @@ describe('vcbMounter', () => {
     expect(await readdir(directory)).toContain('catalog')
     await mkdir(place('other'))
     await writeFile(place('other', 'important'), 'mine')
-    expect(await tools.run('vcbMounter', '-U', '-r', place('other'))).toMatchObject({ exit: 9 })
+    expect(await tools.run('vcbMounter', '-U', '-r', place('other'))).toMatchObject({
+      exit: 6,
+      err: expect.stringContaining('no complete export'),
+    })
     expect(await readdir(place('other'))).toEqual(['important'])
   })
 
@@ -174,10 +179,23 @@ test('vcbRestore goes by the catalog, or by an edited copy of it', async () => {
   await session.expectClean()
 }, 40_000)
 
-test('vcbCleanup releases what dead processes left, and asks nothing', async () => {
+test('vcbCleanup releases what a killed vcbMounter left, and asks nothing', async () => {
+  const command = join(import.meta.dirname, '..', '..', 'scripts', 'vcbMounter.cjs')
+  const child = spawn(process.execPath, [command, '-a', 'name:web01', '-r', place('killed'), '-M', '1', '-F', '1'], {
+    env: { ...process.env, ...session.environment, VCB_BANDWIDTH: '1MiB/s' },
+    stdio: 'ignore',
+  })
+  const ended = once(child, 'exit')
+  await expect.poll(() => readdir(session.directory), { timeout: 15_000 }).toContainEqual(expect.stringMatching(/^\.web01\..*\.partial$/))
+  child.kill('SIGKILL')
+  await ended
+  expect(await readdir(session.directory)).not.toContain('killed')
+  expect((await session.lab.control.state()).vms.find(({ name }) => name === 'web01')?.snapshots).toHaveLength(1)
   expect(await tools.run('vcbCleanup', '-h', 'x')).toMatchObject({ exit: 2 })
   expect(await tools.run('vcbCleanup', '-y')).toMatchObject({ exit: 0, out: '' })
-})
+  expect((await readdir(session.directory)).filter((name) => name.includes('.partial'))).toEqual([])
+  await session.expectClean()
+}, 30_000)
 
 test('a script as they were published: vcbVmName, its moref, vcbMounter, a copy, unmount', async () => {
   const { host } = new URL(session.lab.endpoints.vcenter.url)
