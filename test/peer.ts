@@ -40,6 +40,8 @@ export type PeerName =
   | 'mkfs.exfat'
   | 'cryptsetup'
   | 'genisoimage'
+  | 'hivexsh'
+  | 'hivexget'
   | 'openssl'
   | 'curl'
   | 'strace'
