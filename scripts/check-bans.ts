@@ -97,13 +97,13 @@ export const BANS: readonly Ban[] = [
     also: 'strings',
   },
   {
-    what: 'starts or ends a process past nbd/server-program.ts, where both are effects',
+    what: 'starts or ends a process past core/programs.ts and nbd/server-program.ts, where both are effects',
     pattern: new RegExp(
       `${onlyImported('')}${module('child_process|cluster')}|\\bprocess\\s*\\.\\s*kill\\b(?!\\s*\\([^()]*,\\s*0\\s*\\))`,
       'g',
     ),
     in: AGENT,
-    except: /^src\/nbd\/server-program\.ts$/,
+    except: /^src\/(?:core\/programs|nbd\/server-program)\.ts$/,
     tests: false,
     also: 'strings',
   },

@@ -7,6 +7,7 @@ export const RANKS: Readonly<Record<string, number>> = {
   vsphere: 1,
   nfc: 1,
   nbd: 1,
+  fuse: 1,
   ssh: 1,
   disk: 1,
   restic: 1,

@@ -138,6 +138,7 @@ export class Agent implements AsyncDisposable {
         locks: this.locks,
         changes: this.snapshotChanges,
         guest: this.guest,
+        clock: deps.clock,
         patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
       })
     this.releasers = patient(config.releaseForMs)

@@ -10,6 +10,7 @@ import {
 import type { Agent } from './agent.ts'
 import { mapDatastores, type MountedDatastore } from '../transport/index.ts'
 import { checkHotadd } from './doctor-hotadd.ts'
+import { checkMount } from './doctor-mount.ts'
 import { checkNfc } from './doctor-nfc.ts'
 import { lookAtMount } from './doctor-san.ts'
 import { checkSnapshots } from './doctor-snapshots.ts'
@@ -55,6 +56,7 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
     })
   }
   await attempt('SSH', findings, () => checkSsh(agent, findings))
+  await attempt('mount', findings, () => checkMount(agent, findings))
   await attempt('repository', findings, async () => {
     if (agent.config.repository.url === undefined) {
       findings.push({

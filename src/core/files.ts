@@ -224,3 +224,35 @@ export async function isThere(path: string): Promise<boolean> {
     throw error
   }
 }
+
+/** Of open(2), which Node does not name: a file without a name in a directory. */
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY
+
+/**
+ * A file that nobody else sees: it has no name when this resolves, and its space is free again when it is closed or the process dies. Hence writing
+ * to it is no effect. Where the file system of `directory` knows no such files, it loses its name at once. Errors: Node's own.
+ */
+export async function openScratch(directory: string): Promise<ScratchFile> {
+  try {
+    return await file('create scratch', directory, () => open(directory, constants.O_RDWR | O_TMPFILE, 0o600))
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && ['EOPNOTSUPP', 'EISDIR', 'EINVAL'].includes(String(error.code)))) throw error
+  }
+  const holder = await makeTemporaryDirectory(join(directory, 'scratch-'))
+  const path = join(holder, 'overlay')
+  try {
+    const handle = await file('create', path, () => open(path, 'wx+', 0o600))
+    await removeFile(path)
+    return handle
+  } finally {
+    await removeDirectory(holder)
+  }
+}
+
+/** An unnamed file, or a device that a protocol is spoken with. */
+export type ScratchFile = Pick<FileHandle, 'fd' | 'read' | 'write' | 'close' | typeof Symbol.asyncDispose>
+
+/** The kernel's FUSE device: each open is a connection of its own. What is written are answers to its requests, and no effects. Errors: Node's own. */
+export function openFuseDevice(): Promise<ScratchFile> {
+  return open('/dev/fuse', 'r+')
+}

@@ -27,14 +27,17 @@ export {
   isThere,
   makeDirectory,
   makeTemporaryDirectory,
+  openFuseDevice,
   openInput,
   openOutput,
+  openScratch,
   type OutputFile,
   type OutputMode,
   removeDirectory,
   removeFile,
   removeTree,
   renameFile,
+  type ScratchFile,
   setPermissions,
   syncDirectory,
   writeFileAtomic,
@@ -46,6 +49,7 @@ export { type AgentId, type ClaimId, createIds, type Ids, type JobId, type Point
 export { type Log, type LogFields, silentLog } from './log.ts'
 export { createMarks, formatMark, type Mark, type MarkedThing, markHost, type Marks, parseMark } from './mark.ts'
 export * from './model.ts'
+export { type Ended, findProgram, type ProgramOptions, runProgram, type RunningProgram, signalProcess, startProgram } from './programs.ts'
 export {
   alignRange,
   clipRange,

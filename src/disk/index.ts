@@ -10,6 +10,7 @@
 export type { ByteSource } from './byte-source.ts'
 export { ahead } from './ahead.ts'
 export { copyDisk, type ExportProgress } from './copy-disk.ts'
+export { type CowDisk, type CowOptions, createCowDisk } from './cow-disk.ts'
 export { openCowd } from './cowd.ts'
 export { type Descriptor, type DescriptorExtent, ddbValue, descriptorCapacity, type ExtentType, NO_PARENT, parentOf } from './descriptor.ts'
 export { parseDescriptor } from './descriptor-parser.ts'

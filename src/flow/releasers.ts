@@ -1,5 +1,6 @@
-import { AgentError, isAgentError, isThere, type MoRef, toAgentError } from '../core/index.ts'
+import { AgentError, type Clock, isAgentError, isThere, type MoRef, toAgentError } from '../core/index.ts'
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
+import { presentReleasers } from '../mount/index.ts'
 import { removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
 import { createSnapshots, presentVm, type SnapshotChanges, type Snapshots } from '../snapshot/index.ts'
 import { detachAttached, findAttached, type ProxyGuest } from '../transport/index.ts'
@@ -19,6 +20,7 @@ export type ReleaseDeps = {
   /** Who changes snapshots there; the API when absent. */
   readonly changes?: ((vsphere: Vsphere) => SnapshotChanges) | undefined
   readonly patience: ReleasePatience
+  readonly clock: Clock
   /** This machine, as the guest of a proxy VM. */
   readonly guest: ProxyGuest
 }
@@ -53,6 +55,7 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
         await (await snapshotsOn(ref.vm.vcenterUuid)).remove(ref, { ...options, before: args.before })
       }),
   }
+  const presented = presentReleasers(deps.clock)
   return {
     vmLock: vmLockReleaser(deps.locks),
     snapshot,
@@ -110,6 +113,9 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
       },
       release: (ref) => removePartial(ref.path),
     },
+    fuseMount: presented.fuseMount,
+    loopDevice: presented.loopDevice,
+    volumeMount: presented.volumeMount,
     datastoreDirectory: {
       find: ({ id, args }, options) =>
         patience.run(id, args.path, options, async () => {

@@ -34,6 +34,15 @@ export interface ClaimKinds {
   pointRemoval: { args: { readonly url: string; readonly point: PointId }; ref: { readonly url: string; readonly point: PointId } }
   /** A local file or directory that is only worth keeping when the job succeeds. Path contains the claim id. */
   partialFile: { args: { readonly path: string }; ref: { readonly path: string } }
+  /** A FUSE file system that the job's process serves; `vcb-` and the claim id are its source in the mount table. */
+  fuseMount: { args: { readonly path: string }; ref: { readonly path: string } }
+  /** A loop device over a file of a `fuseMount`, whose name holds that one's claim id. */
+  loopDevice: { args: { readonly file: string }; ref: { readonly file: string; readonly number: number } }
+  /** A guest's file system, or one more place of it. `source` is that of the mount table; `program` serves it where the kernel does not. */
+  volumeMount: {
+    args: { readonly path: string; readonly source: string; readonly program?: string | undefined }
+    ref: { readonly path: string }
+  }
   /** A directory on a datastore made by a restore; everything in it is ours. `[ds] dir`. */
   datastoreDirectory: {
     args: { readonly vcenterUuid: string; readonly datacenter: string; readonly path: string }

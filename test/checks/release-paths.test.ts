@@ -103,6 +103,31 @@ const PATHS: readonly Path[] = [
   },
   { kind: 'partialFile', undoes: 'a half restored directory', path: [{ calls: 'removePartial', from: REGISTRY }] },
   {
+    kind: 'fuseMount',
+    undoes: 'files served through FUSE',
+    path: [
+      { calls: 'presentReleasers', from: REGISTRY },
+      { calls: 'endMount', from: 'src/mount/present/present-releasers.ts' },
+    ],
+  },
+  {
+    kind: 'loopDevice',
+    undoes: 'a loop device',
+    path: [
+      { calls: 'presentReleasers', from: REGISTRY },
+      { calls: 'detachLoop', from: 'src/mount/present/present-releasers.ts' },
+    ],
+  },
+  {
+    kind: 'volumeMount',
+    undoes: 'a mounted file system and its program',
+    path: [
+      { calls: 'presentReleasers', from: REGISTRY },
+      { calls: 'endMount', from: 'src/mount/present/present-releasers.ts' },
+      { calls: 'endPrograms', from: 'src/mount/present/present-releasers.ts' },
+    ],
+  },
+  {
     kind: 'datastoreDirectory',
     undoes: 'a half restored directory on a datastore',
     path: [
@@ -193,6 +218,7 @@ describe('release paths', () => {
     const releasers = createReleasers({
       vsphere: () => Promise.reject(new Error('not asked')),
       locks: {} as VmLocks,
+      clock,
       patience: createReleasePatience({ clock, log: silentLog, forMs: 0 }),
       guest: new ProxyGuest({ sysfs: '/nowhere', devices: '/nowhere', appearMs: 0, clock }),
     })

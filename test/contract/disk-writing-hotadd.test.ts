@@ -30,7 +30,7 @@ for (const proxy of [true, 'file'] as const) {
       const marks = createMarks({ agent: ids.agent(), host: hostname(), pid: process.pid, clock: systemClock })
       const patience = createReleasePatience({ clock: systemClock, log: silentLog, forMs: 10_000 })
       const journal = new MemoryJournal(systemClock, ids, await systemProcesses.self())
-      const releasers = createReleasers({ vsphere: async () => vsphere, locks: noLocks, patience, guest })
+      const releasers = createReleasers({ vsphere: async () => vsphere, locks: noLocks, patience, clock: systemClock, guest })
       const claims = createClaims(journal, releasers, await journal.begin('test', {}))
       const { writing } = hotaddTransport(vsphere, { guest, marks })
       if (writing === undefined) throw new Error('hotadd does not write')

@@ -36,7 +36,7 @@ export async function freezeDisks(vsphere: Vsphere, name: string, guest: ProxyGu
   const snapshots = createSnapshots(vsphere)
   const journal = new MemoryJournal(systemClock, createIds(), await systemProcesses.self())
   const patience = createReleasePatience({ clock: systemClock, log: silentLog, forMs: 10_000 })
-  const releasers = createReleasers({ vsphere: async () => vsphere, locks: noLocks, patience, guest })
+  const releasers = createReleasers({ vsphere: async () => vsphere, locks: noLocks, patience, clock: systemClock, guest })
   const claims = createClaims(journal, releasers, await journal.begin('test', { vm: name }))
   // So that a removal tells the redo logs of a user's snapshots from its own.
   const asBefore = { vmPathName: before.vmPathName, consolidationNeeded: before.consolidationNeeded, links: linksOf(before.disks) }

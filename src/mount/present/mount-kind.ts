@@ -1,0 +1,27 @@
+import type { FileSystemType } from '../volumes/volume.ts'
+
+/** How a file system is mounted: by the kernel through a loop device, or by a FUSE program that reads the image file itself. */
+export type MountKind =
+  | { readonly by: 'kernel'; readonly type: string; readonly options: readonly string[] }
+  | { readonly by: 'program'; readonly program: 'ntfs-3g'; readonly options: readonly string[] }
+
+/** What every mount of a guest's file system gets: nothing in it may run, be a device, or raise anyone's rights. */
+export const SAFE = ['ro', 'nosuid', 'nodev', 'noexec'] as const
+
+/**
+ * How a type is mounted.
+ * XFS: `nouuid`, because a snapshot has the UUID of the original, which may be mounted. ntfs-3g: `streams_interface=windows` shows alternate streams as
+ * `file:stream`; read-only, it leaves the log alone (ntfs-3g(8)).
+ */
+export function mountKind(type: FileSystemType): MountKind {
+  switch (type) {
+    case 'xfs':
+      return { by: 'kernel', type, options: ['nouuid'] }
+    case 'ntfs':
+      return { by: 'program', program: 'ntfs-3g', options: ['streams_interface=windows', 'no_detach'] }
+    case 'fat':
+      return { by: 'kernel', type: 'vfat', options: ['utf8', 'shortname=mixed'] }
+    default:
+      return { by: 'kernel', type, options: [] }
+  }
+}

@@ -1,0 +1,18 @@
+import { AgentError, type Clock, runProgram } from '../../core/index.ts'
+
+const PATIENCE_MS = 60_000
+
+/**
+ * Makes a directory, and its parents, where they are missing; who may enter is decided above them. By a program, because it may lie in a file system that this process
+ * serves; in one that is read-only it must be there. Errors: CONFIG.
+ */
+export async function makeMountPoint(directory: string, { clock }: { readonly clock: Clock }): Promise<void> {
+  const look = await runProgram('test', ['-d', directory], { clock, patienceMs: PATIENCE_MS, reads: true })
+  if (look.exit === 0) return
+  const ended = await runProgram('mkdir', ['-p', '--', directory], { clock, patienceMs: PATIENCE_MS })
+  if (ended.exit === 0) return
+  throw new AgentError('CONFIG', `The directory ${directory} cannot be made: ${ended.complaint}`, {
+    subject: directory,
+    next: 'Name another directory.',
+  })
+}

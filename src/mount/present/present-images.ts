@@ -1,0 +1,44 @@
+import type { BlockSource, ClaimId } from '../../core/index.ts'
+import type { FileActivity } from '../../fuse/index.ts'
+import type { Claims } from '../../journal/index.ts'
+import { makeMountPoint } from './mount-point.ts'
+import { mountFiles, type PresentDeps } from './served-mount.ts'
+
+/** A disk to show as a raw file. */
+export type ImageToPresent = {
+  /** A file name, unique: `NAME.raw`. */
+  readonly name: string
+  readonly source: BlockSource
+  /** The moment it shows: the file's mtime, which does not change from one `stat` to the next. */
+  readonly modified: Date
+}
+
+/** Disposal unmounts them, waiting a few seconds for who still reads. */
+export interface PresentedImages extends AsyncDisposable {
+  readonly activity: readonly FileActivity[]
+  /** Resolves when they are served no more, also when somebody else unmounted them. */
+  readonly ended: Promise<void>
+}
+
+/**
+ * Shows disks as read-only raw files in `directory`, which is made when it is missing and must be empty: of the right size, with true `st_blocks`, and with holes that
+ * SEEK_HOLE tells. Root alone can read them. The sources stay the caller's. This process serves them: it must not read them itself, and only start programs
+ * that do. Errors: CONFIG (see `mountAbilities`), those of the sources.
+ */
+export async function presentImages(
+  images: readonly ImageToPresent[],
+  directory: string,
+  deps: PresentDeps,
+  claims: Claims,
+  dependsOn: readonly ClaimId[] = [],
+): Promise<PresentedImages> {
+  await makeMountPoint(directory, deps)
+  const mounted = await mountFiles(() => images, directory, deps, claims, dependsOn)
+  return {
+    get activity() {
+      return mounted.server.activity
+    },
+    ended: mounted.server.ended,
+    [Symbol.asyncDispose]: () => mounted[Symbol.asyncDispose](),
+  }
+}
