@@ -37,8 +37,6 @@ export type PeerName =
   | 'parted'
   | 'blkid'
   | 'mkswap'
-  | 'mkfs.xfs'
-  | 'mkfs.btrfs'
   | 'mkfs.vfat'
   | 'mkfs.exfat'
   | 'cryptsetup'
