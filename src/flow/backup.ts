@@ -1,12 +1,9 @@
-import { type Abortable, type ClaimId, isAgentError, toAgentError } from '../core/index.ts'
-import { describeVm } from '../inventory/index.ts'
-import { type Claims, LeftError } from '../journal/index.ts'
-import { takeConsistent } from '../quiesce/index.ts'
-import { ensureChangeTracking, linksOf } from '../snapshot/index.ts'
+import { type Abortable, isAgentError, toAgentError } from '../core/index.ts'
+import type { Claims } from '../journal/index.ts'
+import { ensureChangeTracking } from '../snapshot/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
-import { disksToRead, nothingToRead, refuseVm, storesOf } from './disks-to-read.ts'
 import { earlierPoints, expectRun } from './expected-run.ts'
-import type { Frozen } from './frozen.ts'
+import { freezeVm, lockVm, releaseSnapshot } from './frozen-vm.ts'
 import { chooseParent, type ParentPoint } from './parent-point.ts'
 import { type DiskTransfer, planTransfers } from './plan-transfers.ts'
 import { recordLocks } from './record-locks.ts'
@@ -29,15 +26,8 @@ export async function backupVm(
   const { vm } = request
   const warnings: string[] = []
 
-  const lock = await claims.take('vmLock', { vm }, [], (claim) => deps.locks.acquire(vm, claim))
-  let before = await describeVm(vsphere, vm, options)
-  refuseVm(before)
-  if (await deps.limits.snapshot(storesOf(before), options)) {
-    before = await describeVm(vsphere, vm, options)
-    refuseVm(before)
-  }
-  // Told apart after the removal: redo logs that were there before are not ours to merge.
-  const asBefore = { vmPathName: before.vmPathName, consolidationNeeded: before.consolidationNeeded, links: linksOf(before.disks) }
+  const locked = await lockVm(deps, claims, vm, options)
+  const { config: before } = locked
   if (before.consolidationNeeded) warnings.push(`${vm.name} needed consolidation before this backup; what is not vcb's is left as it is.`)
   const earlier = await earlierPoints(provider, vm, request.mode, options)
   const { parent, reason: noParent } = await chooseParent(provider, earlier, request.mode, options)
@@ -46,7 +36,7 @@ export async function backupVm(
     allowed: request.changeTracking,
     signal: options.signal,
     cycle: async () => {
-      const cycle = await claims.take('changeTrackingSnapshot', { vm, before: asBefore }, [lock.id], (claim) =>
+      const cycle = await claims.take('changeTrackingSnapshot', { vm, before: locked.asBefore }, [locked.lock], (claim) =>
         snapshots.create(vm, { claim, description: deps.marks.text('snapshot', claims.job, claim) }, options),
       )
       await claims.release(cycle.id)
@@ -54,22 +44,8 @@ export async function backupVm(
   })
   if (!tracking.active) warnings.push(`Change tracking is not in use: ${tracking.reason}.`)
 
-  const consistent = await takeConsistent(
-    before,
-    request.quiesce,
-    async (quiesce, within) => {
-      const held = await claims.take('snapshot', { vm, quiesce: quiesce !== undefined, before: asBefore }, [lock.id], (claim) =>
-        snapshots.create(vm, { claim, quiesce, within, description: deps.marks.text('snapshot', claims.job, claim) }, options),
-      )
-      return { ...held.ref, claim: held.id, sinceMs: clock.monotonicMs() }
-    },
-    { clock, log: deps.log, freezeLimitMs: request.freezeLimitMs, signal: options.signal },
-  )
-  const { claim: snapshotClaim, sinceMs, ...snapshot } = consistent.taken
-  const config = await snapshots.configOf(snapshot, before, options)
-  const { disks, notProtected } = disksToRead(deps.transports, before, config, request.excludeDisks)
-  if (disks.length === 0) throw nothingToRead(vm, notProtected)
-  const frozen: Frozen = { config, snapshot, level: consistent.level, reason: consistent.reason, notProtected }
+  const frozen = await freezeVm(deps, claims, locked, request, options)
+  const { snapshot, disks, notProtected } = frozen
   const plan = (base: ParentPoint | undefined, reason: string): Promise<readonly DiskTransfer[]> =>
     planTransfers(
       snapshots,
@@ -84,7 +60,7 @@ export async function backupVm(
       options,
     )
 
-  const storing = { ...options, recordLocks: recordLocks(claims), claims: transportClaims(claims, [snapshotClaim]) }
+  const storing = { ...options, recordLocks: recordLocks(claims), claims: transportClaims(claims, [frozen.claim]) }
   let written: Written
   try {
     written = await writePoint(deps, request, frozen, await plan(parent, noParent), parent, warnings, storing)
@@ -97,30 +73,17 @@ export async function backupVm(
     written = await writePoint(deps, request, frozen, await plan(undefined, reason), undefined, warnings, storing)
   }
 
-  await releaseNow(claims, snapshotClaim)
-  const snapshotLifetimeMs = Math.round(clock.monotonicMs() - sinceMs)
+  await releaseSnapshot(claims, frozen.claim)
+  const snapshotLifetimeMs = Math.round(clock.monotonicMs() - frozen.sinceMs)
   return {
     vm,
     ...written,
     time: snapshot.createdAt,
     consistency: frozen.level,
     consistencyReason: frozen.reason,
-    frozenMs: consistent.frozenMs,
+    frozenMs: frozen.frozenMs,
     snapshotLifetimeMs,
     notProtected,
     warnings,
-  }
-}
-
-/**
- * The point exists: neither a signal nor a release that fails may take it back. What could not be released stays among the claims, which tell
- * it when the job ends. So does a snapshot below a disk that a transport could not give back.
- */
-async function releaseNow(claims: Claims, snapshot: ClaimId): Promise<void> {
-  if (claims.held.some((held) => held.dependsOn.includes(snapshot))) return
-  try {
-    await claims.release(snapshot)
-  } catch (error) {
-    if (!(error instanceof LeftError)) throw error
   }
 }

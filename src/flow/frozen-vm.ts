@@ -1,0 +1,81 @@
+import type { Abortable, ClaimId, DiskRef, QuiescePolicy, VmBefore, VmConfig, VmRef } from '../core/index.ts'
+import { describeVm } from '../inventory/index.ts'
+import { type Claims, LeftError } from '../journal/index.ts'
+import { takeConsistent } from '../quiesce/index.ts'
+import { linksOf } from '../snapshot/index.ts'
+import type { BackupDeps } from './backup-types.ts'
+import { disksToRead, nothingToRead, refuseVm, storesOf } from './disks-to-read.ts'
+import type { Frozen } from './frozen.ts'
+
+/** What backup and mount use to come to a frozen VM. */
+export type FreezeDeps = Pick<BackupDeps, 'vsphere' | 'snapshots' | 'transports' | 'limits' | 'locks' | 'marks' | 'clock' | 'log'>
+
+/** A VM that is this job's alone, with room on its datastores for a snapshot. */
+export type LockedVm = { readonly lock: ClaimId; readonly config: VmConfig; readonly asBefore: VmBefore }
+
+export type FrozenVm = Frozen & {
+  readonly claim: ClaimId
+  /** `Clock.monotonicMs` when the snapshot was there. */
+  readonly sinceMs: number
+  /** How long the guest was frozen at most, ms; undefined when it was not asked. */
+  readonly frozenMs: number | undefined
+  /** What can be read of it: one disk or more. */
+  readonly disks: readonly DiskRef[]
+}
+
+/** Lock → description → room on its datastores. Errors: CONFLICT, USAGE, UNAVAILABLE, CANCELED. */
+export async function lockVm(deps: FreezeDeps, claims: Claims, vm: VmRef, options: Abortable): Promise<LockedVm> {
+  const lock = await claims.take('vmLock', { vm }, [], (claim) => deps.locks.acquire(vm, claim))
+  let config = await describeVm(deps.vsphere, vm, options)
+  refuseVm(config)
+  if (await deps.limits.snapshot(storesOf(config), options)) {
+    config = await describeVm(deps.vsphere, vm, options)
+    refuseVm(config)
+  }
+  // Told apart after the removal: redo logs that were there before are not ours to merge.
+  const { vmPathName, consolidationNeeded, disks } = config
+  return { lock: lock.id, config, asBefore: { vmPathName, consolidationNeeded, links: linksOf(disks) } }
+}
+
+/** Quiesce → snapshot, thawed at once → its disks. Errors: GUEST, USAGE when no disk of it can be read, those of vSphere. */
+export async function freezeVm(
+  deps: FreezeDeps,
+  claims: Claims,
+  locked: LockedVm,
+  request: { readonly quiesce: QuiescePolicy; readonly freezeLimitMs: number; readonly excludeDisks: readonly string[] },
+  options: Abortable,
+): Promise<FrozenVm> {
+  const { snapshots, clock, log, marks } = deps
+  const { config: before, asBefore, lock } = locked
+  const { vm } = before
+  const consistent = await takeConsistent(
+    before,
+    request.quiesce,
+    async (quiesce, within) => {
+      const held = await claims.take('snapshot', { vm, quiesce: quiesce !== undefined, before: asBefore }, [lock], (claim) =>
+        snapshots.create(vm, { claim, quiesce, within, description: marks.text('snapshot', claims.job, claim) }, options),
+      )
+      return { ...held.ref, claim: held.id, sinceMs: clock.monotonicMs() }
+    },
+    { clock, log, freezeLimitMs: request.freezeLimitMs, signal: options.signal },
+  )
+  const { claim, sinceMs, ...snapshot } = consistent.taken
+  const config = await snapshots.configOf(snapshot, before, options)
+  const { disks, notProtected } = disksToRead(deps.transports, before, config, request.excludeDisks)
+  if (disks.length === 0) throw nothingToRead(vm, notProtected)
+  const { level, reason, frozenMs } = consistent
+  return { config, snapshot, level, reason, notProtected, claim, sinceMs, frozenMs, disks }
+}
+
+/**
+ * What was to be read has been read: neither a signal nor a release that fails may take it back. What could not be released stays among the claims,
+ * which tell it when the job ends. So does a snapshot below a disk that a transport could not give back.
+ */
+export async function releaseSnapshot(claims: Claims, snapshot: ClaimId): Promise<void> {
+  if (claims.held.some((held) => held.dependsOn.includes(snapshot))) return
+  try {
+    await claims.release(snapshot)
+  } catch (error) {
+    if (!(error instanceof LeftError)) throw error
+  }
+}
