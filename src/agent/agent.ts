@@ -25,6 +25,7 @@ import {
   LeftError,
   openSqliteJournal,
   type Processes,
+  type ProcessLookup,
   type RecoveryReport,
   type Releasers,
   runJob,
@@ -81,7 +82,7 @@ export class Agent implements AsyncDisposable {
   readonly ids: Ids
   /** What this installation writes on everything it makes in vSphere. */
   readonly marks: Marks
-  readonly processes: Processes
+  readonly processes: Processes & ProcessLookup
   readonly journal: Journal
   readonly locks: VmLocks
   /** What all runs of this process take of vSphere at most. */

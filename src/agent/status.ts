@@ -8,6 +8,7 @@ import {
   type JournaledJob,
   type ProcessIdentity,
 } from '../journal/index.ts'
+import { leaseOf } from './lease.ts'
 
 /** One thing held, as a list shows it. */
 export type HeldStatus = {
@@ -34,6 +35,10 @@ export type JobStatus = {
   readonly ageMs: number
   readonly pid: number | undefined
   readonly leaseUntil: string | undefined
+  /** Where a lease is shown. */
+  readonly directory?: string | undefined
+  /** When a lease that a process holds ends at the latest. */
+  readonly until?: string | undefined
   /** What it waits for, in words: `waits for one of the read streams of datastore …`. */
   readonly waitsFor: string | undefined
   /** Who asked for its end, and when. */
@@ -47,7 +52,7 @@ export type JobStatus = {
 
 export type StatusReport = {
   readonly running: readonly JobStatus[]
-  /** Held on purpose by no process until a moment that has not come yet. */
+  /** Held on purpose until a moment that has not come yet: by a process of its own ("vcb mount"), or by none. */
   readonly leases: readonly JobStatus[]
   /** Of processes that are dead, or that could not release it. */
   readonly leftOver: readonly JobStatus[]
@@ -68,7 +73,7 @@ export async function readStatus({ journal, isAlive, clock }: StatusDeps, finish
   const leases: JobStatus[] = []
   const leftOver: JobStatus[] = []
   for (const job of await journal.unfinished()) {
-    if (job.owner !== undefined && (await isAlive(job.owner))) running.push(jobStatus(job, now))
+    if (job.owner !== undefined && (await isAlive(job.owner))) (leaseOf(job) === undefined ? running : leases).push(jobStatus(job, now))
     else if (job.leaseUntil !== undefined && job.leaseUntil > now) leases.push(jobStatus(job, now))
     else leftOver.push({ ...jobStatus(job, now), release: `vcb recover --job ${job.id}` })
   }
@@ -77,6 +82,7 @@ export async function readStatus({ journal, isAlive, clock }: StatusDeps, finish
 }
 
 const jobStatus = (job: JournaledJob, now: Date): JobStatus => ({
+  ...shownIn(job),
   job: job.id,
   kind: job.kind,
   subject: jobSubject(job.args),
@@ -89,6 +95,11 @@ const jobStatus = (job: JournaledJob, now: Date): JobStatus => ({
   held: job.claims.map(heldStatus),
   outcome: job.outcome,
 })
+
+const shownIn = (job: JournaledJob): Pick<JobStatus, 'directory' | 'until'> => {
+  const lease = leaseOf(job)
+  return lease === undefined ? {} : { directory: lease.directory, until: lease.until }
+}
 
 const heldStatus = (claim: JournaledClaim): HeldStatus => ({
   claim: claim.id,

@@ -7,12 +7,15 @@ import { registerForget } from './forget.ts'
 import { registerInit } from './init.ts'
 import type { CliIo } from './io.ts'
 import { registerLab } from './lab.ts'
+import { registerLeases } from './leases.ts'
+import { registerMount } from './mount.ts'
 import { registerOrphans } from './orphans.ts'
 import { registerPoints } from './points.ts'
 import { registerRecover } from './recover.ts'
 import { registerRestore } from './restore.ts'
 import { registerShow } from './show.ts'
 import { registerStatus } from './status.ts'
+import { registerUnmount } from './unmount.ts'
 import { registerVms } from './vms.ts'
 
 /** The status a command that ends without an error leaves with: 12 when some of a set failed. */
@@ -54,6 +57,9 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerShow(program, io)
   registerCheck(program, io, status)
   registerRestore(program, io, status)
+  registerMount(program, io, status)
+  registerUnmount(program, io, status)
+  registerLeases(program, io)
   registerStatus(program, io, status)
   registerCancel(program, io, status)
   registerForget(program, io, status)

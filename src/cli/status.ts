@@ -49,10 +49,17 @@ function textOf(report: StatusReport, now: Date): string {
     const canceled = job.cancel === undefined ? waiting : `, being canceled by ${printable(job.cancel.by)}`
     return `process ${job.pid}, for ${duration(job.ageMs)}${canceled}`
   })
-  section('Leases', report.leases, (job) => `until ${job.leaseUntil}`)
+  section(
+    'Leases',
+    report.leases,
+    (job) =>
+      `${job.directory === undefined ? '' : `in ${printable(job.directory)} `}until ${job.leaseUntil ?? job.until}${job.pid === undefined ? '' : `, held by process ${job.pid}`}`,
+  )
   section('Left over', report.leftOver, (job) => {
     if (job.outcome !== undefined) return `${job.outcome.result}, begun ${job.since}`
-    return job.leaseUntil === undefined ? `its process has ended, begun ${job.since}` : `its lease ran out at ${job.leaseUntil}`
+    return job.leaseUntil === undefined || job.pid !== undefined
+      ? `its process has ended, begun ${job.since}`
+      : `its lease ran out at ${job.leaseUntil}`
   })
   if (lines.length === 0) lines.push('Nothing runs and nothing is held.')
   if (report.finished.length > 0) lines.push('Finished, the last first')

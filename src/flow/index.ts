@@ -3,6 +3,7 @@
  * registry of how each kind of claim is undone, by whomever.
  *
  * - `backup.ts`: lock → quiesce, snapshot → plan disks → read, store → commit → release; `foresee-backup.ts`: what it would do, doing nothing.
+ * - `mount-session.ts`: lock → quiesce, snapshot → open disks → present → lease, until it ends.
  * - `restore-directory.ts`, `restore-vm.ts`: the same reversed.
  * - `plan-forget.ts`, `forget-points.ts`: which points go and why → lock → read what must stay → remove.
  * - `manual-snapshot.ts`: the snapshots of `vcbSnapshot`, which are the user's and no claims.
@@ -26,6 +27,10 @@ export {
   type PlannedPoint,
   type VmForgetPlan,
 } from './plan-forget.ts'
+export type { LeaseEnd } from './hold-lease.ts'
+export { mountDirectoryPath } from './mount-directory.ts'
+export { mountSession } from './mount-session.ts'
+export type { DiskUse, MountDeps, Mounted, MountRequest, MountResult, MountType, PointToMount, VmToMount } from './mount-types.ts'
 export {
   findManualSnapshot,
   type ManualSnapshot,

@@ -8,6 +8,7 @@ import { deleteDatastoreFile, endExport, listDatastores, parseDatastorePath, typ
 import { destroyRestored } from './destroy-restored.ts'
 import { findExport } from './find-export.ts'
 import { findRestored } from './find-restored.ts'
+import { findMountDirectory, removeMountDirectory } from './mount-directory.ts'
 import type { ReleasePatience } from './release-patience.ts'
 import { settleReplacement } from './replaced-vm.ts'
 import { partialDirectory, removePartial } from './restore-directory.ts'
@@ -116,6 +117,10 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
     fuseMount: presented.fuseMount,
     loopDevice: presented.loopDevice,
     volumeMount: presented.volumeMount,
+    mountDirectory: {
+      find: ({ id, args }) => findMountDirectory(args, id),
+      release: (ref, { id }) => removeMountDirectory(ref, id),
+    },
     datastoreDirectory: {
       find: ({ id, args }, options) =>
         patience.run(id, args.path, options, async () => {

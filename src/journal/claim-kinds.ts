@@ -1,5 +1,14 @@
 import type { AttachedDisk, PointId, RunId, SnapshotRef, VmBefore, VmRef } from '../core/index.ts'
 
+/** `files` and `disks`: exported files by name, and the base names of exported disks, whose pieces have further names. `ready`: all is there. */
+export type MountDirectory = {
+  readonly path: string
+  readonly made: boolean
+  readonly files: readonly string[]
+  readonly disks: readonly string[]
+  readonly ready: boolean
+}
+
 /**
  * Every kind of thing the agent may hold outside its process, with what is known before the effect (`args`) and what is needed to undo it
  * (`ref`). All of it is plain JSON in the journal. A new kind is one entry here and one releaser; nothing else knows the list.
@@ -42,6 +51,14 @@ export interface ClaimKinds {
   volumeMount: {
     args: { readonly path: string; readonly source: string; readonly program?: string | undefined }
     ref: { readonly path: string }
+  }
+  /**
+   * The directory a lease is shown in: `.vcb` in it holds the claim id, and what is made there beside it is known by name. `made`: it was not there
+   * before.
+   */
+  mountDirectory: {
+    args: { readonly path: string; readonly made: boolean }
+    ref: MountDirectory
   }
   /** A directory on a datastore made by a restore; everything in it is ours. `[ds] dir`. */
   datastoreDirectory: {

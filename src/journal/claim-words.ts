@@ -19,6 +19,7 @@ const WORDS: { readonly [K in ClaimKind]: (claim: Facts) => string } = {
   fuseMount: ({ args }) => `the files shown in ${text(args, 'path')}`,
   loopDevice: ({ args }) => `the loop device over ${text(args, 'file')}`,
   volumeMount: ({ args }) => `the file system mounted on ${text(args, 'path')}`,
+  mountDirectory: ({ args }) => `what is shown in ${text(args, 'path')}`,
   datastoreDirectory: ({ args, ref }) => `the directory ${optional(ref, 'path') ?? text(args, 'path')} of an unfinished restore`,
   replacedVm: ({ args }) => `the VM ${text(args, 'name')} and the restored one that is to take its place`,
   registeredVm: ({ args }) => `the half restored VM ${text(args, 'name')}`,

@@ -8,7 +8,7 @@
  *
  * A flow wraps itself in `runJob`; start reading there, then `claims.ts`, `release-claims.ts`, `recover-jobs.ts`.
  */
-export type { ClaimArgs, ClaimKind, ClaimKinds, ClaimRef } from './claim-kinds.ts'
+export type { ClaimArgs, ClaimKind, ClaimKinds, ClaimRef, MountDirectory } from './claim-kinds.ts'
 export { CancelWatch, type CancelWatchOptions, type JobSignals } from './cancel-watch.ts'
 export { claimInWords, jobSubject, optional } from './claim-words.ts'
 export { type Claims, createClaims, type Held, LeftError, resumeClaims } from './claims.ts'
@@ -28,7 +28,7 @@ export type {
   PruneLimits,
 } from './journal.ts'
 export { MemoryJournal, MemoryJournalRows } from './memory-journal.ts'
-export { type ProcessIdentity, type Processes, sameProcess, systemProcesses } from './process.ts'
+export { type ProcessIdentity, type Processes, type ProcessLookup, sameProcess, systemProcesses } from './process.ts'
 export { recoverJobs, type RecoveredJob, type RecoverOptions, type RecoveryReport } from './recover-jobs.ts'
 export { claimReport, type ClaimReport, type ReleaseLimit } from './release-claims.ts'
 export type { ReleasableClaim, Releaser, Releasers } from './releasers.ts'

@@ -82,7 +82,12 @@ export type FinishedJob = Pick<JournaledJob, 'id' | 'kind' | 'args' | 'begunAt'>
 }
 
 /** How a job ended, for lists; not read by recovery. */
-export type JobOutcome = { readonly result: 'succeeded' | 'failed' | 'canceled' | 'recovered'; readonly reason?: string | undefined }
+export type JobOutcome = {
+  readonly result: 'succeeded' | 'failed' | 'canceled' | 'recovered'
+  readonly reason?: string | undefined
+  /** Plain JSON for who asked for the end: of a lease, how its disks were read. */
+  readonly facts?: unknown
+}
 
 export type JournaledJob = {
   readonly id: JobId

@@ -17,6 +17,12 @@ export interface Processes {
   isAlive(process: ProcessIdentity): Promise<boolean>
 }
 
+/** Beside `Processes` because only who is given a pid asks. */
+export interface ProcessLookup {
+  /** A process as it is now; undefined when there is none with this pid. */
+  identify(pid: number): Promise<ProcessIdentity | undefined>
+}
+
 export const sameProcess = (a: ProcessIdentity | undefined, b: ProcessIdentity | undefined): boolean =>
   a?.pid === b?.pid && a?.bootId === b?.bootId && a?.startTime === b?.startTime
 
@@ -24,13 +30,17 @@ export const sameProcess = (a: ProcessIdentity | undefined, b: ProcessIdentity |
  * Linux through /proc: the boot id tells a reboot, the start time a reused pid, the state a zombie. All proxies that share one state file
  * must see each other's processes (one host, one pid namespace).
  */
-export const systemProcesses: Processes = Object.freeze({
+export const systemProcesses: Processes & ProcessLookup = Object.freeze({
   self: async () => {
     const startTime = await startTimeOf(process.pid)
     if (startTime === undefined) {
       throw new AgentError('CONFIG', 'The file /proc/self/stat cannot be read.', { next: 'Run vcb on Linux with /proc mounted.' })
     }
     return { pid: process.pid, bootId: await bootId(), startTime }
+  },
+  identify: async (pid: number) => {
+    const startTime = await startTimeOf(pid)
+    return startTime === undefined ? undefined : { pid, bootId: await bootId(), startTime }
   },
   isAlive: async (other: ProcessIdentity) => other.bootId === (await bootId()) && (await startTimeOf(other.pid)) === other.startTime,
 })

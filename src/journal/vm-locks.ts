@@ -117,7 +117,10 @@ export class SqliteVmLocks implements VmLocks {
     if (await this.#isOwned(holder)) {
       return new AgentError('CONFLICT', `${what} ${since}, run by process ${holder.owner?.pid}.`, {
         subject: vm.name,
-        next: 'Wait until that job has ended and run the command again.',
+        next:
+          holder.jobKind === 'mount'
+            ? `End the lease with "vcb unmount ${holder.job}", or wait until it has ended.`
+            : 'Wait until that job has ended and run the command again.',
       })
     }
     return new AgentError('CONFLICT', `${what} ${since}; its process has ended, and what it held is not released yet.`, {

@@ -37,7 +37,14 @@ type Step = {
 
 const REGISTRY = 'src/flow/releasers.ts'
 const SNAPSHOT: readonly Step[] = [
-  { calls: 'createSnapshots', from: REGISTRY, also: { 'src/agent/backup-run.ts': 'makes them; its flow only creates and reads' } },
+  {
+    calls: 'createSnapshots',
+    from: REGISTRY,
+    also: {
+      'src/agent/backup-run.ts': 'makes them; its flow only creates and reads',
+      'src/agent/mount-run.ts': 'makes them; its flow only creates and reads',
+    },
+  },
   { calls: 'removeOwnSnapshot', from: 'src/snapshot/vsphere-snapshots.ts' },
   {
     calls: 'changes.remove',
@@ -127,6 +134,7 @@ const PATHS: readonly Path[] = [
       { calls: 'endPrograms', from: 'src/mount/present/present-releasers.ts' },
     ],
   },
+  { kind: 'mountDirectory', undoes: 'what a lease made in its directory', path: [{ calls: 'removeMountDirectory', from: REGISTRY }] },
   {
     kind: 'datastoreDirectory',
     undoes: 'a half restored directory on a datastore',

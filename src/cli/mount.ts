@@ -1,0 +1,198 @@
+import { type Command, Option } from 'commander'
+import type { Agent, MountRunRequest } from '../agent/index.ts'
+import { AgentError, type ErrorCode, formatBytes } from '../core/index.ts'
+import type { ExportFormat } from '../disk/index.ts'
+import type { Mounted, MountType } from '../flow/index.ts'
+import { findPoint } from './find-point.ts'
+import { type CliIo, createOutput, printable } from './io.ts'
+import { type CommandFlags, examples, repeatable, withCommon, withConnection, withJobs, withRepository, withTransports } from './options.ts'
+import type { ExitStatus } from './program.ts'
+
+const TYPES: readonly MountType[] = ['disk', 'export']
+
+type MountFlags = CommandFlags & {
+  readonly type: string
+  readonly exportFormat: ExportFormat
+  readonly maxHold: string
+  readonly idle: string
+  readonly wait?: string | undefined
+  readonly ownerPid?: string | undefined
+  readonly job?: string | undefined
+  readonly excludeDisk?: readonly string[] | undefined
+  readonly foreground?: boolean | undefined
+  readonly callerPid?: string | undefined
+}
+
+export function registerMount(program: Command, io: CliIo, status: ExitStatus): void {
+  const command = program
+    .command('mount')
+    .description('show the frozen disks of one VM, or a restore point, to other programs')
+    .argument('<what>', 'one VM, see "vcb vms --help"; or a restore point: its id, NAME@latest, point:ID')
+    .argument('<dir>', 'where: an empty directory, or one that is made')
+  withCommon(withJobs(withTransports(withRepository(withConnection(command)))))
+    .option('--type <list>', 'disk (NBD exports), export (VMX and VMDK files); several with commas, from one snapshot', 'disk')
+    .addOption(
+      new Option('--export-format <format>', 'of the disks of --type export')
+        .choices(['flat', 'split-sparse', 'streamOptimized'])
+        .default('flat'),
+    )
+    .option('--max-hold <time>', 'the lease ends by itself after so long', '12h')
+    .option('--owner-pid <pid>', 'the lease ends two seconds after this process has')
+    .option('--idle <time>', 'without an owner the lease ends after so long without a read; 0 = never', '30m')
+    .option('--job <name>', 'what the product calls its job; shown in lists')
+    .option('--wait <time>', 'how long a VM that another job has is waited for; not at all when not set')
+    .option('--quiesce <policy>', 'require, try or none (VCB_QUIESCE); try when not set')
+    .option('--freeze-limit <time>', 'a guest is frozen for so long at most (VCB_FREEZE_LIMIT); 2m when not set')
+    .option('--space-reserve <amount>', 'what must stay free on each datastore, 5GiB or 5% (VCB_SPACE_RESERVE)')
+    .option('--no-space-guard', 'neither ask for nor watch the free space of datastores')
+    .option('--exclude-disk <disk>', 'scsi0:1, a device key, or a glob over the file name; repeatable', repeatable)
+    .option('--foreground', 'hold the lease in this command, which ends with it')
+    .addOption(new Option('--caller-pid <pid>', 'the command that waits').hideHelp())
+    .addHelpText(
+      'after',
+      examples([
+        'vcb mount web1 /mnt/web1',
+        'vcb mount web1 /mnt/web1 --type disk --owner-pid $PPID --max-hold 6h --json',
+        'vcb mount web1 /export/web1 --type export --export-format split-sparse',
+        'vcb mount web1@latest /mnt/old --repo /backup/vms --repo-password-file /etc/vcb/repo.pw',
+        'vcb mount moref:vm-57 /mnt/vm57 --quiesce require --wait 10m --foreground',
+      ]) +
+        `
+Returns when everything is there, and prints the lease. A process of its own holds it until "vcb unmount", its deadline, the end of its owner, or
+idleness; then everything is undone and the snapshot is removed. "vcb leases" lists what is held. See docs/mount.md.
+`,
+    )
+    .action(async (what: string, directory: string, flags: MountFlags) => {
+      const types = typesOf(flags.type)
+      if (flags.foreground === true) await hold(io, status, what, directory, types, flags)
+      else await start(io, status, command, [what, directory], flags)
+    })
+}
+
+/** This process is the holder. */
+async function hold(
+  io: CliIo,
+  status: ExitStatus,
+  what: string,
+  directory: string,
+  types: readonly MountType[],
+  flags: MountFlags,
+): Promise<void> {
+  const [{ withAgent }, { parseDuration, runMount }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+  const idleMs = parseDuration('--idle', flags.idle)
+  const times = {
+    maxHoldMs: parseDuration('--max-hold', flags.maxHold),
+    idleMs: idleMs === 0 ? undefined : idleMs,
+    waitMs: flags.wait === undefined ? 0 : parseDuration('--wait', flags.wait),
+  }
+  await withAgent(io, flags, async ({ agent, output }) => {
+    const run = await runMount(agent, {
+      from: await sourceOf(agent, what, io.signal),
+      directory,
+      types,
+      exportFormat: flags.exportFormat,
+      quiesce: agent.config.quiesce,
+      excludeDisks: flags.excludeDisk ?? [],
+      ...times,
+      ownerPid: pidOf('--owner-pid', flags.ownerPid),
+      callerPid: pidOf('--caller-pid', flags.callerPid),
+      job: flags.job,
+      onReady: async (mounted) => output.result(mounted, describe),
+    })
+    output.note(`The lease has ended: ${printable(run.end.reason)}`)
+    const broken = run.disks.find(({ readErrors }) => readErrors > 0)
+    if (broken !== undefined) output.note(`A reader of ${broken.label} got an error instead of data: ${printable(broken.readError ?? '')}`)
+    if (run.stillHeld !== undefined) output.note(printable(`${run.stillHeld.message} ${run.stillHeld.next}`))
+    if (broken !== undefined) status.exit = new AgentError('INTEGRITY', '').exit
+    else if (run.stillHeld !== undefined) status.exit = new AgentError('PARTIAL', '').exit
+  })
+}
+
+/** Another process becomes the holder; this one waits until everything is there. */
+async function start(io: CliIo, status: ExitStatus, command: Command, words: readonly string[], flags: MountFlags): Promise<void> {
+  const { startHolder } = await import('../agent/index.ts')
+  const json = flags.json === true
+  const said = await startHolder(
+    {
+      arguments: ['mount', ...givenFlags(command), '--json', '--foreground', `--caller-pid=${process.pid}`, '--', ...words],
+      environment: io.environment,
+      input: flags.passwordFile === '-' || flags.repoPasswordFile === '-' ? process.stdin : undefined,
+    },
+    { signal: io.signal },
+  )
+  const answer: unknown = said === undefined ? undefined : JSON.parse(said)
+  if (isMounted(answer)) {
+    createOutput(io, json).result(answer, describe)
+    return
+  }
+  if (answer !== undefined && json) {
+    io.out(said ?? '')
+    status.exit = errorOf(answer).exit
+    return
+  }
+  throw errorOf(answer)
+}
+
+const isMounted = (answer: unknown): answer is Mounted => typeof answer === 'object' && answer !== null && 'lease' in answer
+
+/** What the holder said it failed with. */
+function errorOf(answer: unknown): AgentError {
+  const error = typeof answer === 'object' && answer !== null && 'error' in answer ? answer.error : undefined
+  if (typeof error === 'object' && error !== null && 'code' in error && 'message' in error && 'next' in error) {
+    return new AgentError(error.code as ErrorCode, String(error.message), { next: String(error.next) })
+  }
+  return new AgentError('UNAVAILABLE', 'The process that was to hold the lease ended before everything was there.', {
+    next: 'Run "vcb recover", and the command again with --foreground, which shows why.',
+  })
+}
+
+/** The flags of this command line as it was given, for another one. */
+function givenFlags(command: Command): readonly string[] {
+  return command.options.flatMap((option) => {
+    const name = option.attributeName()
+    const flag = option.long ?? ''
+    if (command.getOptionValueSource(name) !== 'cli' || ['json', 'foreground', 'callerPid'].includes(name)) return []
+    const value: unknown = command.getOptionValue(name)
+    if (typeof value === 'boolean') return [flag]
+    return (Array.isArray(value) ? value : [value]).map((each) => `${flag}=${String(each)}`)
+  })
+}
+
+function typesOf(list: string): readonly MountType[] {
+  const asked = [...new Set(list.split(',').map((each) => each.trim()))]
+  const known = TYPES.filter((type) => asked.includes(type))
+  const unknown = asked.find((each) => !TYPES.some((type) => type === each))
+  if (unknown !== undefined) {
+    throw new AgentError('USAGE', `There is no mount type "${unknown}".`, { subject: unknown, next: `Choose from ${TYPES.join(', ')}.` })
+  }
+  return known
+}
+
+/** A point where the text can be nothing else; a VM of such a name is meant by `name:`. */
+async function sourceOf(agent: Agent, what: string, signal: AbortSignal): Promise<MountRunRequest['from']> {
+  const named =
+    /^point:(.+)$/s.exec(what)?.[1] ?? (/^(?![a-z]+:).+@latest$/s.test(what) || /^[0-9a-f]{8,64}$/.test(what) ? what : undefined)
+  return named === undefined ? { expression: what } : { point: await findPoint(await agent.points(), named, signal) }
+}
+
+function pidOf(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  if (/^[1-9]\d{0,9}$/.test(text)) return Number(text)
+  throw new AgentError('USAGE', `The value of ${flag} is no process id: "${text}".`, { subject: text })
+}
+
+function describe(mounted: Mounted): string {
+  const { vm, directory, lease, until } = mounted
+  const of =
+    mounted.point === undefined ? printable(vm.name) : `${printable(vm.name)}, point ${mounted.point.slice(0, 8)} of ${mounted.time}`
+  const lines = [`${of} is shown in ${printable(directory)} until ${until}`, `    lease ${lease}, ${mounted.consistency}-consistent`]
+  for (const disk of mounted.disks) {
+    const way = disk.transport === undefined ? '' : ` by ${disk.transport}`
+    lines.push(
+      `    ${disk.label}  ${formatBytes(disk.bytes)}${way}${[disk.file, disk.nbdUri].map((at) => (at === undefined ? '' : `  ${printable(at)}`)).join('')}`,
+    )
+  }
+  for (const left of mounted.notMounted) lines.push(`    ${printable(left.what)}  NOT SHOWN  ${printable(left.reason)}`)
+  for (const warning of mounted.warnings) lines.push(`    warning: ${printable(warning)}`)
+  return lines.join('\n')
+}

@@ -1,0 +1,90 @@
+import { join } from 'node:path'
+import { type Abortable, safeFileName, syncDirectory, writeFileWhole } from '../core/index.ts'
+import { exportDisk, type ExportFormat } from '../disk/index.ts'
+import type { Claims, Held } from '../journal/index.ts'
+import { restoredVmx, Vmx } from '../vmx/index.ts'
+import { recordShown } from './mount-directory.ts'
+import type { MountSource } from './mount-source.ts'
+import type { SourceDisk } from './mount-types.ts'
+
+/** Disk label → descriptor, and every file that was written. */
+export type ExportedVm = {
+  readonly descriptors: ReadonlyMap<string, string>
+  readonly files: readonly { readonly name: string; readonly size: number }[]
+}
+
+/**
+ * Writes a VM into a lease's directory as VCB's full VM export did: disks named by controller and unit, the VMX with those names, NVRAM, and a `catalog` for
+ * vcbRestore. The names are recorded before the files are made. Errors: CAPACITY, CONFIG, CANCELED, INTEGRITY, those of the source.
+ */
+export async function exportVm(
+  claims: Claims,
+  shown: Held<'mountDirectory'>,
+  source: MountSource,
+  format: ExportFormat,
+  warnings: string[],
+  options: Abortable,
+): Promise<{ readonly exported: ExportedVm; readonly shown: Held<'mountDirectory'> }> {
+  const { path } = shown.ref
+  const base = safeFileName(source.vm.name)
+  const names = new Map(source.disks.map((disk) => [disk.label, exportedName(disk)]))
+  const saved = await source.files(warnings, options)
+  const nvram = saved.find(({ name }) => name.toLowerCase().endsWith('.nvram'))
+  const own = saved.find(({ name }) => name.toLowerCase().endsWith('.vmx'))
+  const recorded = await recordShown(claims, shown, {
+    files: [`${base}.vmx`, 'catalog', ...(nvram === undefined ? [] : [`${base}.nvram`])],
+    disks: [...names.values()],
+  })
+  const files: { name: string; size: number }[] = []
+  for (const disk of source.disks) {
+    const { uuid, thin, label } = disk
+    files.push(...(await exportDisk(disk.source, path, names.get(label) ?? label, format, { signal: options.signal, uuid, thin })).files)
+    await source.finish(disk.key, options)
+  }
+  const write = async (name: string, body: Uint8Array | string): Promise<void> => {
+    await writeFileWhole(join(path, name), body)
+    files.push({ name, size: typeof body === 'string' ? Buffer.byteLength(body) : body.length })
+  }
+  if (nvram !== undefined) await write(`${base}.nvram`, nvram.body)
+  const descriptors = new Map([...names].map(([label, name]) => [label, `${name}.vmdk`]))
+  const { vmx, dropped } = restoredVmx(own === undefined ? undefined : Vmx.parse(own.body, own.name), source.config, {
+    name: source.vm.name,
+    disks: descriptors,
+    nvram: nvram === undefined ? undefined : `${base}.nvram`,
+    keepIdentity: true,
+  })
+  warnings.push(...dropped.map((device) => `The exported VMX leaves out ${device}.`))
+  await write(`${base}.vmx`, vmx.format())
+  await write('catalog', catalogOf(source, descriptors))
+  await syncDirectory(path)
+  return { exported: { descriptors, files }, shown: recorded }
+}
+
+/** VCB named a disk by controller, unit and its own name: `scsi0-0-0-web1`. A snapshot's `-000001` is no part of that name. */
+export function exportedName({ label, fileName }: Pick<SourceDisk, 'label' | 'fileName'>): string {
+  const [, controller = label, unit = '0'] = /^(\D+\d+):(\d+)$/.exec(label) ?? []
+  const own = fileName
+    .slice(fileName.lastIndexOf('/') + 1)
+    .replace(/\.vmdk$/i, '')
+    .replace(/-\d{6}$/, '')
+  return safeFileName(`${controller}-${unit}-0-${own === '' ? 'disk' : own}`)
+}
+
+/** `key= "value"` lines, as vcbRestore reads them. */
+function catalogOf({ vm, config, time, disks }: MountSource, descriptors: ReadonlyMap<string, string>): string {
+  const entries: readonly (readonly [string, string])[] = [
+    ['version', 'esx-4.0'],
+    ['state', config.powerState],
+    ['display_name', vm.name],
+    ['uuid', vm.biosUuid],
+    ['timestamp', time],
+    ['host', config.host.name],
+    ['folderpath', vm.path.slice(0, vm.path.lastIndexOf('/'))],
+    ['config.vmx', config.vmPathName],
+    ...disks.flatMap(({ label, fileName }): [string, string][] => [
+      [`disk.${label}.filename`, descriptors.get(label) ?? ''],
+      [`disk.${label}.diskname`, fileName],
+    ]),
+  ]
+  return entries.map(([key, value]) => `${key}= "${value.replaceAll(/["\r\n]/g, ' ')}"\n`).join('')
+}

@@ -1,0 +1,101 @@
+import { join } from 'node:path'
+import { type Abortable, AgentError, anySignal, throwIfAborted, writeFileAtomic } from '../core/index.ts'
+import type { Claims } from '../journal/index.ts'
+import { type ExportedVm, exportVm } from './export-vm.ts'
+import { releaseSnapshot } from './frozen-vm.ts'
+import { endsWith, holdLease } from './hold-lease.ts'
+import { ownDirectory, recordShown, takeMountDirectory } from './mount-directory.ts'
+import { openPoint, openSnapshot } from './mount-source.ts'
+import type { MountDeps, Mounted, MountRequest, MountResult } from './mount-types.ts'
+import { showDisks } from './show-disks.ts'
+
+/**
+ * Shows the disks of one VM to other programs until the lease ends: directory → lock → quiesce, snapshot, thaw → open the disks → present → tell the caller →
+ * hold → close. What is held is in `claims`, whose owner disposes them; then the snapshot is removed and its redo logs are committed, as after a backup.
+ *
+ * Called by the process that holds the lease, once. `onReady` is told once, when everything is there; what it throws ends the lease. `signal` ends the lease in order when it is
+ * there, and with CANCELED before. Errors: those of a backup's beginning, CONFLICT and NOT_FOUND of the directory.
+ */
+export async function mountSession(
+  deps: MountDeps,
+  claims: Claims,
+  request: MountRequest,
+  options: Abortable & { readonly onReady: (mounted: Mounted) => Promise<void> },
+): Promise<MountResult> {
+  const { clock, log } = deps
+  const { from, types, owner, caller } = request
+  const warnings: string[] = []
+  const untilMs = clock.monotonicMs() + request.maxHoldMs
+  const onError = (error: unknown): void => log.warn('a process could not be looked at', { error })
+  using forOwner = owner === undefined ? undefined : endsWith(owner, deps, ownerGone, onError)
+  using forCaller = caller === undefined ? undefined : endsWith(caller, deps, ownerGone, onError)
+  const preparing = { signal: anySignal(options.signal, forOwner?.signal, forCaller?.signal), warnings }
+
+  let directory = await takeMountDirectory(claims, request.directory)
+  const { path } = directory.ref
+  const onlyFiles = types.every((type) => type === 'export')
+  await using opened = new AsyncDisposableStack()
+  const source =
+    from.kind === 'vm' ? await openSnapshot(claims, from, { ...preparing, anywhere: !onlyFiles }) : await openPoint(claims, from, preparing)
+  opened.use(source)
+  let exported: ExportedVm | undefined
+  if (types.includes('export')) {
+    const done = await exportVm(claims, directory, source, request.exportFormat, warnings, preparing)
+    exported = done.exported
+    directory = done.shown
+  }
+  const shown = types.includes('disk') ? opened.use(await showDisks(source, path, deps)) : undefined
+  if (onlyFiles) {
+    // What was to be read has been read: the VM need not write into a redo log while its files are copied.
+    await opened.disposeAsync()
+    if (source.snapshot !== undefined) await releaseSnapshot(claims, source.snapshot)
+  }
+
+  const mounted: Mounted = {
+    lease: claims.job,
+    vm: source.vm,
+    ...(source.point === undefined ? {} : { point: source.point }),
+    time: source.time,
+    directory: path,
+    types,
+    until: request.until,
+    disks: source.disks.map(({ label, capacityBytes, transport }) => ({
+      label,
+      bytes: capacityBytes,
+      ...(transport === undefined ? {} : { transport }),
+      ...(shown === undefined ? {} : { nbdUri: shown.uris.get(label) }),
+      ...(exported === undefined ? {} : { file: join(path, exported.descriptors.get(label) ?? '') }),
+    })),
+    files: exported?.files ?? [],
+    notMounted: source.notProtected.map(({ disk, reason }) => ({ what: disk, reason })),
+    consistency: source.level,
+    consistencyReason: source.reason,
+    warnings,
+  }
+  await writeFileAtomic(join(ownDirectory(path), 'manifest.json'), `${JSON.stringify(mounted, undefined, 2)}\n`)
+  throwIfAborted(preparing)
+  // Asked once more, because it is looked at only now and then: a lease that nobody waits for any more would be nobody's.
+  if (caller !== undefined && !(await deps.isAlive(caller))) throw ownerGone(caller)
+  await recordShown(claims, directory, { ready: true })
+  forOwner?.[Symbol.dispose]()
+  forCaller?.[Symbol.dispose]()
+  await options.onReady(mounted)
+
+  const end = await holdLease({
+    clock,
+    untilMs,
+    owner,
+    isAlive: deps.isAlive,
+    idleMs: request.idleMs,
+    lastUsedMs: () => shown?.lastUsedMs,
+    isOpen: () => deps.isOpen(path),
+    signal: options.signal,
+    broken: onlyFiles ? undefined : source.broken,
+  })
+  log.info('a lease ends', { lease: claims.job, ...end })
+  await opened.disposeAsync()
+  return { end, disks: shown?.uses ?? [] }
+}
+
+const ownerGone = ({ pid }: { readonly pid: number }): AgentError =>
+  new AgentError('CANCELED', `The mount was given up, because process ${pid}, which it was for, has ended.`)

@@ -1,0 +1,184 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { readFile, readlink } from 'node:fs/promises'
+import type { Readable } from 'node:stream'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { systemClock } from '../../src/core/index.ts'
+import type { Json, LabSession } from './lab-session.ts'
+import { COMMAND, killHolder, leasesOf, newTarget, openMountSession, owner, startCommand, until, untilNoLease } from './mount-world.ts'
+
+/* However a lease ends, and whoever dies, nothing of it stays. */
+let session: LabSession
+beforeAll(async () => {
+  session = await openMountSession()
+}, 60_000)
+afterAll(() => session[Symbol.asyncDispose]())
+afterEach(async () => {
+  await session.lab.control.clearFaults()
+  // A failing test must not take the next ones down with what it left.
+  for (const lease of await leasesOf(session)) await session.vcb('unmount', lease.lease)
+})
+
+const mount = async (vm: string, ...flags: readonly string[]): Promise<Json> =>
+  session.json(['mount', vm, await newTarget(session), ...flags])
+const holderOf = async (lease: string): Promise<number> => (await leasesOf(session)).find((each) => each.lease === lease)?.holder
+/** A lease that ended by itself is told when it is unmounted by its id. */
+async function expectDoubt(lease: string, why: string): Promise<void> {
+  const told = await session.json(['unmount', lease], 9)
+  expect(told).toMatchObject({ lease, doubt: expect.stringContaining(why) })
+}
+
+describe('a lease ends', () => {
+  test('at its deadline', async () => {
+    const { lease, directory } = await mount('one', '--max-hold', '4s')
+    await untilNoLease(session)
+    expect(existsSync(directory)).toBe(false)
+    await session.expectClean()
+    await expectDoubt(lease, 'The time for which it was given had passed.')
+  }, 30_000)
+
+  test('when nobody reads from it', async () => {
+    const { lease } = await mount('one', '--idle', '1s')
+    await untilNoLease(session)
+    await session.expectClean()
+    await expectDoubt(lease, 'Nobody had read anything for 1 s.')
+  }, 30_000)
+
+  test('after its owner', async () => {
+    const product = await owner()
+    const { lease } = await mount('one', '--owner-pid', String(product.pid), '--idle', '1s', '--job', 'nightly 7')
+    expect(await leasesOf(session)).toMatchObject([{ lease, owner: product.pid, job: 'nightly 7' }])
+    await systemClock.sleep(2500)
+    expect(await leasesOf(session)).toHaveLength(1)
+    await product[Symbol.asyncDispose]()
+    await untilNoLease(session)
+    await session.expectClean()
+    await expectDoubt(lease, `Its owner, process ${product.pid}, had ended.`)
+  }, 30_000)
+
+  test('by "vcb cancel", and by a signal to its holder', async () => {
+    const first = await mount('one')
+    expect(await session.json(['cancel', first.lease, '--wait'])).toMatchObject({ canceled: [{ job: first.lease, ended: true, held: 0 }] })
+    await session.expectClean()
+    await expectDoubt(first.lease, 'canceled by "vcb cancel"')
+    const second = await mount('one')
+    process.kill(await holderOf(second.lease), 'SIGTERM')
+    await untilNoLease(session)
+    await session.expectClean()
+  }, 30_000)
+
+  test('in the foreground with its command', async () => {
+    const command = startCommand(session, 'mount', 'one', await newTarget(session), '--foreground', '--json')
+    await until('the lease', async () => command.out().endsWith('\n'))
+    const { lease } = JSON.parse(command.out())
+    expect(await holderOf(lease)).toBe(command.child.pid)
+    expect(await session.json(['unmount', lease])).toMatchObject({ ended: true })
+    expect(await command.ended).toBe(0)
+    await session.expectClean()
+  }, 30_000)
+})
+
+describe('whose holder is killed', () => {
+  test('is released by recover, and unmount says that it had ended', async () => {
+    const { lease, directory } = await mount('web')
+    await killHolder(await holderOf(lease))
+    expect(await leasesOf(session)).toMatchObject([{ lease, state: 'left' }])
+    expect((await session.json(['status'], 12)).leftOver).toMatchObject([{ job: lease }])
+    expect((await session.vcb('leases')).out).toContain(`vcb unmount ${lease}`)
+    expect((await session.json(['recover'])).recovered).toMatchObject([{ job: lease, closed: true }])
+    expect(existsSync(directory)).toBe(false)
+    await session.expectClean()
+    await expectDoubt(lease, 'ended before it was unmounted')
+  }, 30_000)
+
+  test('is released by unmount, by the next mount of the VM, and while it is being prepared', async () => {
+    const first = await mount('web', '--type', 'disk,export')
+    await killHolder(await holderOf(first.lease))
+    expect(await session.json(['unmount', first.directory], 9)).toMatchObject({ lease: first.lease, ended: true, held: [] })
+    expect(existsSync(first.directory)).toBe(false)
+    await session.expectClean()
+
+    const second = await mount('web')
+    await killHolder(await holderOf(second.lease))
+    const third = await mount('web')
+    expect((await leasesOf(session)).map(({ lease }) => lease)).toEqual([third.lease])
+    await session.json(['unmount', third.lease])
+
+    await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', taskMs: 3000 })
+    const command = startCommand(session, 'mount', 'web', await newTarget(session), '--json')
+    await until('the snapshot', async () => (await session.lab.control.state()).tasks.length > 0)
+    const [preparing] = await leasesOf(session)
+    expect(preparing).toMatchObject({ state: 'preparing' })
+    await killHolder(preparing.holder)
+    expect(await command.ended).toBe(7)
+    expect(JSON.parse(command.out() || '{}')).toMatchObject({ error: { code: 'UNAVAILABLE' } })
+    await session.json(['recover', '--wait', '20s'])
+    await session.expectClean()
+  }, 60_000)
+})
+
+describe('a mount that is given up while it is prepared', () => {
+  test.each(['SIGTERM', 'SIGINT', 'SIGKILL'] as const)(
+    'by %s to the command: everything is undone',
+    async (signal) => {
+      await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', taskMs: 2500 })
+      const command = startCommand(session, 'mount', 'one', await newTarget(session), '--json')
+      await until('the snapshot', async () => (await session.lab.control.state()).tasks.some(({ state }) => state === 'running'))
+      command.child.kill(signal)
+      const exit = await command.ended
+      await untilNoLease(session)
+      expect(exit).toBe(signal === 'SIGKILL' ? 'SIGKILL' : 11)
+      await session.expectClean()
+    },
+    30_000,
+  )
+
+  test('by "vcb cancel", and by unmount', async () => {
+    for (const words of [['cancel', 'one', '--wait'], ['unmount']]) {
+      await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', taskMs: 2500 })
+      const target = await newTarget(session)
+      const command = startCommand(session, 'mount', 'one', target, '--json')
+      await until('the snapshot', async () => (await session.lab.control.state()).tasks.some(({ state }) => state === 'running'))
+      await session.vcb(...words, ...(words[0] === 'unmount' ? [target] : []))
+      expect(await command.ended).toBe(11)
+      await session.expectClean()
+      await session.lab.control.clearFaults()
+    }
+  }, 60_000)
+
+  test('because its guest cannot be quiesced: GUEST, and nothing is left', async () => {
+    await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', fault: 'ApplicationQuiesceFault' })
+    const refused = await session.json(['mount', 'one', await newTarget(session), '--quiesce', 'require'], 8)
+    expect(refused).toMatchObject({ error: { code: 'GUEST' } })
+    await session.expectClean()
+  }, 60_000)
+})
+
+test('the process that holds a lease is a session of its own, and keeps nothing open that its caller had', async () => {
+  // As a product's hook is started: with a descriptor more, whose other end is read until it is closed.
+  const child = spawn(process.execPath, [COMMAND, 'mount', 'one', await newTarget(session), '--json'], {
+    env: { ...process.env, ...session.environment },
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'ignore', 'pipe'],
+  })
+  const pipes = [1, 2, 3, 5].map((at) => (child.stdio as readonly unknown[])[at] as Readable)
+  let out = ''
+  child.stdout?.on('data', (chunk: Buffer) => (out += chunk.toString()))
+  // Each ends with the command, though the holder lives on.
+  await Promise.all(pipes.map((pipe) => once(pipe.resume(), 'close')))
+  const { lease } = JSON.parse(out)
+  const holder = await holderOf(lease)
+  const fields = (await readFile(`/proc/${holder}/stat`, 'utf8')).replace(/^.*\) /s, '').split(' ')
+  expect(Number(fields[3])).toBe(holder)
+  expect([await readlink(`/proc/${holder}/fd/0`), await readlink(`/proc/${holder}/fd/2`)]).toEqual(['/dev/null', '/dev/null'])
+  await session.json(['unmount', lease])
+  await session.expectClean()
+}, 30_000)
+
+test('a VM that another job has is waited for as long as was asked', async () => {
+  const first = await mount('one', '--max-hold', '3s')
+  const second = await mount('one', '--wait', '30s')
+  expect(second.lease).not.toBe(first.lease)
+  await session.json(['unmount', second.lease])
+  await session.expectClean()
+}, 40_000)
