@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -72,11 +72,12 @@ const scenario = {
   ],
 }
 
-/** Incompressible: neither a compressor nor a look for zeros has anything to gain. */
+/** Incompressible: neither a compressor nor a look for zeros has anything to gain. On the disk when it returns: the kernel would write it there meanwhile. */
 function fill(path: string, seed: string): void {
   const random = seededRandom(seed)
   const file = openSync(path, 'r+')
   for (let at = 0; at < size; at += 4 * MIB) writeSync(file, random.bytes(Math.min(4 * MIB, size - at)), 0, undefined, at)
+  fsyncSync(file)
   closeSync(file)
 }
 
