@@ -51,6 +51,7 @@ export type PeerName =
   | 'ssh-keygen'
   | 'busybox'
   | 'python3'
+  | 'shellcheck'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 const SEARCHED = [BUILT, ...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin']
