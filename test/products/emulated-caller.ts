@@ -40,7 +40,7 @@ export class EmulatedJob {
         ...(calls.seconds > 0 && asked.limit !== false ? ['timeout', `${calls.seconds}`] : []),
         quoted(script),
         ...calls[which].map((argument) => quoted(fill(argument))),
-        `</dev/null >>${which}.out 2>>${which}.err`,
+        `</dev/null >>${quoted(join(this.#place, `${which}.out`))} 2>>${quoted(join(this.#place, `${which}.err`))}`,
       ].join(' ')
     }
     const after = (when: 'success' | 'failure' | 'cancel'): string =>
@@ -53,13 +53,13 @@ umask ${calls.umask}
 cd ${quoted(this.#place)}
 ended=0
 post() {
-  (${`cd ${quoted(calls.directory)}; ${call('post').replaceAll('>>', `>>${quoted(`${this.#place}/`)}`)}`})
+  (cd ${quoted(calls.directory)}; ${call('post')})
   status=$?
   echo "post $status" >>log
   [ $status = 0 ] || ended=1
 }
 ${calls.postAfter.includes('cancel') ? `trap '${after('cancel')}; exit 143' TERM` : ''}
-(cd ${quoted(calls.directory)}; exec ${call('pre').replaceAll('>>', `>>${quoted(`${this.#place}/`)}`)})
+(cd ${quoted(calls.directory)}; exec ${call('pre')})
 status=$?
 echo "pre $status" >>log
 if [ $status != 0 ]; then
