@@ -77,6 +77,23 @@ const vmSchema = z.strictObject({
   /** A backup proxy: the lab shows what its guest sees of disks that are attached to it. `file`: without loop devices. */
   proxy: z.union([z.boolean(), z.literal('file')]).default(false),
   tags: z.array(z.string()).default([]),
+  /** Who may log in to the guest (guest operations); nobody when absent. */
+  accounts: z.array(z.strictObject({ user: name, password: z.string() })).optional(),
+  /** Programs in the guest that guest operations can start. */
+  programs: z
+    .array(
+      z.strictObject({
+        path: z.string().min(1),
+        /** Only when its first argument is this; the first entry that fits counts. */
+        when: z.string().optional(),
+        exitCode: z.int().default(0),
+        /** How long it runs. */
+        ms: z.number().min(0).max(3_600_000).default(20),
+        stdout: z.string().default(''),
+        stderr: z.string().default(''),
+      }),
+    )
+    .optional(),
 })
 
 const generateSchema = z.strictObject({

@@ -68,6 +68,10 @@ async function act(control: LabControl, verb: string, body: ControlRequest): Pro
       return control.faults()
     case 'fault-clear':
       return control.clearFaults(body.id)
+    case 'guest-history':
+      return control.guestHistory(vm)
+    case 'guest-files':
+      return control.guestFiles(vm)
     case 'capabilities':
       return control.capabilities()
     default:

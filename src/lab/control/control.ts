@@ -204,6 +204,12 @@ export function createControl(sources: ControlSources): LabControl {
         peaks: model.peaks.list(),
       }
     },
+    async guestHistory(name) {
+      return (await model.machine(find(name))).system.history
+    },
+    async guestFiles(name) {
+      return (await model.machine(find(name))).system.paths
+    },
     capabilities: labCapabilities,
   }
 

@@ -2,6 +2,7 @@
  * The face of a running lab for tests and the demo. `startLab` makes it; the `vcb lab` command reaches the same things over `/lab/…`.
  */
 
+import type { GuestEvent } from '../guest/index.ts'
 import type { ActiveFault, FaultRule } from '../model/index.ts'
 import type { NfcSessionState } from '../nfc/index.ts'
 
@@ -133,6 +134,10 @@ export interface LabFaults {
 /** What is there right now. */
 export interface LabFacts {
   state(): Promise<LabState>
+  /** What happened in a VM's guest since the lab started: programs, freezes. */
+  guestHistory(vm: LabVmName): Promise<readonly GuestEvent[]>
+  /** Files that guest operations can see there. */
+  guestFiles(vm: LabVmName): Promise<readonly string[]>
   capabilities(): readonly Capability[]
 }
 

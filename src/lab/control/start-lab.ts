@@ -165,7 +165,9 @@ export async function startLab(options: LabOptions): Promise<Lab> {
         before: part.before,
         routes: async (request, response) => {
           if (await serveControl(control, token, request, response)) return true
-          for (const other of parts) if (other !== part && (await other.endpoint.leases.serve(request, response))) return true
+          for (const other of parts)
+            if (other !== part && ((await other.endpoint.leases.serve(request, response)) || (await other.guestFiles(request, response))))
+              return true
           return part.routes(request, response)
         },
       }),

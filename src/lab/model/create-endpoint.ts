@@ -2,10 +2,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isRef, type CallInfo, type Intervention, type Methods, type ObjectStore, type Sessions, VimFault } from '../wire/index.ts'
 import type { Endpoint } from './endpoint.ts'
 import { serveFolder } from './folder-http.ts'
+import { GuestFilesHttp } from './guest-files-http.ts'
 import { Leases } from './lease.ts'
 import type { LeaseHost } from './lease-answers.ts'
 import { adminMethods } from './methods/admin-methods.ts'
 import { datastoreMethods } from './methods/datastore-methods.ts'
+import { guestMethods } from './methods/guest-methods.ts'
 import { inventoryMethods } from './methods/inventory-methods.ts'
 import { leaseMethods } from './methods/lease-methods.ts'
 import { nfcMethods } from './methods/nfc-methods.ts'
@@ -26,6 +28,8 @@ export type EndpointParts = {
   /** For `serveSoap`: what the fault rules do to a SOAP call. */
   readonly before: (call: CallInfo) => readonly Intervention[]
   /** `/folder`, the tagging REST; `/nfc` is asked of every endpoint's leases. True when served. */
+  /** Files of guests; asked of every endpoint, as the leases. */
+  readonly guestFiles: (request: IncomingMessage, response: ServerResponse) => Promise<boolean>
   readonly routes: (request: IncomingMessage, response: ServerResponse) => Promise<boolean>
 }
 
@@ -41,6 +45,7 @@ export function createEndpoint(options: {
 }): EndpointParts {
   const { model, view, sessions, users, tickets } = options
   const endpoint: Endpoint = { model, view, sessions, tickets, users, leases: new Leases(model, view, options.leaseHost) }
+  const files = new GuestFilesHttp(model, options.leaseHost)
   const methods = joinMethods(
     snapshotMethods(endpoint),
     powerMethods(endpoint),
@@ -51,6 +56,7 @@ export function createEndpoint(options: {
     leaseMethods(endpoint),
     ovfMethods(endpoint),
     nfcMethods(endpoint),
+    guestMethods(endpoint, files),
   )
   const tags = new TagsHttp(endpoint, options.check)
   return {
@@ -58,9 +64,11 @@ export function createEndpoint(options: {
     store: createObjectStore(endpoint),
     methods: guarded(endpoint, methods),
     before: (call) => intervene(endpoint, call),
+    guestFiles: (request, response) => files.serve(request, response),
     routes: async (request, response) =>
       (await serveFolder(endpoint, request, response)) ||
       (await endpoint.leases.serve(request, response)) ||
+      (await files.serve(request, response)) ||
       (await tags.serve(request, response)),
   }
 }
@@ -71,8 +79,8 @@ const SOAP_EFFECTS = ['delayMs', 'cut', 'expireSession', 'fault'] as const
 function intervene(endpoint: Endpoint, call: CallInfo): Intervention[] {
   const { model, view } = endpoint
   const given = call.args['vm']
-  // NfcService is asked about a VM; a rule names the VM all the same.
-  const about = call.self.$ref === 'NfcService' && isRef(given) ? given.value : call.self.value
+  // NfcService and the managers of guest operations are asked about a VM; a rule names the VM all the same.
+  const about = /^(NfcService|Guest\w+Manager)$/.test(call.self.$ref) && isRef(given) ? given.value : call.self.value
   const entity = view.find(about)
   const record = entity?.kind === 'vm' ? entity.record : entity?.kind === 'snapshot' ? model.world.vm(entity.vm) : undefined
   const names = [

@@ -1,11 +1,20 @@
 import type { Clock, Log } from '../../core/index.ts'
-import { Guest, type ToolsState } from '../guest/index.ts'
+import { Guest, type GuestAccount, type GuestProgram, GuestSystem, type ToolsState } from '../guest/index.ts'
 import { diskInfo, type DiskView, LabDisk, openView } from '../storage/index.ts'
 import { formatDatastorePath } from './datastore-path.ts'
 import { faulting, type Files } from './files.ts'
 import { type DiskRecord, disksOf, type LinkRecord, type VmRecord } from './record.ts'
 
-export type MachineOptions = { readonly files: Files; readonly clock: Clock; readonly log: Log; readonly seed: number }
+/** Who may log in to a guest, and what can be run there. */
+export type Programs = { readonly accounts: readonly GuestAccount[]; readonly programs: readonly GuestProgram[] }
+
+export type MachineOptions = {
+  readonly files: Files
+  readonly clock: Clock
+  readonly log: Log
+  readonly seed: number
+  readonly programs: Programs
+}
 
 /**
  * A VM's disks and guest while they are open. Disks stay open while the VM runs, otherwise only as long as someone uses them; the guest is
@@ -13,6 +22,8 @@ export type MachineOptions = { readonly files: Files; readonly clock: Clock; rea
  */
 export class Machine implements AsyncDisposable {
   readonly vm: VmRecord
+  /** What runs in the guest besides its workload. */
+  readonly system: GuestSystem
   readonly #options: MachineOptions
   readonly #disks = new Map<number, LabDisk>()
   #guest: Guest | undefined
@@ -22,6 +33,12 @@ export class Machine implements AsyncDisposable {
   constructor(vm: VmRecord, options: MachineOptions) {
     this.vm = vm
     this.#options = options
+    this.system = new GuestSystem({
+      clock: options.clock,
+      family: /^win/i.test(vm.config.guestId) ? 'windows' : 'linux',
+      ...options.programs,
+      lastRecord: () => this.#guest?.lastRecord ?? 0,
+    })
   }
 
   get isOpen(): boolean {
@@ -51,6 +68,7 @@ export class Machine implements AsyncDisposable {
   /** Opens, starts, stops or closes what the power state asks for. Called after each change of power state or workload. */
   async settle(): Promise<void> {
     const on = this.vm.power === 'poweredOn'
+    if (!on) this.system.powerOff()
     if (on && this.vm.workload > 0 && !this.#writing) {
       this.#open()
       this.#guest?.setRate(this.vm.workload)
@@ -123,6 +141,7 @@ export class Machine implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.system[Symbol.dispose]()
     await this.#close()
   }
 
@@ -136,9 +155,11 @@ export class Machine implements AsyncDisposable {
         recordsPerSecond: this.vm.workload,
         tools: toolsOf(this.vm),
         onFreeze: () => {
+          this.system.note('frozen')
           this.vm.frozenSince = this.#options.clock.now().toISOString()
         },
         onThaw: (frozenMs) => {
+          this.system.note('thawed')
           this.vm.frozenSince = undefined
           this.vm.longestFreezeMs = Math.max(this.vm.longestFreezeMs ?? 0, frozenMs)
         },

@@ -7,7 +7,7 @@ import { nfcSchema } from '../scenario.ts'
 import { FileHolds } from './file-holds.ts'
 import { Files } from './files.ts'
 import { fileLocked, taskInProgress } from './faults.ts'
-import { Machine } from './machine.ts'
+import { Machine, type Programs } from './machine.ts'
 import { NfcTickets } from './nfc-tickets.ts'
 import { Peaks } from './peaks.ts'
 import { disksOf, type VmRecord } from './record.ts'
@@ -60,9 +60,22 @@ export class Model implements AsyncDisposable {
   #machineOf(vm: VmRecord): Machine {
     const known = this.#machines.get(vm.id)
     if (known !== undefined && known.vm === vm) return known
-    const machine = new Machine(vm, { files: this.files, clock: this.clock, log: this.log, seed: this.world.lab.scenario.seed })
+    const machine = new Machine(vm, {
+      files: this.files,
+      clock: this.clock,
+      log: this.log,
+      seed: this.world.lab.scenario.seed,
+      programs: this.#programsOf(vm),
+    })
     this.#machines.set(vm.id, machine)
     return machine
+  }
+
+  /** A VM that the scenario does not name has nobody who may log in. */
+  #programsOf(vm: VmRecord): Programs {
+    const { datacenters } = this.world.lab.scenario
+    const found = datacenters.flatMap((each) => each.vms).find((each) => each.name === vm.config.name)
+    return { accounts: found?.accounts ?? [], programs: found?.programs ?? [] }
   }
 
   openMachine(vm: VmRecord): Machine | undefined {

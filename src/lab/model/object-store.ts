@@ -1,6 +1,7 @@
 import { arrayOf, type LabRef, labRef, type LabValue, type ManagedObject, managerRefs, type ObjectStore } from '../wire/index.ts'
 import type { Endpoint } from './endpoint.ts'
 import type { Entity } from './entity.ts'
+import { guestManagerRefs } from './methods/guest-methods.ts'
 import { nfcServiceRef } from './methods/nfc-methods.ts'
 import { hostProperty } from './properties/host.ts'
 import { datastoreProperty } from './properties/datastore.ts'
@@ -21,6 +22,8 @@ export function createObjectStore(endpoint: Endpoint): ObjectStore {
       }
       const nfc = nfcServiceRef(view)
       if (ref.value === nfc.value) return { ref: nfc, property: () => undefined }
+      const inGuest = Object.values(guestManagerRefs(view)).find((manager) => manager.value === ref.value)
+      if (inGuest !== undefined) return { ref: inGuest, property: () => undefined }
       const lease = leases.get(ref.value)
       if (lease !== undefined) return lease
       const manager = managers.get(ref.value)
@@ -62,6 +65,8 @@ export function createObjectStore(endpoint: Endpoint): ObjectStore {
   }
 
   function managerProperty(manager: LabRef, name: string): LabValue {
+    if (manager.$ref === 'GuestOperationsManager')
+      return Object.entries(guestManagerRefs(view)).find(([property]) => property === name)?.[1]
     if (manager.$ref === 'CustomFieldsManager' && name === 'field') return customFieldDefs(view)
     if (manager.$ref === 'ExtensionManager' && name === 'extensionList') return arrayOf('Extension', [])
     if (manager.$ref === 'LicenseManager' && name === 'evaluation') return { $type: 'LicenseManagerEvaluationInfo', properties: [] }
@@ -253,4 +258,5 @@ const SERVED = new Set([
   'FileManager',
   'VirtualDiskManager',
   'OvfManager',
+  'GuestOperationsManager',
 ])

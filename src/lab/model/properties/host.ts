@@ -59,6 +59,7 @@ export function hostProperty(endpoint: Endpoint, host: HostEntity, name: string)
     case 'config':
       return {
         $type: 'HostConfigInfo',
+        certificate: [...Buffer.from(model.nfcTickets.door?.certificate ?? '', 'latin1')],
         host: ref,
         product: aboutInfo('esxi', world.lab.esxiUuid),
         storageDevice: {
