@@ -36,12 +36,14 @@ import {
   type VmLocks,
 } from '../journal/index.ts'
 import { type BackupProvider, hasRepository, openProvider, type OpenProviderOptions, type PointStore } from '../provider/index.ts'
+import type { GuestScripts } from '../quiesce/index.ts'
 import { hasAgentId, openAgentId, openState } from '../state/index.ts'
 import type { SnapshotChanges } from '../snapshot/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
 import { createLimits, type Limits, type NfcLimits, ProxyGuest } from '../transport/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config.ts'
+import { createGuestScripts } from './guest-scripts-config.ts'
 import { readSecret } from './secret-source.ts'
 import { bandwidthAt } from './quantity.ts'
 import { snapshotChangesOf } from './snapshot-changes.ts'
@@ -95,6 +97,8 @@ export class Agent implements AsyncDisposable {
   /** This machine, as the guest of a proxy VM. */
   readonly guest: ProxyGuest
   readonly random: (size: number) => Uint8Array = randomBytes
+  /** Scripts in guests. */
+  readonly scripts: GuestScripts
   readonly catalog: Catalog
   readonly releasers: Releasers
   /** The same for recovery, which tries each claim once a pass. */
@@ -131,6 +135,7 @@ export class Agent implements AsyncDisposable {
     this.limits = createLimits({ ...config.limits, rate }, deps)
     this.nfcLimits = this.limits.nfc
     this.guest = new ProxyGuest({ ...config.hotadd, clock: deps.clock })
+    this.scripts = createGuestScripts(config.guestScripts, deps, opened.stack)
     this.catalog = opened.catalog
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>
@@ -140,6 +145,7 @@ export class Agent implements AsyncDisposable {
         changes: this.snapshotChanges,
         guest: this.guest,
         clock: deps.clock,
+        scripts: this.scripts,
         patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
       })
     this.releasers = patient(config.releaseForMs)

@@ -27,6 +27,8 @@ export type BackupRunRequest = {
   readonly bulk: boolean
   readonly mode: 'auto' | BackupMode
   readonly quiesce: QuiescePolicy
+  /** False: no guest scripts; `require` or `try`: instead of their own policy. */
+  readonly guestScripts?: boolean | 'require' | 'try' | undefined
   readonly excludeDisks: readonly string[]
   /** Make the repository when there is none. */
   readonly init: boolean
@@ -123,6 +125,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
         limits,
         provider,
         locks: agent.locks,
+        scripts: agent.scripts,
         marks: agent.marks,
         clock,
         log: agent.log,
@@ -142,6 +145,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
               mode: request.mode,
               quiesce: request.quiesce,
               freezeLimitMs: config.freezeLimitMs,
+              guestScripts: request.guestScripts,
               changeTracking: config.changeTracking,
               excludeDisks: request.excludeDisks,
               parallelDisks: config.limits.disksPerVm,

@@ -15,6 +15,7 @@ import {
 import type { ChunkCompression } from '../nfc/index.ts'
 import { DEFAULT_FREEZE_LIMIT_MS } from '../quiesce/index.ts'
 import { DEFAULT_REOPEN, type ReopenPolicy } from '../transport/index.ts'
+import { type GuestScriptConfig, guestScriptsOf, guestScriptsSchema } from './guest-scripts-config.ts'
 import { type LimitsConfig, limitsOf, limitsSchema } from './limits-config.ts'
 import { bandwidth, duration, type SpaceAmount, spaceAmount } from './quantity.ts'
 import { type SecretSource, secretSource } from './secret-source.ts'
@@ -80,6 +81,8 @@ export type AgentConfig = {
     /** Sessions per disk, while the host has room. */
     readonly sessions: number
   }
+  /** Scripts in guests, before and after the snapshot. */
+  readonly guestScripts: readonly GuestScriptConfig[]
   /** Shells of hosts. */
   readonly ssh: SshConfig
   /** What this process takes at most; docs/transports.md. */
@@ -195,6 +198,7 @@ const fileSchema = z.strictObject({
     })
     .optional(),
   ssh: sshSchema.optional(),
+  guestScripts: guestScriptsSchema.optional(),
   limits: limitsSchema.optional(),
   vddk: vddkSchema.optional(),
   changeTracking: z.boolean().optional(),
@@ -282,6 +286,7 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
       compression: file.nfc?.compression ?? 'skipz',
       sessions: file.nfc?.sessions ?? 1,
     }),
+    guestScripts: guestScriptsOf(file.guestScripts, environment, (path) => local(path) ?? path),
     ssh,
     limits: limitsOf(file.limits, parseFlag('--bandwidth', bandwidth, flags.bandwidth ?? environment['VCB_BANDWIDTH'])),
     vddk: vddkConfigOf(file.vddk, (path) => local(path) ?? path, environment),

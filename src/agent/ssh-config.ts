@@ -14,18 +14,16 @@ const login = {
 
 const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}=?$/, 'a fingerprint is SHA256: and 43 letters, as ssh-keygen -l prints it')
 
+/** One host, or a guest that runs scripts. */
+export const guestSshSchema = z.strictObject({
+  ...login,
+  address: z.string().min(1).optional(),
+  hostKey: z.union([fingerprint, z.array(fingerprint).min(1)]).optional(),
+})
+
 /** `ssh` of vcb.yaml. `default` holds for hosts that are listed, and, with `knownHosts`, makes every other host one that may be tried. */
 export const sshSchema = z.strictObject({
-  hosts: z
-    .record(
-      z.string().min(1),
-      z.strictObject({
-        ...login,
-        address: z.string().min(1).optional(),
-        hostKey: z.union([fingerprint, z.array(fingerprint).min(1)]).optional(),
-      }),
-    )
-    .optional(),
+  hosts: z.record(z.string().min(1), guestSshSchema).optional(),
   default: z.strictObject(login).optional(),
   /** Who takes the snapshots: `auto` = the API, or the host's shell where its licence lets the API only show. */
   snapshots: z.enum(['auto', 'api', 'ssh']).optional(),

@@ -11,6 +11,8 @@ type BackupFlags = CommandFlags & {
   readonly mode: 'auto' | BackupMode
   readonly excludeDisk?: readonly string[] | undefined
   readonly bulk?: boolean | undefined
+  readonly guestScripts?: boolean | undefined
+  readonly guestScriptPolicy?: 'require' | 'try' | undefined
   readonly init?: boolean | undefined
   readonly dryRun?: boolean | undefined
 }
@@ -28,6 +30,13 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
     )
     .option('--quiesce <policy>', 'require, try or none (VCB_QUIESCE); try when not set')
     .option('--freeze-limit <time>', 'a guest is frozen for so long at most (VCB_FREEZE_LIMIT); 2m when not set')
+    .addOption(
+      new Option(
+        '--guest-script-policy <policy>',
+        'when a pre-freeze script of vcb.yaml fails: require ends the backup, try goes on',
+      ).choices(['require', 'try']),
+    )
+    .option('--no-guest-scripts', 'run none of the guest scripts of vcb.yaml')
     .option('--space-reserve <amount>', 'what must stay free on each datastore, 5GiB or 5% (VCB_SPACE_RESERVE)')
     .option('--no-space-guard', 'neither ask for nor watch the free space of datastores')
     .option('--exclude-disk <disk>', 'scsi0:1, a device key, or a glob over the file name; repeatable', repeatable)
@@ -74,6 +83,7 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
           const run = await runBackup(agent, {
             ...wish,
             quiesce: agent.config.quiesce,
+            guestScripts: flags.guestScripts === false ? false : flags.guestScriptPolicy,
             onProgress: (at) => {
               const name = `${at.vm} ${at.disk}`
               const comparing = `${name} (comparing digests)`

@@ -12,6 +12,7 @@ import type {
   VmRef,
 } from '../core/index.ts'
 import type { VmLocks } from '../journal/index.ts'
+import type { GuestScripts } from '../quiesce/index.ts'
 import type { BackupProvider } from '../provider/index.ts'
 import type { Snapshots, SpaceWatch } from '../snapshot/index.ts'
 import type { JobLimits, ReopenPolicy, Transport } from '../transport/index.ts'
@@ -29,6 +30,8 @@ export type BackupDeps = {
   readonly limits: JobLimits
   readonly provider: BackupProvider
   readonly locks: VmLocks
+  /** Scripts in guests; absent where there are none. */
+  readonly scripts?: GuestScripts | undefined
   /** Of this VM; the caller's signal is joined with its own. */
   readonly space: SpaceWatch
   readonly marks: Marks
@@ -44,6 +47,8 @@ export type BackupRequest = {
   readonly quiesce: QuiescePolicy
   /** The guest is frozen for so long at most, ms. */
   readonly freezeLimitMs: number
+  /** Guest scripts: false = none, `require` or `try` instead of their own policy. */
+  readonly guestScripts?: boolean | 'require' | 'try' | undefined
   /** Whether change tracking may be switched on. */
   readonly changeTracking: boolean
   readonly excludeDisks: readonly string[]

@@ -13,7 +13,7 @@ import { writePoint, type Written } from './write-point.ts'
 export type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
 
 /**
- * Backs up one VM: lock → room on its datastores → quiesce and snapshot (thawed at once) → plan each disk → read, store → commit → remove the snapshot. What is held is
+ * Backs up one VM: lock → room on its datastores → guest scripts around quiesce and snapshot (thawed at once) → plan each disk → read, store → commit → remove the snapshot. What is held is
  * in `claims`; a caller that disposes them after a failure leaves nothing behind. Not idempotent: every call makes a point or throws.
  */
 export async function backupVm(
@@ -46,6 +46,7 @@ export async function backupVm(
 
   const frozen = await freezeVm(deps, claims, locked, request, options)
   const { snapshot, disks, notProtected } = frozen
+  warnings.push(...frozen.warnings)
   const plan = (base: ParentPoint | undefined, reason: string): Promise<readonly DiskTransfer[]> =>
     planTransfers(
       snapshots,

@@ -1,14 +1,18 @@
-import type { Abortable, ClaimId, DiskRef, QuiescePolicy, VmBefore, VmConfig, VmRef } from '../core/index.ts'
+import type { Abortable, ClaimId, DiskRef, VmBefore, VmConfig, VmRef } from '../core/index.ts'
 import { describeVm } from '../inventory/index.ts'
 import { type Claims, LeftError } from '../journal/index.ts'
 import { takeConsistent } from '../quiesce/index.ts'
 import { linksOf } from '../snapshot/index.ts'
-import type { BackupDeps } from './backup-types.ts'
+import type { BackupDeps, BackupRequest } from './backup-types.ts'
 import { disksToRead, nothingToRead, refuseVm, storesOf } from './disks-to-read.ts'
 import type { Frozen } from './frozen.ts'
+import { aroundSnapshot } from './guest-scripts.ts'
 
 /** What backup and mount use to come to a frozen VM. */
-export type FreezeDeps = Pick<BackupDeps, 'vsphere' | 'snapshots' | 'transports' | 'limits' | 'locks' | 'marks' | 'clock' | 'log'>
+export type FreezeDeps = Pick<
+  BackupDeps,
+  'vsphere' | 'snapshots' | 'transports' | 'limits' | 'locks' | 'scripts' | 'marks' | 'clock' | 'log'
+>
 
 /** A VM that is this job's alone, with room on its datastores for a snapshot. */
 export type LockedVm = { readonly lock: ClaimId; readonly config: VmConfig; readonly asBefore: VmBefore }
@@ -21,6 +25,8 @@ export type FrozenVm = Frozen & {
   readonly frozenMs: number | undefined
   /** What can be read of it: one disk or more. */
   readonly disks: readonly DiskRef[]
+  /** What its guest scripts left to be told. */
+  readonly warnings: readonly string[]
 }
 
 /** Lock → description → room on its datastores. Errors: CONFLICT, USAGE, UNAVAILABLE, CANCELED. */
@@ -37,34 +43,40 @@ export async function lockVm(deps: FreezeDeps, claims: Claims, vm: VmRef, option
   return { lock: lock.id, config, asBefore: { vmPathName, consolidationNeeded, links: linksOf(disks) } }
 }
 
-/** Quiesce → snapshot, thawed at once → its disks. Errors: GUEST, USAGE when no disk of it can be read, those of vSphere. */
+/** Pre-freeze script → quiesce → snapshot, thawed at once → post-thaw script → its disks. Errors: GUEST, USAGE when no disk of it can be read, those of vSphere. */
 export async function freezeVm(
   deps: FreezeDeps,
   claims: Claims,
   locked: LockedVm,
-  request: { readonly quiesce: QuiescePolicy; readonly freezeLimitMs: number; readonly excludeDisks: readonly string[] },
+  request: Pick<BackupRequest, 'quiesce' | 'freezeLimitMs' | 'guestScripts' | 'excludeDisks'>,
   options: Abortable,
 ): Promise<FrozenVm> {
   const { snapshots, clock, log, marks } = deps
   const { config: before, asBefore, lock } = locked
   const { vm } = before
-  const consistent = await takeConsistent(
+  const warnings: string[] = []
+  const around = aroundSnapshot({ ...deps, scripts: deps.scripts, claims }, before, request, lock, warnings, options)
+  const reached = await takeConsistent(
     before,
     request.quiesce,
-    async (quiesce, within) => {
-      const held = await claims.take('snapshot', { vm, quiesce: quiesce !== undefined, before: asBefore }, [lock], (claim) =>
-        snapshots.create(vm, { claim, quiesce, within, description: marks.text('snapshot', claims.job, claim) }, options),
-      )
-      return { ...held.ref, claim: held.id, sinceMs: clock.monotonicMs() }
-    },
+    (quiesce, within) =>
+      around.run(async () => {
+        const held = await claims.take('snapshot', { vm, quiesce: quiesce !== undefined, before: asBefore }, [lock], (claim) =>
+          snapshots.create(vm, { claim, quiesce, within, description: marks.text('snapshot', claims.job, claim) }, options),
+        )
+        return { ...held.ref, claim: held.id, sinceMs: clock.monotonicMs() }
+      }),
     { clock, log, freezeLimitMs: request.freezeLimitMs, signal: options.signal },
   )
+  const consistent = around.consistent(reached)
   const { claim, sinceMs, ...snapshot } = consistent.taken
   const config = await snapshots.configOf(snapshot, before, options)
   const { disks, notProtected } = disksToRead(deps.transports, before, config, request.excludeDisks)
   if (disks.length === 0) throw nothingToRead(vm, notProtected)
   const { level, reason, frozenMs } = consistent
-  return { config, snapshot, level, reason, notProtected, claim, sinceMs, frozenMs, disks }
+  const said = around.file()
+  const files = said === undefined ? [] : [said]
+  return { config, snapshot, level, reason, notProtected, files, claim, sinceMs, frozenMs, disks, warnings }
 }
 
 /**

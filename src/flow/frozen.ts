@@ -7,4 +7,6 @@ export type Frozen = {
   readonly level: ConsistencyLevel
   readonly reason: string
   readonly notProtected: readonly NotProtected[]
+  /** Beside the disks and the configuration: what the guest scripts said. */
+  readonly files: readonly { readonly name: string; readonly body: Uint8Array }[]
 }

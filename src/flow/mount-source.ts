@@ -58,6 +58,7 @@ export async function openSnapshot(claims: Claims, wanted: VmToMount, wish: Wish
   if (locked.config.consolidationNeeded) wish.warnings.push(`${vm.name} needed consolidation before; what is not vcb's is left as it is.`)
   await deps.space.admit(locked.config, expectRun(locked.config, undefined, [], deps.clock.now()), wish.warnings, wish)
   const frozen = await freezeVm(deps, claims, locked, wanted, wish)
+  wish.warnings.push(...frozen.warnings)
   const { snapshot, config } = frozen
   const { log, clock, reopen } = deps
   await using opened = new AsyncDisposableStack()

@@ -2,10 +2,12 @@ import { AgentError, type Clock, isAgentError, isThere, type MoRef, toAgentError
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { presentReleasers } from '../mount/index.ts'
 import { removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
+import type { GuestScripts } from '../quiesce/index.ts'
 import { createSnapshots, presentVm, type SnapshotChanges, type Snapshots } from '../snapshot/index.ts'
 import { detachAttached, findAttached, type ProxyGuest } from '../transport/index.ts'
-import { deleteDatastoreFile, endExport, listDatastores, parseDatastorePath, type Vsphere } from '../vsphere/index.ts'
+import { deleteDatastoreFile, endExport, listDatastores, parseDatastorePath, type Vsphere, vmMoRef } from '../vsphere/index.ts'
 import { destroyRestored } from './destroy-restored.ts'
+import { isDown } from './guest-scripts.ts'
 import { findExport } from './find-export.ts'
 import { findRestored } from './find-restored.ts'
 import { findMountDirectory, removeMountDirectory } from './mount-directory.ts'
@@ -22,6 +24,8 @@ export type ReleaseDeps = {
   readonly changes?: ((vsphere: Vsphere) => SnapshotChanges) | undefined
   readonly patience: ReleasePatience
   readonly clock: Clock
+  /** Absent where no guest script ever runs. */
+  readonly scripts?: GuestScripts | undefined
   /** This machine, as the guest of a proxy VM. */
   readonly guest: ProxyGuest
 }
@@ -32,6 +36,10 @@ export type ReleaseDeps = {
  */
 export function createReleasers(deps: ReleaseDeps): Releasers {
   const { patience } = deps
+  const scripts = (): GuestScripts => {
+    if (deps.scripts === undefined) throw new AgentError('INTERNAL', 'Nobody here can run guest scripts.')
+    return deps.scripts
+  }
   /** The vCenter a claim is on. Another one would say "no such VM", which must not be taken for "released". */
   const on = async (vcenterUuid: string): Promise<Vsphere> => {
     const vsphere = await deps.vsphere()
@@ -60,6 +68,19 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
   return {
     vmLock: vmLockReleaser(deps.locks),
     snapshot,
+    guestScript: {
+      find: ({ id, args }, options) =>
+        patience.run(id, args.vm.name, options, async () => {
+          const vsphere = await on(args.vm.vcenterUuid)
+          if (await isDown(vsphere, vmMoRef(args.vm), options)) return undefined
+          return (await scripts().started(id, args, vsphere, options)) ? { argument: 'freezeFail' as const } : undefined
+        }),
+      release: ({ argument }, { id, args }, options) =>
+        patience.run(id, args.vm.name, options, async () => {
+          const vsphere = await on(args.vm.vcenterUuid)
+          if (!(await isDown(vsphere, vmMoRef(args.vm), options))) await scripts().postThaw(id, args, argument, vsphere, options)
+        }),
+    },
     exportLease: {
       // Refused to this process: there is none. One whose answer was lost ends by itself, and the snapshot's removal is tried until then.
       find: ({ id, args, intendedAt }, options) =>

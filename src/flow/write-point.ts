@@ -32,6 +32,7 @@ export async function writePoint(
   )
   for (const file of await readConfigurationFiles(deps.vsphere, config, warnings, options))
     await writer.putFile(file.name, file.body, options)
+  for (const file of frozen.files) await writer.putFile(file.name, file.body, options)
 
   const most = deps.provider.parallelDisks === true ? (request.parallelDisks ?? 1) : 1
   const facts = await sideBySide(

@@ -18,6 +18,22 @@ export interface ClaimKinds {
   vmLock: { args: { readonly vm: VmRef }; ref: { readonly vmKey: string } }
   /** A VMware snapshot; the claim id is in its name. */
   snapshot: { args: { readonly vm: VmRef; readonly quiesce: boolean; readonly before?: VmBefore | undefined }; ref: SnapshotRef }
+  /**
+   * A pre-freeze script that ran in the guest; released by the post-thaw script, with `argument`. Found by the file that the guest's shell made for its
+   * output, which has the claim id in its name.
+   */
+  guestScript: {
+    args: {
+      readonly vm: VmRef
+      readonly rule: string
+      readonly via: 'guest-operations' | 'ssh'
+      readonly windows: boolean
+      readonly preFreeze: string
+      readonly postThaw: string
+      readonly timeoutMs: number
+    }
+    ref: { readonly argument: 'thaw' | 'freezeFail' }
+  }
   /** An NFC lease that sends a snapshot's disks; it stands on the snapshot. */
   exportLease: { args: { readonly vm: VmRef; readonly snapshot: string }; ref: { readonly lease: string } }
   /** The short snapshot taken and removed once so that newly enabled change tracking becomes active. Found like any snapshot of ours. */

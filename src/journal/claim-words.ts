@@ -7,6 +7,7 @@ type Facts = { readonly args: unknown; readonly ref: unknown }
 const WORDS: { readonly [K in ClaimKind]: (claim: Facts) => string } = {
   vmLock: ({ args }) => `the lock on VM ${text(args, 'vm', 'name')}`,
   snapshot: ({ args, ref }) => `the snapshot${quoted(ref, 'name')} of VM ${text(args, 'vm', 'name')}`,
+  guestScript: ({ args }) => `the pre-freeze script ${text(args, 'preFreeze')} in the guest of VM ${text(args, 'vm', 'name')}`,
   exportLease: ({ args }) => `the export lease on VM ${text(args, 'vm', 'name')}`,
   changeTrackingSnapshot: ({ args, ref }) =>
     `the snapshot${quoted(ref, 'name')} of VM ${text(args, 'vm', 'name')} that switches change tracking on`,

@@ -10,6 +10,7 @@ import {
 } from '../core/index.ts'
 import { type GuestQuiesce, isFault } from '../vsphere/index.ts'
 import { DEFAULT_FREEZE_LIMIT_MS, FreezeLimit, type Within } from './freeze-limit.ts'
+import { GuestScriptError } from './guest-scripts.ts'
 import type { Quiescer, Reached } from './quiescer.ts'
 import { toolsQuiescer } from './tools-quiescer.ts'
 
@@ -83,7 +84,7 @@ async function takeQuiesced<T extends { readonly quiesced: boolean }>(
       return { taken, ...reached, frozenMs: limit.frozenMs }
     } catch (error) {
       // Also when it comes wrapped: then something of the attempt could not be taken back, and no other may follow.
-      if (!isAgentError(error, 'GUEST')) throw error
+      if (!isAgentError(error, 'GUEST') || error instanceof GuestScriptError) throw error
       if (limit.exceeded !== undefined) return { failure: limit.exceeded }
       // Tools that are not running will not be in ten seconds either.
       if (attempt >= attempts || isFault(error, 'ToolsUnavailable')) return { failure: error }

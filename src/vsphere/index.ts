@@ -29,6 +29,16 @@ export {
   makeDirectory,
   type NewDisk,
 } from './file-calls.ts'
+export {
+  deleteFileInGuest,
+  type GuestLogin,
+  type GuestProcess,
+  listProcessesInGuest,
+  readGuestFile,
+  sizeOfGuestFile,
+  startProgramInGuest,
+  terminateProcessInGuest,
+} from './guest-calls.ts'
 export { type HostRef, listHosts } from './host.ts'
 export {
   type Datacenter,

@@ -54,6 +54,9 @@ const READS = new Set([
   'HttpNfcLeaseProgress',
   // A ticket nobody uses does nothing and runs out by itself.
   'NfcGetVmFiles',
+  // So does an address of a file that nobody fetches.
+  'InitiateFileTransferFromGuest',
+  'ListProcessesInGuest',
   'NfcRandomAccessOpenDisk',
   'NfcRandomAccessOpenReadonly',
   'CreateContainerView',

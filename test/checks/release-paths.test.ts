@@ -74,6 +74,15 @@ const PATHS: readonly Path[] = [
   },
   { kind: 'snapshot', undoes: 'a snapshot, its redo logs committed', path: SNAPSHOT },
   {
+    kind: 'guestScript',
+    undoes: 'what a pre-freeze script stopped in the guest',
+    path: [
+      { calls: 'scripts().postThaw', from: REGISTRY },
+      { calls: 'deleteFileInGuest', from: 'src/quiesce/guest-operations-shell.ts' },
+      { calls: "'DeleteFileInGuest'", from: 'src/vsphere/guest-calls.ts' },
+    ],
+  },
+  {
     kind: 'exportLease',
     undoes: 'a lease that sends a snapshot’s disks',
     path: [
