@@ -147,6 +147,25 @@ describe('mounted volumes', () => {
       expect(volumes.activity.every(({ readBytes, readErrors }) => readBytes > 0 && readErrors === 0)).toBe(true)
     }))
 
+  it('show a subvolume of a btrfs in a place of its own', async () => {
+    requireMounting()
+    requirePeer('mkfs.btrfs')
+    if (!kernelHas('btrfs')) return TestRunner.getCurrentTest()?.context.skip('this kernel has no btrfs')
+    await shell(
+      `cd "$1"; truncate -s 128M subvolumes; mkfs.btrfs -q subvolumes >/dev/null; mkdir sub; loop=$(losetup --find --show subvolumes)
+       trap 'umount sub || true; losetup -d "$loop"; rmdir sub' EXIT
+       mount -t btrfs "$loop" sub; btrfs subvolume create sub/@home >/dev/null; echo at home >sub/@home/file`,
+      images,
+    )
+    await mounted({ subvolumes: 'btrfs' }, async (at, volumes) => {
+      await volumes.mount('subvolumes', at('1'))
+      await volumes.mountAgain('subvolumes', at('home'), '@home')
+      expect(await run('cat', join(at('home'), 'file'))).toBe('at home\n')
+      expect(await run('cat', join(at('1'), '@home', 'file'))).toBe('at home\n')
+      await expect(volumes.mountAgain('subvolumes', at('no'), 'x,rw')).rejects.toSatisfy((error) => isAgentError(error, 'USAGE'))
+    })
+  })
+
   it('show the alternate streams and the security of NTFS files', async () => {
     requirePeer('ntfs-3g')
     requireMounting()

@@ -1,3 +1,4 @@
+import { AgentError } from '../../core/index.ts'
 import type { FileSystemType } from '../volumes/volume.ts'
 
 /** How a file system is mounted: by the kernel through a loop device, or by a FUSE program that reads the image file itself. */
@@ -24,4 +25,12 @@ export function mountKind(type: FileSystemType): MountKind {
     default:
       return { by: 'kernel', type, options: [] }
   }
+}
+
+/** A subvolume of a btrfs, by its path. USAGE for one that mount(8) would take for more options. */
+export function subvolumeOf(path: string): MountKind & { readonly by: 'kernel' } {
+  if (!path.includes(',')) return { by: 'kernel', type: 'btrfs', options: [`subvol=${path}`] }
+  throw new AgentError('USAGE', `The subvolume ${path} has a name that cannot be mounted.`, {
+    next: 'It is shown inside the whole file system.',
+  })
 }

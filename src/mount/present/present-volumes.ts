@@ -6,7 +6,7 @@ import type { Claims } from '../../journal/index.ts'
 import type { FileSystemType } from '../volumes/volume.ts'
 import { volumeAbility } from './abilities.ts'
 import { attachLoop, loopPath } from './loop-device.ts'
-import { type MountKind, mountKind } from './mount-kind.ts'
+import { type MountKind, mountKind, subvolumeOf } from './mount-kind.ts'
 import { makeMountPoint } from './mount-point.ts'
 import { mountAgainBy, mountByKernel, mountByProgram } from './mount-programs.ts'
 import { mountTable } from './mount-table.ts'
@@ -41,8 +41,8 @@ export interface PresentedVolumes extends AsyncDisposable {
    * Errors: CONFIG (this proxy cannot: see `mountAbilities`), INTEGRITY (the file system is damaged), CAPACITY (the private layer), those of the source.
    */
   mount(name: string, directory: string): Promise<void>
-  /** Shows a mounted volume in one more place. */
-  mountAgain(name: string, directory: string): Promise<void>
+  /** Shows a mounted volume in one more place, or a subvolume of a btrfs, by its path. */
+  mountAgain(name: string, directory: string, subvolume?: string): Promise<void>
 }
 
 const OVERLAY_LIMIT = 1024 ** 3
@@ -137,7 +137,7 @@ class Presented implements PresentedVolumes {
     }
   }
 
-  async mountAgain(name: string, directory: string): Promise<void> {
+  async mountAgain(name: string, directory: string, subvolume?: string): Promise<void> {
     const mounted = this.#mounted.get(name)
     if (mounted === undefined) throw new AgentError('USAGE', `${name} is no mounted volume.`, { subject: name })
     const source = (await mountTable()).findLast((mount) => mount.mountPoint === mounted.path)?.source
@@ -145,7 +145,8 @@ class Presented implements PresentedVolumes {
     if (source === undefined) throw new AgentError('UNAVAILABLE', `${mounted.path} is not mounted any more.`, { subject: name })
     await makeMountPoint(directory, this.#deps)
     const again = await this.#claims.take('volumeMount', { path: directory, source }, [mounted.claim], async () => {
-      await mountAgainBy({ source: mounted.path, directory }, this.#deps)
+      if (subvolume === undefined) await mountAgainBy({ source: mounted.path, directory }, this.#deps)
+      else await mountByKernel(subvolumeOf(subvolume), { source, directory }, this.#deps)
       return { path: directory }
     })
     this.#taken.push(again.id)
