@@ -23,6 +23,7 @@ const leaseArgs = z.object({
 export type LeaseArgs = z.infer<typeof leaseArgs>
 
 const use = z.object({
+  kind: z.enum(['disk', 'volume']),
   label: z.string(),
   bytes: z.number(),
   readBytes: z.number(),

@@ -113,6 +113,6 @@ function doubtOf(
   if (broken !== undefined) return `A reader of ${broken.label} got an error instead of data: ${broken.readError ?? 'unknown'}`
   if (facts === undefined) return `The lease ended before it was unmounted: ${job.outcome?.reason ?? 'its holder had died.'}`
   if (!facts.unmounted) return `The lease ended before it was unmounted: ${facts.reason}`
-  const short = readAll ? facts.disks.find(({ readTo, bytes }) => readTo < bytes) : undefined
+  const short = readAll ? facts.disks.find(({ kind, readTo, bytes }) => kind === 'disk' && readTo < bytes) : undefined
   return short === undefined ? undefined : `${short.label} was read up to byte ${short.readTo} of ${short.bytes} only.`
 }

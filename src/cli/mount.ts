@@ -8,7 +8,7 @@ import { type CliIo, createOutput, printable } from './io.ts'
 import { type CommandFlags, examples, repeatable, withCommon, withConnection, withJobs, withRepository, withTransports } from './options.ts'
 import type { ExitStatus } from './program.ts'
 
-const TYPES: readonly MountType[] = ['disk', 'export']
+const TYPES: readonly MountType[] = ['disk', 'file', 'export']
 
 type MountFlags = CommandFlags & {
   readonly type: string
@@ -30,7 +30,11 @@ export function registerMount(program: Command, io: CliIo, status: ExitStatus): 
     .argument('<what>', 'one VM, see "vcb vms --help"; or a restore point: its id, NAME@latest, point:ID')
     .argument('<dir>', 'where: an empty directory, or one that is made')
   withCommon(withJobs(withTransports(withRepository(withConnection(command)))))
-    .option('--type <list>', 'disk (NBD exports), export (VMX and VMDK files); several with commas, from one snapshot', 'disk')
+    .option(
+      '--type <list>',
+      'disk (NBD exports and raw files), file (file systems, mounted), export (VMX and VMDK files); several with commas, from one snapshot',
+      'disk',
+    )
     .addOption(
       new Option('--export-format <format>', 'of the disks of --type export')
         .choices(['flat', 'split-sparse', 'streamOptimized'])
@@ -189,9 +193,11 @@ function describe(mounted: Mounted): string {
   for (const disk of mounted.disks) {
     const way = disk.transport === undefined ? '' : ` by ${disk.transport}`
     lines.push(
-      `    ${disk.label}  ${formatBytes(disk.bytes)}${way}${[disk.file, disk.nbdUri].map((at) => (at === undefined ? '' : `  ${printable(at)}`)).join('')}`,
+      `    ${disk.label}  ${formatBytes(disk.bytes)}${way}${[disk.file, disk.exported, disk.nbdUri].map((at) => (at === undefined ? '' : `  ${printable(at)}`)).join('')}`,
     )
   }
+  for (const each of mounted.volumes)
+    lines.push(`    ${each.path.map(printable).join(', ')}  ${each.type}${each.label === undefined ? '' : `  ${printable(each.label)}`}`)
   for (const left of mounted.notMounted) lines.push(`    ${printable(left.what)}  NOT SHOWN  ${printable(left.reason)}`)
   for (const warning of mounted.warnings) lines.push(`    warning: ${printable(warning)}`)
   return lines.join('\n')

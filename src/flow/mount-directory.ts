@@ -108,8 +108,9 @@ export async function removeMountDirectory({ path, made, files, disks }: MountDi
     await removeFile(join(path, OWN, 'manifest.json'))
     for (const name of SHOWN) await removeTree(join(path, name))
     for (const name of (await namesIn(path)) ?? []) if (files.includes(name) || isOfDisk(name, disks)) await removeFile(join(path, name))
-    for (const name of (await namesIn(join(path, OWN))) ?? []) if (name !== LEASE) await removeTree(join(path, OWN, name))
-    await removeTree(join(path, OWN))
+    // Under the claim's name, so that what a crash leaves of it is known for ours without the file that says so.
+    await renameFile(join(path, OWN), halfMade(path, claim))
+    await removeTree(halfMade(path, claim))
   }
   if (!made) return
   try {

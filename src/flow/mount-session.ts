@@ -7,7 +7,8 @@ import { endsWith, holdLease } from './hold-lease.ts'
 import { ownDirectory, recordShown, takeMountDirectory } from './mount-directory.ts'
 import { openPoint, openSnapshot } from './mount-source.ts'
 import type { MountDeps, Mounted, MountRequest, MountResult } from './mount-types.ts'
-import { showDisks } from './show-disks.ts'
+import { type ShownDisks, showDisks } from './show-disks.ts'
+import { showVolumes } from './show-volumes.ts'
 
 /**
  * Shows the disks of one VM to other programs until the lease ends: directory → lock → quiesce, snapshot, thaw → open the disks → present → tell the caller →
@@ -44,7 +45,10 @@ export async function mountSession(
     exported = done.exported
     directory = done.shown
   }
-  const shown = types.includes('disk') ? opened.use(await showDisks(source, path, deps)) : undefined
+  const shown = types.includes('disk') ? opened.use(await showDisks(source, { path, claim: directory.id }, deps, claims)) : undefined
+  const volumes = types.includes('file')
+    ? opened.use(await showVolumes(source, { path, claim: [directory.id] }, deps, claims, preparing))
+    : undefined
   if (onlyFiles) {
     // What was to be read has been read: the VM need not write into a redo log while its files are copied.
     await opened.disposeAsync()
@@ -63,14 +67,19 @@ export async function mountSession(
       label,
       bytes: capacityBytes,
       ...(transport === undefined ? {} : { transport }),
-      ...(shown === undefined ? {} : { nbdUri: shown.uris.get(label) }),
-      ...(exported === undefined ? {} : { file: join(path, exported.descriptors.get(label) ?? '') }),
+      ...(shown === undefined ? {} : { nbdUri: shown.uris.get(label), ...fileOf(shown, label) }),
+      ...(exported === undefined ? {} : { exported: join(path, exported.descriptors.get(label) ?? '') }),
     })),
+    volumes: volumes?.volumes ?? [],
     files: exported?.files ?? [],
-    notMounted: source.notProtected.map(({ disk, reason }) => ({ what: disk, reason })),
+    notMounted: [
+      ...source.notProtected.map(({ disk, reason }) => ({ what: disk, reason })),
+      ...(shown?.notShown ?? []),
+      ...(volumes?.notMounted ?? []),
+    ],
     consistency: source.level,
     consistencyReason: source.reason,
-    warnings,
+    warnings: [...warnings, ...(volumes?.notes ?? [])],
   }
   await writeFileAtomic(join(ownDirectory(path), 'manifest.json'), `${JSON.stringify(mounted, undefined, 2)}\n`)
   throwIfAborted(preparing)
@@ -87,14 +96,24 @@ export async function mountSession(
     owner,
     isAlive: deps.isAlive,
     idleMs: request.idleMs,
-    lastUsedMs: () => shown?.lastUsedMs,
+    lastUsedMs: () => latest(shown?.lastUsedMs, volumes?.lastUsedMs),
     isOpen: () => deps.isOpen(path),
     signal: options.signal,
     broken: onlyFiles ? undefined : source.broken,
   })
   log.info('a lease ends', { lease: claims.job, ...end })
   await opened.disposeAsync()
-  return { end, disks: shown?.uses ?? [] }
+  return { end, disks: [...(shown?.uses ?? []), ...(volumes?.uses ?? [])] }
+}
+
+const fileOf = ({ files }: ShownDisks, label: string): { readonly file?: string } => {
+  const file = files.get(label)
+  return file === undefined ? {} : { file }
+}
+
+function latest(...moments: readonly (number | undefined)[]): number | undefined {
+  const known = moments.filter((each) => each !== undefined)
+  return known.length === 0 ? undefined : Math.max(...known)
 }
 
 const ownerGone = ({ pid }: { readonly pid: number }): AgentError =>

@@ -7,8 +7,8 @@ import type { BackupDeps } from './backup-types.ts'
 import type { FreezeDeps } from './frozen-vm.ts'
 import type { LeaseEnd } from './hold-lease.ts'
 
-/** `disk`: each disk as an NBD export; `export`: the VM as files, in VMware's formats. */
-export type MountType = 'disk' | 'export'
+/** `disk`: each disk as an NBD export and a raw file; `file`: its file systems, mounted; `export`: the VM as files, in VMware's formats. */
+export type MountType = 'disk' | 'file' | 'export'
 
 /** What both kinds of source need. */
 export type MountDeps = {
@@ -84,8 +84,18 @@ export type Mounted = {
     readonly bytes: number
     readonly transport?: TransportName | undefined
     readonly nbdUri?: string | undefined
-    /** Exported disk: its descriptor. */
+    /** As a raw file. */
     readonly file?: string | undefined
+    /** Exported: its descriptor. */
+    readonly exported?: string | undefined
+  }[]
+  /** File systems; paths inside the directory. */
+  readonly volumes: readonly {
+    readonly number: number
+    readonly name: string
+    readonly path: readonly string[]
+    readonly type: string
+    readonly label?: string | undefined
   }[]
   /** Exported files, inside the directory. */
   readonly files: readonly { readonly name: string; readonly size: number }[]
@@ -96,8 +106,9 @@ export type Mounted = {
   readonly warnings: readonly string[]
 }
 
-/** How one disk was read during a lease. */
+/** How one disk, or a volume of one, was read during a lease. */
 export type DiskUse = {
+  readonly kind: 'disk' | 'volume'
   readonly label: string
   readonly bytes: number
   readonly readBytes: number

@@ -1,60 +1,105 @@
 import { join } from 'node:path'
-import { type NbdServer, serveNbd } from '../nbd/index.ts'
+import { type ClaimId, isAgentError } from '../core/index.ts'
+import type { Claims } from '../journal/index.ts'
+import { type PresentedImages, presentImages } from '../mount/index.ts'
+import { serveNbd } from '../nbd/index.ts'
+import { exportedName } from './export-vm.ts'
 import { ownDirectory } from './mount-directory.ts'
 import type { MountSource } from './mount-source.ts'
-import type { DiskUse, MountDeps } from './mount-types.ts'
+import type { DiskUse, MountDeps, Mounted } from './mount-types.ts'
+
+type Deps = Pick<MountDeps, 'clock' | 'log'>
 
 /** What other programs can read now. Disposal ends what is under way and takes it away. */
 export interface ShownDisks extends AsyncDisposable {
   /** Disk label → the URI of its NBD export. */
   readonly uris: ReadonlyMap<string, string>
-  /** How each was read until now. */
+  /** Disk label → its raw file; empty where this proxy shows none. */
+  readonly files: ReadonlyMap<string, string>
+  readonly notShown: Mounted['notMounted']
+  /** How each was read until now, in both ways together. */
   readonly uses: readonly DiskUse[]
   /** `Clock.monotonicMs` of the last read; undefined before the first. */
   readonly lastUsedMs: number | undefined
 }
 
-/** Offers each disk as an NBD export, named by its label, on a socket in the part of the directory that is ours alone. Errors: CONFIG (the path is too long), CONFLICT. */
+/**
+ * Offers each disk as an NBD export, named by its label, on a socket in the part of the directory that is ours alone, and where this proxy can, as a raw file below `disks/`.
+ * Errors: CONFIG (the path is too long), CONFLICT.
+ */
 export async function showDisks(
   source: MountSource,
-  directory: string,
-  { clock, log }: Pick<MountDeps, 'clock' | 'log'>,
+  directory: { readonly path: string; readonly claim: ClaimId },
+  { clock, log }: Deps,
+  claims: Claims,
 ): Promise<ShownDisks> {
-  const path = join(ownDirectory(directory), 'nbd.sock')
-  const server = await serveNbd({
-    path,
-    exports: source.disks.map((disk) => ({
-      name: disk.label,
-      description: `${disk.label} of ${source.vm.name}, ${source.time}`,
-      source: disk.source,
-    })),
-    clock,
-    log,
-  })
-  const bytes = new Map(source.disks.map(({ label, capacityBytes }) => [label, capacityBytes]))
+  await using opened = new AsyncDisposableStack()
+  const path = join(ownDirectory(directory.path), 'nbd.sock')
+  const server = opened.use(
+    await serveNbd({
+      path,
+      exports: source.disks.map((disk) => ({
+        name: disk.label,
+        description: `${disk.label} of ${source.vm.name}, ${source.time}`,
+        source: disk.source,
+      })),
+      clock,
+      log,
+    }),
+  )
+  const names = new Map(source.disks.map((disk) => [disk.label, `${exportedName(disk)}.raw`]))
+  const images = await rawFiles(source, names, directory, { clock, log }, claims)
+  if (!('reason' in images)) opened.use(images)
+  const activity = 'reason' in images ? [] : [images]
+  const held = opened.move()
   return {
     uris: new Map(source.disks.map(({ label }) => [label, nbdUri(path, label)])),
+    files: 'reason' in images ? new Map() : new Map([...names].map(([label, name]) => [label, join(directory.path, 'disks', name)])),
+    notShown: 'reason' in images ? [{ what: 'raw files', reason: images.reason }] : [],
     get uses() {
-      return usesOf(server, bytes)
+      return source.disks.map(({ label, capacityBytes }): DiskUse => {
+        const ways = [
+          ...server.activity.filter(({ name }) => name === label),
+          ...activity.flatMap((shown) => shown.activity.filter(({ name }) => name === names.get(label))),
+        ]
+        const error = ways.find(({ readError }) => readError !== undefined)?.readError
+        return {
+          kind: 'disk',
+          label,
+          bytes: capacityBytes,
+          readBytes: ways.reduce((sum, { readBytes }) => sum + readBytes, 0),
+          readTo: Math.max(...ways.map(({ readTo }) => readTo)),
+          readErrors: ways.reduce((sum, { readErrors }) => sum + readErrors, 0),
+          ...(error === undefined ? {} : { readError: error.message }),
+        }
+      })
     },
     get lastUsedMs() {
-      const used = server.activity.flatMap(({ lastUsedMs }) => lastUsedMs ?? [])
+      const used = [...server.activity, ...activity.flatMap((shown) => shown.activity)].flatMap(({ lastUsedMs }) => lastUsedMs ?? [])
       return used.length === 0 ? undefined : Math.max(...used)
     },
-    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  }
+}
+
+/** Raw files, or why this proxy shows none: an NBD export needs neither root nor FUSE, so that is no failure. */
+async function rawFiles(
+  source: MountSource,
+  names: ReadonlyMap<string, string>,
+  directory: { readonly path: string; readonly claim: ClaimId },
+  deps: Deps,
+  claims: Claims,
+): Promise<PresentedImages | { readonly reason: string }> {
+  const modified = new Date(source.time)
+  const images = source.disks.map((disk) => ({ name: names.get(disk.label) ?? disk.label, source: disk.source, modified }))
+  try {
+    return await presentImages(images, join(directory.path, 'disks'), deps, claims, [directory.claim])
+  } catch (error) {
+    if (!isAgentError(error, 'CONFIG')) throw error
+    return { reason: error.message }
   }
 }
 
 /** The URI of one export (the NBD URI specification, `nbd+unix`). */
 const nbdUri = (socket: string, name: string): string =>
   `nbd+unix:///${encodeURIComponent(name)}?socket=${socket.split('/').map(encodeURIComponent).join('/')}`
-
-const usesOf = (server: NbdServer, bytes: ReadonlyMap<string, number>): readonly DiskUse[] =>
-  server.activity.map(({ name, readBytes, readTo, readErrors, readError }) => ({
-    label: name,
-    bytes: bytes.get(name) ?? 0,
-    readBytes,
-    readTo,
-    readErrors,
-    ...(readError === undefined ? {} : { readError: readError.message }),
-  }))

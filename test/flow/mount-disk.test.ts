@@ -169,13 +169,13 @@ describe('a mount of type export', () => {
       const mounted = await session.json(['mount', 'web', directory, '--type', 'export', '--export-format', format])
       expect(await snapshots()).toBe(0)
       const wanted = await session.frozenDigests('web')
-      expect(mounted.disks.map((disk: Json) => disk.file)).toEqual([
+      expect(mounted.disks.map((disk: Json) => disk.exported)).toEqual([
         join(directory, 'scsi0-0-0-web.vmdk'),
         join(directory, 'scsi0-1-0-web_1.vmdk'),
       ])
       for (const disk of mounted.disks) {
         const raw = join(session.directory, 'exported.raw')
-        await run(requirePeer('qemu-img'), ['convert', '-f', 'vmdk', '-O', 'raw', disk.file, raw])
+        await run(requirePeer('qemu-img'), ['convert', '-f', 'vmdk', '-O', 'raw', disk.exported, raw])
         expect([disk.label, await digestOfFile(raw)]).toEqual([disk.label, wanted.get(disk.label)])
       }
       expect(await readFile(join(directory, 'web.vmx'), 'utf8')).toContain('scsi0-1-0-web_1.vmdk')
@@ -196,7 +196,7 @@ describe('a mount of type export', () => {
     const mounted = await session.json(['mount', 'one', await newTarget(session), '--type', 'disk,export'])
     const wanted = await session.frozenDigests('one')
     expect(await digestsOver(session, mounted)).toEqual(wanted)
-    const flat = mounted.disks[0].file.replace(/\.vmdk$/, '-flat.vmdk')
+    const flat = mounted.disks[0].exported.replace(/\.vmdk$/, '-flat.vmdk')
     expect(await digestOfFile(flat)).toBe(wanted.get('scsi0:0'))
     expect(await snapshots()).toBe(1)
     expect(await session.json(['unmount', mounted.lease])).toMatchObject({ ended: true })
