@@ -52,6 +52,8 @@ export type PeerName =
   | 'busybox'
   | 'python3'
   | 'shellcheck'
+  | 'borg'
+  | 'rsnapshot'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 const SEARCHED = [BUILT, ...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin']

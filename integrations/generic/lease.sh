@@ -216,6 +216,8 @@ vcb() {
   done
   trap - TERM INT HUP
   said=$(head -c 2000 "$state/.err.$$")
+  # With --json an error stands in the document.
+  [ "$status" -eq 0 ] || [ -n "$said" ] || said=$(head -c 4000 "$state/.out.$$" | LC_ALL=C sed -n 's/.*"message": *"\(\([^"\\]\|\\.\)*\)".*/\1/p' | sed 's/\\\(.\)/\1/g')
   case $status in
   [0-9] | 1[0-2]) ;;
   124 | 137) [ -n "${timed:-}" ] && status=11 && said="it was not ready within $timed s and has been undone" || status=1 ;;
@@ -228,10 +230,12 @@ vcb() {
 # Mounts; the lease to the variable lease. On an error everything is undone, by vcb or here, and the script ends with its status.
 take_lease() {
   lease='' timed=''
+  # It stays when the lease is over: rsnapshot and others look at it before they call us.
+  (umask 022 && mkdir -p "$dir") 2>/dev/null || fail 3 "the directory $dir cannot be made"
   set -- "$VCB_COMMAND" mount "$(selection)" "$dir" --type "$type" --job "${job:-$product $vm}" --json
   [ -z "$owner_pid" ] || set -- "$@" --owner-pid "$owner_pid"
   [ -z "$hold" ] || set -- "$@" --max-hold "$hold"
-  [ -z "$wait" ] || set -- "$@" --wait "$wait"
+  [ -z "$wait" ] || set -- "$@" --wait "${wait}s"
   [ -z "$quiesce" ] || set -- "$@" --quiesce "$quiesce"
   [ "${limit:-0}" -eq 0 ] || { timed=$limit && set -- timeout -k 60 "$limit" "$@"; }
   vcb heed "$@"

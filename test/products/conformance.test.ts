@@ -159,7 +159,7 @@ describe.concurrent.each(readModules().map((module) => [module.product, module] 
     expect(job.output('pre.err')).toMatch(oneLine)
     if (module.calls.afterFailedPre === 'backup') job.tell('failure')
     expect(await job.ended()).toBe(1)
-    expect(existsSync(world.mountOf(AWKWARD))).toBe(false)
+    expect(readdirSync(world.mountOf(AWKWARD))).toEqual([])
     await world.expectNothingLeft()
   })
 

@@ -79,7 +79,7 @@ exit $ended
   /** `pre 0`, `post 9`, … in the order of the calls. */
   log(): readonly string[] {
     const file = join(this.#place, 'log')
-    return existsSync(file) ? readFileSync(file, 'utf8').trimEnd().split('\n') : []
+    return existsSync(file) ? (readFileSync(file, 'utf8').match(/.+(?=\n)/g) ?? []) : []
   }
 
   output(which: 'pre.out' | 'pre.err' | 'post.out' | 'post.err'): string {
