@@ -28,6 +28,7 @@ read_settings() {
       VCB_MOUNT_ROOT=*) : "${VCB_MOUNT_ROOT:=$value}" ;;
       VCB_SCRIPTS_STATE=*) : "${VCB_SCRIPTS_STATE:=$value}" ;;
       VCB_MAX_HOLD=*) : "${VCB_MAX_HOLD:=$value}" ;;
+      VCB_TYPE=*) : "${VCB_TYPE:=$value}" ;;
       VCB_WAIT=*) : "${VCB_WAIT:=$value}" ;;
       VCB_LIMIT=*) : "${VCB_LIMIT:=$value}" ;;
       VCB_QUIESCE=*) : "${VCB_QUIESCE:=$value}" ;;
