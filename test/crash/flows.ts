@@ -28,6 +28,8 @@ export type Flow = {
   }
   /** It writes this directory below `restored`. */
   readonly restoresDirectory?: { readonly name: string; readonly of: string }
+  /** It mounts something, where this machine can. */
+  readonly mounts?: true
   /** It may take all points from the list but the last one of each VM. */
   readonly forgets?: true
   /** What it was to undo is nobody's job: the command is run again after recovery, and must come to its end. */
@@ -35,6 +37,9 @@ export type Flow = {
   /** Backed up after the recovery of sampled cuts, to see that nothing stands in the way. */
   readonly next: string
 }
+
+/** A lease that ends by itself soon, in the command's own process. */
+const BRIEFLY: readonly string[] = ['--max-hold', '1s', '--foreground']
 
 const forgetFlow = (scheme?: 'tar' | 'dir'): Flow => ({
   name: scheme === undefined ? 'forget' : `forget-${scheme}`,
@@ -190,6 +195,16 @@ export const flows: readonly Flow[] = [
   directoryFlow('flat', 'gamma'),
   directoryFlow('split-sparse', 'beta'),
   directoryFlow('streamOptimized', 'beta'),
+  {
+    name: 'mount',
+    about:
+      'a snapshot shown as an NBD export, a raw file and exported files until its lease ends by itself; alone covers the claims mountDirectory and fuseMount',
+    template: 'empty',
+    argv: (place) => ['mount', 'beta', join(place.restored, 'shown'), '--type', 'disk,export', '--quiesce', 'none', ...BRIEFLY],
+    lab: true,
+    mounts: true,
+    next: 'beta',
+  },
   {
     name: 'init',
     about: 'a new repository',

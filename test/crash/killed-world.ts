@@ -50,7 +50,8 @@ export async function killedWorld(place: Place, flow: Flow, task: CutTask): Prom
   const ended = await runChild(place, flow.argv(place), environment, { kill: task.cut })
   // Whatever became of the agent, its guests go on writing.
   const before = lab === undefined ? facts.seen : await letGuestsWrite(lab, facts.seen)
-  if (task.more === true) await keep(place, lab, { of, before, ended })
+  // A mount is no file that could be copied.
+  if (task.more === true && flow.mounts !== true) await keep(place, lab, { of, before, ended })
   return dispose({ ...open, before, ended }, stack.move())
 }
 

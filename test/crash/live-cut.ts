@@ -58,7 +58,7 @@ export async function recordFlow(place: Place, flow: Flow): Promise<Recorded> {
   const { effects, settled, ended } = await recordEffects(place, flow.argv(place), environment, join(place.root, 'effects.jsonl'))
   if (ended.exit !== 0) throw new Error(`The flow ${flow.name} ended with ${ended.exit}: ${textOf(ended)}`)
   const { problems, points } = await judge(place, flow, lab, facts.seen)
-  if (!(await achieved(place, flow, lab, facts.points.length, points.length)))
+  if (!(await achieved(place, flow, lab, facts.points.length, points.length, ended.out)))
     throw new Error(`The flow ${flow.name} did not do what it is for: ${textOf(ended)}`)
   if (problems.length > 0)
     throw new Error(`The flow ${flow.name} leaves something without any kill: ${problems.map((each) => each.what).join('; ')}`)
@@ -66,11 +66,19 @@ export async function recordFlow(place: Place, flow: Flow): Promise<Recorded> {
 }
 
 /** Whether the command did its work when nobody killed it: a flow that does nothing leaves nothing either. */
-async function achieved(place: Place, flow: Flow, lab: Lab | undefined, pointsBefore: number, pointsAfter: number): Promise<boolean> {
+async function achieved(
+  place: Place,
+  flow: Flow,
+  lab: Lab | undefined,
+  pointsBefore: number,
+  pointsAfter: number,
+  out: string,
+): Promise<boolean> {
   const { restoresVm, restoresDirectory } = flow
   const [command] = flow.argv(place)
   if (restoresDirectory !== undefined) return (await readdir(place.restored)).includes(restoresDirectory.name)
   if (flow.forgets === true) return pointsAfter < pointsBefore
+  if (command === 'mount') return out.includes('is shown in')
   if (command === 'backup') return pointsAfter > pointsBefore
   if (command === 'init') return (await readdir(place.repository)).includes('config')
   if (lab === undefined) return true
