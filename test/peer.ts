@@ -9,6 +9,7 @@ import { describe, it, TestRunner } from 'vitest'
  */
 export type PeerName =
   | 'restic'
+  | 'borg'
   | 'qemu-img'
   | 'qemu-io'
   | 'qemu-nbd'

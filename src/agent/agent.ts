@@ -227,7 +227,9 @@ export class Agent implements AsyncDisposable {
     const { url, password } = this.config.repository
     if (url === undefined)
       throw new AgentError('USAGE', 'No repository was given.', { next: 'Give --repo, or set VCB_REPO or repository.url in vcb.yaml.' })
-    const secret = /^(tar|dir|vcb):/.test(url) ? undefined : await readSecret(password, 'repository password', '--repo-password-file')
+    const secret = /^(tar|dir|vcb|command):/.test(url)
+      ? undefined
+      : await readSecret(password, 'repository password', '--repo-password-file')
     const open = (recordNew?: OpenProviderOptions['recordNew']): Promise<BackupProvider> =>
       openProvider(url, {
         clock: this.clock,
@@ -242,6 +244,7 @@ export class Agent implements AsyncDisposable {
         run: options.run,
         exportFormat: options.exportFormat,
         exportName: options.exportName,
+        environment: process.env,
         stdout: this.#stdout,
         signal: this.signal,
       })

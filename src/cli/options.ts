@@ -17,7 +17,7 @@ export function withConnection(command: Command): Command {
 /** Flags of every command that opens a repository. */
 export function withRepository(command: Command): Command {
   return command
-    .option('--repo <url>', 'repository: DIR or restic:DIR, tar:PATH, dir:PATH (VCB_REPO)')
+    .option('--repo <url>', 'repository: DIR or restic:DIR, tar:PATH, dir:PATH, command:PROGRAM (VCB_REPO)')
     .option('--repo-password-file <file>', 'file with the repository password, - for standard input (VCB_REPO_PASSWORD_FILE)')
 }
 

@@ -1,9 +1,10 @@
 /**
- * Rank 2. Where restore points go, and how they come back. One interface (`provider.ts`), three adapters chosen by URL in `openProvider`:
+ * Rank 2. Where restore points go, and how they come back. One interface (`provider.ts`), four adapters chosen by URL in `openProvider`:
  *
  * - `restic:PATH` or a plain path: a standard restic repository; every point a complete image, incrementals reuse the parent's blobs.
  * - `tar:PATH`, `tar:-`, a tape device: one tar archive per point, disks as sparse entries.
  * - `dir:PATH`: VMX and VMDK per point in a directory, full images only; `vcb:PATH` the same with VCB's names and a `catalog`.
+ * - `command:PROGRAM`: the same archive into a program's standard input; the program dies with us, before its input ends.
  *
  * A point that did not commit does not exist, whichever the adapter. The layouts are in docs/formats/restore-point.md and tar-archive.md.
  */

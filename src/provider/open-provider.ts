@@ -3,6 +3,7 @@ import { type Abortable, AgentError, type Clock, type Log, type RunId, type Secr
 import type { ExportFormat } from '../disk/index.ts'
 import type { BackupProvider, NewRepository } from './provider.ts'
 import { openDirProvider, openVcbExports } from './dir-provider.ts'
+import { openCommandProvider } from './command-provider.ts'
 import { parseProviderUrl } from './provider-url.ts'
 import { openResticProvider } from './restic-provider.ts'
 import { openTarProvider } from './tar-provider.ts'
@@ -28,6 +29,8 @@ export type OpenProviderOptions = Abortable & {
   readonly exportFormat?: ExportFormat | undefined
   /** `vcb:` only: the name of a VM's export in the directory; the VM's name when absent. */
   readonly exportName?: ((config: VmConfig) => string) | undefined
+  /** `command:` only: what the program gets, but for `VCB_` variables. */
+  readonly environment?: Readonly<NodeJS.ProcessEnv> | undefined
   /** Where `tar:-` goes. */
   readonly stdout?: Writable | undefined
   /** Worker threads of the restic writer; default: one a core, at most 4. */
@@ -41,13 +44,14 @@ export type { ExportFormat }
 /**
  * Opens a destination by its URL: a plain path or `restic:PATH` (restic repository), `tar:PATH` (archives in a directory, or a tape
  * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point), `vcb:PATH`
- * (the same with VCB's names, one directory a VM; for the VCB commands).
+ * (the same with VCB's names, one directory a VM; for the VCB commands), `command:PROGRAM ARGUMENT...` (one archive to a program's standard input).
  * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password), CONFIG (no password, unknown scheme, no access), CONFLICT.
  */
 export async function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider> {
   const { scheme, path } = parseProviderUrl(url)
   if (scheme === 'tar') return openTarProvider(path, options)
   if (scheme === 'dir') return openDirProvider(path, options)
+  if (scheme === 'command') return openCommandProvider(path, options.environment ?? {}, options)
   if (scheme === 'vcb') return openVcbExports(path, options)
   const { password } = options
   if (password === undefined) {

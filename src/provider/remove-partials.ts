@@ -14,8 +14,9 @@ export type RunPlaces = { readonly url: string; readonly run: RunId; readonly te
  */
 export async function removePartials({ url, run, temporary }: RunPlaces): Promise<readonly string[]> {
   const { scheme, path } = parseProviderUrl(url)
-  const spools = scheme === 'tar' && temporary !== undefined ? await removeFrom(temporary, (name) => isSpoolOf(name, run)) : []
-  if (scheme === 'tar' && path === '-') return spools
+  const spools =
+    (scheme === 'tar' || scheme === 'command') && temporary !== undefined ? await removeFrom(temporary, (name) => isSpoolOf(name, run)) : []
+  if ((scheme === 'tar' && path === '-') || scheme === 'command') return spools
   const directory = scheme === 'tar' && path.endsWith('.tar') ? dirname(resolve(path)) : resolve(path)
   return [...spools, ...(await removeFrom(directory, (name) => isPartialOf(name, run)))]
 }

@@ -79,6 +79,7 @@ export class TarStreamWriter {
     body: EntryBody,
     digest: EntryDigest | (Omit<EntryDigest, 'sha256'> & { sha256: string | undefined }),
   ): Promise<void> {
+    this.#throwIfFailed()
     const running = digest.sha256 === undefined ? createHash('sha256') : undefined
     const sink = this.#pack.entry({ mode: 0o600, mtime: this.#mtime, type: 'file', ...header })
     const closed = new Promise<void>((resolve, reject) => {
@@ -108,7 +109,13 @@ export class TarStreamWriter {
 
   async #pump(): Promise<void> {
     try {
-      for await (const chunk of this.#pack as AsyncIterable<Uint8Array>) await this.#output.write(chunk)
+      for await (const chunk of this.#pack as AsyncIterable<Uint8Array>) {
+        // Kept before the loop destroys the archive, which fails whoever writes an entry.
+        await this.#output.write(chunk).catch((error: unknown) => {
+          this.#fail(error)
+          throw error
+        })
+      }
     } catch (error) {
       this.#fail(error)
       this.#pack.destroy()
