@@ -9,7 +9,6 @@ import { describe, it, TestRunner } from 'vitest'
  */
 export type PeerName =
   | 'restic'
-  | 'borg'
   | 'qemu-img'
   | 'qemu-io'
   | 'qemu-nbd'
