@@ -177,7 +177,13 @@ describe('mounted volumes', () => {
     )
     await mounted({ streams: 'ntfs' }, async (at, volumes) => {
       await volumes.mount('streams', at('1'))
-      expect(await run('cat', join(at('1'), 'a.txt:secret'))).toBe('hidden\n')
+      const secret = await run(
+        'python3',
+        '-c',
+        'import os, sys; print(os.listxattr(sys.argv[1]), os.getxattr(sys.argv[1], "user.secret"))',
+        join(at('1'), 'a.txt'),
+      )
+      expect(secret).toBe("['user.secret'] b'hidden\\n'\n")
       // A self-relative security descriptor: revision 1, control with SE_SELF_RELATIVE.
       const acl = await run(
         'python3',

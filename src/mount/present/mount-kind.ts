@@ -11,15 +11,16 @@ export const SAFE = ['ro', 'nosuid', 'nodev', 'noexec'] as const
 
 /**
  * How a type is mounted.
- * XFS: `nouuid`, because a snapshot has the UUID of the original, which may be mounted. ntfs-3g: `streams_interface=windows` shows alternate streams as
- * `file:stream`; read-only, it leaves the log alone (ntfs-3g(8)).
+ * XFS: `nouuid`, because a snapshot has the UUID of the original, which may be mounted. ntfs-3g: `streams_interface=xattr` shows alternate streams as
+ * attributes `user.NAME`, which products store with a file; as `file:stream` they would not, and listing attributes would fail with EINVAL, which restic and Borg
+ * take for a file they cannot read (seen with 2022.10.3). Read-only, it leaves the log alone (ntfs-3g(8)).
  */
 export function mountKind(type: FileSystemType): MountKind {
   switch (type) {
     case 'xfs':
       return { by: 'kernel', type, options: ['nouuid'] }
     case 'ntfs':
-      return { by: 'program', program: 'ntfs-3g', options: ['streams_interface=windows', 'no_detach'] }
+      return { by: 'program', program: 'ntfs-3g', options: ['streams_interface=xattr', 'no_detach'] }
     case 'fat':
       return { by: 'kernel', type: 'vfat', options: ['utf8', 'shortname=mixed'] }
     default:
