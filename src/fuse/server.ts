@@ -19,6 +19,8 @@ import { type FileActivity, ServedFile, type FileToServe } from './served-file.t
 /** Requests that are worked on at a time. */
 const IN_FLIGHT = 32
 const MOUNT_MS = 30_000
+/** How long the reader may take to see that its directory was unmounted, ms. */
+const END_MS = 2000
 
 export type FuseOptions = {
   /** An empty directory, absolute; only root can mount there. */
@@ -85,6 +87,7 @@ class Server implements FuseServer {
   readonly directory: string
   readonly ended: Promise<void>
   readonly #log: Log
+  readonly #clock: Clock
   readonly #files: readonly ServedFile[]
   readonly #answers: FileAnswers
   readonly #device: ScratchFile
@@ -98,6 +101,7 @@ class Server implements FuseServer {
   constructor(options: FuseOptions, files: readonly ServedFile[], answers: FileAnswers, device: ScratchFile, reader: RunningProgram) {
     this.directory = options.directory
     this.#log = options.log
+    this.#clock = options.clock
     this.#files = files
     this.#answers = answers
     this.#device = device
@@ -110,9 +114,19 @@ class Server implements FuseServer {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#unmounted()
     await this.#reader[Symbol.asyncDispose]()
     await this.#close()
     await this.ended
+  }
+
+  /** Of a directory that was unmounted the reader ends by itself; it is only ended by us where it does not. */
+  async #unmounted(): Promise<void> {
+    const over = new AbortController()
+    const late = this.#clock.sleep(END_MS, { signal: over.signal }).catch(() => undefined) // it ended in time
+    await Promise.race([this.#reader.ended, late])
+    over.abort()
+    await late
   }
 
   async #serve(): Promise<void> {

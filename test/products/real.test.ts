@@ -52,6 +52,13 @@ async function expectFrozen(vm: string, directory: string): Promise<void> {
   expect(found.sort()).toEqual([...(await session.frozenDigests(vm)).values()].sort())
 }
 
+/** Before the product there is another child: the command that mounts. */
+async function hasChild(pid: number, name: string): Promise<boolean> {
+  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')).split(' ').filter((each) => each !== '')
+  const names = await Promise.all(children.map((each) => readFile(`/proc/${each}/comm`, 'utf8').catch(() => '')))
+  return names.some((each) => each.trim() === name)
+}
+
 async function expectNothingLeft(vm: string): Promise<void> {
   expect(await leasesOf(session)).toEqual([])
   await session.expectClean()
@@ -75,7 +82,7 @@ describe('restic', () => {
     const child = spawn(vcbRun, args, { env: environment, stdio: 'ignore', detached: true })
     const ended = once(child, 'exit')
     await until('the product reads', async () => (await leasesOf(session)).some(({ state }) => state === 'ready'))
-    await until('restic runs', async () => (await readFile(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8')).trim() !== '')
+    await until('restic runs', () => hasChild(child.pid ?? 0, 'restic'))
     child.kill(signal)
     const [status] = await ended
     if (signal === 'SIGTERM') expect(status).toBe(11)
