@@ -241,10 +241,12 @@ take_lease() {
   [ "${limit:-0}" -eq 0 ] || { timed=$limit && set -- timeout -k 60 "$limit" "$@"; }
   vcb heed "$@"
   timed=''
-  [ "$status" -ne 0 ] || lease=$(tr ',{' '[\n*]' <"$state/.out.$$" | LC_ALL=C sed -n 's/^[[:space:]]*"lease"[[:space:]]*:[[:space:]]*"\([A-Za-z0-9._:-]*\)".*/\1/p' | head -n 1)
+  # Also of a command that a signal ended just after it had told its lease.
+  lease=$(tr ',{' '[\n*]' <"$state/.out.$$" | LC_ALL=C sed -n 's/^[[:space:]]*"lease"[[:space:]]*:[[:space:]]*"\([A-Za-z0-9._:-]*\)".*/\1/p' | head -n 1)
   rm -f "$state/.out.$$" "$state/.err.$$"
   if [ "$status" -ne 0 ]; then
     [ "$status" -ne 6 ] || [ -z "$follows" ] || : >"$state/$key.rejected"
+    [ -z "$lease" ] || give_up "$status" "${said:-vcb mount ended with $status}"
     fail "$status" "$vm: ${said:-vcb mount ended with $status}"
   fi
   [ -n "$lease" ] || give_up 1 "vcb mount named no lease"

@@ -62,6 +62,7 @@ export {
   rangeEnd,
   totalLength,
 } from './range.ts'
+export type { ScriptPair } from './script-pair.ts'
 export { Secret } from './secret.ts'
 export { SilenceWatch } from './silence-watch.ts'
 export { DEFAULT_TRANSPORTS, TRANSPORT_NAMES } from './transport-order.ts'

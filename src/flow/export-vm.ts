@@ -2,10 +2,10 @@ import { join } from 'node:path'
 import { type Abortable, safeFileName, syncDirectory, writeFileWhole } from '../core/index.ts'
 import { exportDisk, type ExportFormat } from '../disk/index.ts'
 import type { Claims, Held } from '../journal/index.ts'
+import { exportCatalog, exportStem } from '../provider/index.ts'
 import { restoredVmx, Vmx } from '../vmx/index.ts'
 import { recordShown } from './mount-directory.ts'
 import type { MountSource } from './mount-source.ts'
-import type { SourceDisk } from './mount-types.ts'
 
 /** Disk label → descriptor, and every file that was written. */
 export type ExportedVm = {
@@ -27,7 +27,7 @@ export async function exportVm(
 ): Promise<{ readonly exported: ExportedVm; readonly shown: Held<'mountDirectory'> }> {
   const { path } = shown.ref
   const base = safeFileName(source.vm.name)
-  const names = new Map(source.disks.map((disk) => [disk.label, exportedName(disk)]))
+  const names = new Map(source.disks.map((disk) => [disk.label, exportStem(disk)]))
   const saved = await source.files(warnings, options)
   const nvram = saved.find(({ name }) => name.toLowerCase().endsWith('.nvram'))
   const own = saved.find(({ name }) => name.toLowerCase().endsWith('.vmx'))
@@ -55,36 +55,11 @@ export async function exportVm(
   })
   warnings.push(...dropped.map((device) => `The exported VMX leaves out ${device}.`))
   await write(`${base}.vmx`, vmx.format())
-  await write('catalog', catalogOf(source, descriptors))
+  const labels = new Map(source.disks.map(({ key, label }) => [key, label]))
+  await write(
+    'catalog',
+    exportCatalog(source, (key) => descriptors.get(labels.get(key) ?? '')),
+  )
   await syncDirectory(path)
   return { exported: { descriptors, files }, shown: recorded }
-}
-
-/** VCB named a disk by controller, unit and its own name: `scsi0-0-0-web1`. A snapshot's `-000001` is no part of that name. */
-export function exportedName({ label, fileName }: Pick<SourceDisk, 'label' | 'fileName'>): string {
-  const [, controller = label, unit = '0'] = /^(\D+\d+):(\d+)$/.exec(label) ?? []
-  const own = fileName
-    .slice(fileName.lastIndexOf('/') + 1)
-    .replace(/\.vmdk$/i, '')
-    .replace(/-\d{6}$/, '')
-  return safeFileName(`${controller}-${unit}-0-${own === '' ? 'disk' : own}`)
-}
-
-/** `key= "value"` lines, as vcbRestore reads them. */
-function catalogOf({ vm, config, time, disks }: MountSource, descriptors: ReadonlyMap<string, string>): string {
-  const entries: readonly (readonly [string, string])[] = [
-    ['version', 'esx-4.0'],
-    ['state', config.powerState],
-    ['display_name', vm.name],
-    ['uuid', vm.biosUuid],
-    ['timestamp', time],
-    ['host', config.host.name],
-    ['folderpath', vm.path.slice(0, vm.path.lastIndexOf('/'))],
-    ['config.vmx', config.vmPathName],
-    ...disks.flatMap(({ label, fileName }): [string, string][] => [
-      [`disk.${label}.filename`, descriptors.get(label) ?? ''],
-      [`disk.${label}.diskname`, fileName],
-    ]),
-  ]
-  return entries.map(([key, value]) => `${key}= "${value.replaceAll(/["\r\n]/g, ' ')}"\n`).join('')
 }

@@ -1,6 +1,14 @@
-import { type Abortable, type ClaimId, type MoRef, type QuiescePolicy, toAgentError, type VmConfig } from '../core/index.ts'
+import {
+  type Abortable,
+  type ClaimId,
+  type MoRef,
+  type QuiescePolicy,
+  toAgentError,
+  type VmConfig,
+  type ScriptPair,
+} from '../core/index.ts'
 import { type Claims, LeftError } from '../journal/index.ts'
-import { type Consistent, GuestScriptError, type GuestScripts, type ScriptPair, type ScriptReport, sentenceOf } from '../quiesce/index.ts'
+import { type Consistent, GuestScriptError, type GuestScripts, type ScriptReport, sentenceOf } from '../quiesce/index.ts'
 import { parsePowerState, retrieveOne, type Vsphere } from '../vsphere/index.ts'
 
 /** The scripts of one VM's backup: what they came to, and how a snapshot is taken between them. */

@@ -75,8 +75,8 @@ export async function openSnapshot(claims: Claims, wanted: VmToMount, wish: Wish
     })
     const source = opened.use(deps.limits.gently(one.source, storeOf(config, disk)))
     planned.set(disk.key, one)
-    const { key, label, capacityBytes, fileName, uuid, thin } = disk
-    disks.push({ key, label, capacityBytes, fileName, uuid, thin, source, transport: one.transport })
+    const { key, label, capacityBytes, fileName, chain, uuid, thin } = disk
+    disks.push({ key, label, capacityBytes, fileName, chain, uuid, thin, source, transport: one.transport })
   }
   const held = opened.move()
   return {
@@ -122,8 +122,9 @@ export async function openPoint(claims: Claims, { point, store, excludeDisks }: 
   for (const disk of manifest.disks) {
     if (excluded.includes(disk)) continue
     const { key, label, capacityBytes, fileName, uuid, thin } = disk
+    const chain = manifest.config.disks.find((each) => each.key === key)?.chain ?? []
     // The disk outlives the work that opens it, so it gets no signal of that.
-    disks.push({ key, label, capacityBytes, fileName, uuid, thin, source: opened.use(await reader.disk(key)) })
+    disks.push({ key, label, capacityBytes, fileName, chain, uuid, thin, source: opened.use(await reader.disk(key)) })
   }
   if (disks.length === 0) throw new AgentError('USAGE', `The restore point ${point.slice(0, 8)} has no disk to show.`, { subject: point })
   const held = opened.move()

@@ -60,8 +60,9 @@ export type SourceDisk = {
   readonly key: number
   readonly label: string
   readonly capacityBytes: number
-  /** The datastore path of the VMDK. */
+  /** The datastore path of the VMDK, and those of its links, the base last. */
   readonly fileName: string
+  readonly chain: readonly string[]
   readonly uuid?: string | undefined
   readonly thin: boolean
   readonly source: BlockSource

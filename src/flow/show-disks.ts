@@ -3,7 +3,7 @@ import { type ClaimId, isAgentError } from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
 import { type PresentedImages, presentImages } from '../mount/index.ts'
 import { serveNbd } from '../nbd/index.ts'
-import { exportedName } from './export-vm.ts'
+import { exportStem } from '../provider/index.ts'
 import { ownDirectory } from './mount-directory.ts'
 import type { MountSource } from './mount-source.ts'
 import type { DiskUse, MountDeps, Mounted } from './mount-types.ts'
@@ -47,7 +47,7 @@ export async function showDisks(
       log,
     }),
   )
-  const names = new Map(source.disks.map((disk) => [disk.label, `${exportedName(disk)}.raw`]))
+  const names = new Map(source.disks.map((disk) => [disk.label, `${exportStem(disk)}.raw`]))
   const images = await rawFiles(source, names, directory, { clock, log }, claims)
   if (!('reason' in images)) opened.use(images)
   const activity = 'reason' in images ? [] : [images]

@@ -1,4 +1,4 @@
-import type { AttachedDisk, PointId, RunId, SnapshotRef, VmBefore, VmRef } from '../core/index.ts'
+import type { AttachedDisk, PointId, RunId, ScriptPair, SnapshotRef, VmBefore, VmRef } from '../core/index.ts'
 
 /** `files` and `disks`: exported files by name, and the base names of exported disks, whose pieces have further names. `ready`: all is there. */
 export type MountDirectory = {
@@ -23,15 +23,7 @@ export interface ClaimKinds {
    * output, which has the claim id in its name.
    */
   guestScript: {
-    args: {
-      readonly vm: VmRef
-      readonly rule: string
-      readonly via: 'guest-operations' | 'ssh'
-      readonly windows: boolean
-      readonly preFreeze: string
-      readonly postThaw: string
-      readonly timeoutMs: number
-    }
+    args: ScriptPair
     ref: { readonly argument: 'thaw' | 'freezeFail' }
   }
   /** An NFC lease that sends a snapshot's disks; it stands on the snapshot. */

@@ -48,7 +48,7 @@ export const isSafeName = (name: string): boolean =>
   name !== '' && !name.startsWith('.') && !/[\u0000-\u001f\u007f/\\]/u.test(name) && name.isWellFormed() && Buffer.byteLength(name) <= 255
 
 /** `web01_1` from `[datastore] web01/web01_1.vmdk`, of the base disk: snapshots of the VM must not change the name. */
-export function stemOf(disk: DiskRef): string {
+export function stemOf(disk: Pick<DiskRef, 'key' | 'fileName' | 'chain'>): string {
   const base = disk.chain.at(-1) ?? disk.fileName
   const file = base.slice(Math.max(base.lastIndexOf('/'), base.lastIndexOf('] ') + 1) + 1)
   // `%` only ever stands for itself in names this product makes; disks of one VM that come out equal are told apart by their key.

@@ -1,4 +1,13 @@
-import { type Abortable, AgentError, type ClaimId, type Clock, type Log, throwIfAborted, toAgentError, type VmRef } from '../core/index.ts'
+import {
+  type Abortable,
+  AgentError,
+  type ClaimId,
+  type Clock,
+  type Log,
+  type ScriptPair,
+  throwIfAborted,
+  toAgentError,
+} from '../core/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
 import type { GuestShell, ScriptCommand, ScriptEnd } from './guest-shell.ts'
 
@@ -14,17 +23,6 @@ export type ScriptRule = {
   readonly timeoutMs: number
   /** A pre-freeze script that fails: `require` ends the backup, `try` goes on and says so. Follows --quiesce when absent. */
   readonly policy: 'require' | 'try' | undefined
-}
-
-/** What the journal keeps of one pair of scripts: enough to run the second after the death of who ran the first. */
-export type ScriptPair = {
-  readonly vm: VmRef
-  readonly rule: string
-  readonly via: 'guest-operations' | 'ssh'
-  readonly windows: boolean
-  readonly preFreeze: string
-  readonly postThaw: string
-  readonly timeoutMs: number
 }
 
 /** One run of one script, as it is kept with the restore point. Output is cut after `OUTPUT_BYTES` of each stream. */

@@ -16,7 +16,6 @@ export {
   GuestScriptError,
   GuestScripts,
   type GuestScriptsDeps,
-  type ScriptPair,
   type ScriptReport,
   type ScriptRule,
   sentenceOf,

@@ -1,29 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { canMount, leftovers, requireMounting, run } from '../mount-world.ts'
 import type { Json, LabSession } from './lab-session.ts'
-import { openLabSession } from './lab-session.ts'
-import { killHolder, leasesOf, newTarget } from './mount-world.ts'
+import { killHolder, leasesOf, newTarget, openGuestFiles } from './mount-world.ts'
 
 /* File systems of guests, and raw files, as `vcb mount` shows them: read by programs, because what is mounted must not be read by who may serve it. */
 let session: LabSession
 beforeAll(async () => {
-  session = await openLabSession({
-    scenario: {
-      taskMs: 0,
-      recordDigests: true,
-      datacenters: [
-        {
-          name: 'DC',
-          hosts: [{ name: 'esx1' }],
-          datastores: [{ name: 'ds1', type: 'VMFS6' }],
-          vms: [
-            { name: 'linux', power: 'poweredOn', disks: [{ size: '96MiB', content: 'fixture:ext4' }] },
-            { name: 'windows', power: 'poweredOn', disks: [{ size: '64MiB', content: 'fixture:ntfs' }] },
-          ],
-        },
-      ],
-    },
-  })
+  session = await openGuestFiles()
 }, 60_000)
 afterAll(async () => {
   await session[Symbol.asyncDispose]()

@@ -18,22 +18,25 @@ const vm = (name: string, sizes: readonly string[]): object => ({
   disks: sizes.map((size) => ({ size, content: 'random' })),
 })
 
-/** VMs to mount, on a datastore that is mounted here. */
-export const openMountSession = (): Promise<LabSession> =>
+/** These VMs, on a datastore that is mounted here. */
+const openWith = (vms: readonly object[]): Promise<LabSession> =>
   openLabSession({
     scenario: {
       taskMs: 0,
       recordDigests: true,
-      datacenters: [
-        {
-          name: 'DC',
-          hosts: [{ name: 'esx1' }],
-          datastores: [{ name: 'ds1', type: 'VMFS6' }],
-          vms: [vm('web', ['8MiB', '4MiB']), vm('one', ['8MiB']), vm('two', ['6MiB'])],
-        },
-      ],
+      datacenters: [{ name: 'DC', hosts: [{ name: 'esx1' }], datastores: [{ name: 'ds1', type: 'VMFS6' }], vms }],
     },
   })
+
+/** VMs to mount. */
+export const openMountSession = (): Promise<LabSession> => openWith([vm('web', ['8MiB', '4MiB']), vm('one', ['8MiB']), vm('two', ['6MiB'])])
+
+/** Two guests with file systems, whose files test/golden/guest-disks/README.md lists. */
+export const openGuestFiles = (): Promise<LabSession> =>
+  openWith([
+    { name: 'linux', power: 'poweredOn', disks: [{ size: '96MiB', content: 'fixture:ext4' }] },
+    { name: 'windows', power: 'poweredOn', disks: [{ size: '64MiB', content: 'fixture:ntfs' }] },
+  ])
 
 /** What `vcb mount … --json` printed. */
 export type Mounted = Json

@@ -84,6 +84,17 @@ describe('names and options', () => {
     expect(existsSync(join(world.directory, 'calls'))).toBe(false)
   })
 
+  it('a mount that a signal ends just after it told its lease is undone', async () => {
+    using world = new StandIn()
+    const command = join(world.directory, 'vcb')
+    const inner = `${command}-inner`
+    writeFileSync(inner, readFileSync(command, 'utf8'), { mode: 0o755 })
+    writeFileSync(command, `#!/bin/sh\n'${inner}' "$@"\nstatus=$?\n[ "$1" != mount ] || kill -TERM $$\nexit $status\n`)
+    expect(world.run(generic('pre-backup'), ['--vm', OTHER])).toMatchObject({ status: 11, stdout: '' })
+    expect(readFileSync(join(world.directory, 'calls'), 'utf8')).toMatch(/unmount/)
+    await world.expectNothingLeft()
+  })
+
   it('a state directory that others can write to is refused', () => {
     using world = new StandIn()
     execFileSync('mkdir', ['-m', '777', world.state])
