@@ -49,7 +49,16 @@ export { type AgentId, type ClaimId, createIds, type Ids, type JobId, type Point
 export { type Log, type LogFields, silentLog } from './log.ts'
 export { createMarks, formatMark, type Mark, type MarkedThing, markHost, type Marks, parseMark } from './mark.ts'
 export * from './model.ts'
-export { type Ended, findProgram, type ProgramOptions, runProgram, type RunningProgram, signalProcess, startProgram } from './programs.ts'
+export {
+  type Ended,
+  findProgram,
+  type ProgramOptions,
+  runProgram,
+  type RunningProgram,
+  signalProcess,
+  spawnProgram,
+  startProgram,
+} from './programs.ts'
 export {
   alignRange,
   clipRange,

@@ -43,6 +43,8 @@ export type ProgramOptions = Abortable & {
   readonly reads?: boolean | undefined
   /** Descriptors of ours that it gets as 3, 4, …; it inherits no others. */
   readonly inherit?: readonly number[] | undefined
+  /** All it knows of the environment. Default: where the programs of a system are, and one language. */
+  readonly environment?: Readonly<Record<string, string>> | undefined
 }
 
 /** How a program ended. `exit` is undefined when a signal ended it, ours after its patience included. */
@@ -60,7 +62,7 @@ export function runProgram(program: string, argv: readonly string[], options: Pr
 
 async function runToEnd(program: string, argv: readonly string[], options: ProgramOptions): Promise<Ended> {
   throwIfAborted(options)
-  const child = await started(program, argv, ['ignore', 'pipe', 'pipe', ...(options.inherit ?? [])])
+  const child = await spawnProgram(program, argv, ['ignore', 'pipe', 'pipe', ...(options.inherit ?? [])], options.environment)
   const closed = once(child, 'close')
   const output = collected(child.stdout, options.limit ?? KEPT)
   const complaint = collected(child.stderr, KEPT)
@@ -103,7 +105,7 @@ export async function startProgram(
 ): Promise<RunningProgram> {
   const name = basename(program)
   const child = await effect({ kind: 'process', what: `start ${name}`, on: argv.at(-1) ?? name }, () =>
-    started(program, argv, [input ?? 'ignore', 'pipe', 'pipe']),
+    spawnProgram(program, argv, [input ?? 'ignore', 'pipe', 'pipe']),
   )
   const complaint = collected(child.stderr, KEPT)
   const ended = once(child, 'exit').then(() => child.exitCode ?? undefined)
@@ -143,8 +145,14 @@ async function end(child: ChildProcess, ended: Promise<unknown>, clock: Clock): 
   await patience
 }
 
-async function started(program: string, argv: readonly string[], stdio: readonly ('ignore' | 'pipe' | number)[]): Promise<ChildProcess> {
-  const child = spawn(program, [...argv], { stdio: [...stdio], env: { ...ENVIRONMENT }, cwd: '/' })
+/** A program that runs, with these as its descriptors 0, 1, 2, …. Who calls makes it an effect and sees to its end. Errors: CONFIG (there is no such program), UNAVAILABLE. */
+export async function spawnProgram(
+  program: string,
+  argv: readonly string[],
+  stdio: readonly ('ignore' | 'pipe' | number)[],
+  environment: Readonly<Record<string, string>> = ENVIRONMENT,
+): Promise<ChildProcess> {
+  const child = spawn(program, [...argv], { stdio: [...stdio], env: { ...environment }, cwd: '/' })
   try {
     await once(child, 'spawn')
     return child

@@ -1,14 +1,22 @@
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Abortable, AgentError, isAgentError, runProgram, toAgentError } from '../core/index.ts'
+import { type Abortable, AgentError, isAgentError, toAgentError } from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
-import { layOut, type Place, type PresentedVolumes, presentVolumes, readMounted, readVolumes, type Volume } from '../mount/index.ts'
+import {
+  isRealDirectory,
+  layOut,
+  type Place,
+  type PresentedVolumes,
+  presentVolumes,
+  readMounted,
+  readVolumes,
+  type Volume,
+} from '../mount/index.ts'
 import { ownDirectory } from './mount-directory.ts'
 import type { MountSource } from './mount-source.ts'
 import type { DiskUse, MountDeps, Mounted } from './mount-types.ts'
 
 type Deps = Pick<MountDeps, 'clock' | 'log'>
-const LOOK_MS = 60_000
 
 /** The file systems of a VM, mounted read-only. Disposal undoes all of it. */
 export interface ShownVolumes extends AsyncDisposable {
@@ -132,24 +140,9 @@ async function readSmall(...[root, names, options]: Parameters<typeof readMounte
 async function showAgain(presented: PresentedVolumes, place: Place, path: string, deps: Deps): Promise<string | undefined> {
   const [top = '', ...below] = place.path.split('/')
   // Below the guest's root every name must be a directory of its own: a symbolic link would lead into this machine's tree.
-  if (top === 'root' && below.length > 0 && !(await isRealDirectory(join(path, 'root'), below, deps))) return 'there is no such directory'
+  if (top === 'root' && below.length > 0 && !(await isRealDirectory(join(path, place.path), deps))) return 'there is no such directory'
   const failed = await tried(() => presented.mountAgain(place.volume.name, join(path, place.path), place.subvolume))
   return failed?.message.replace(/\.$/, '')
-}
-
-/** Looked at by a program, because this process may be who serves it. */
-async function isRealDirectory(root: string, names: readonly string[], { clock }: Deps): Promise<boolean> {
-  let at = root
-  for (const name of names) {
-    at = join(at, name)
-    const found = await runProgram('find', [at, '-maxdepth', '0', '-type', 'd', '-printf', 'yes'], {
-      clock,
-      patienceMs: LOOK_MS,
-      reads: true,
-    })
-    if (found.output.toString('utf8') !== 'yes') return false
-  }
-  return true
 }
 
 function nothing({ vm }: MountSource, notMounted: Mounted['notMounted']): AgentError {

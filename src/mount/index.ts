@@ -9,6 +9,7 @@ export { type Layout, layOut, type Place, type ReadGuestFile } from './volumes/l
 export { readVolumes } from './volumes/read-volumes.ts'
 export type { FileSystemType, OpenDisk, Volume, VolumeContent, VolumePartition } from './volumes/volume.ts'
 export { type MountAbility, mountAbilities } from './present/abilities.ts'
+export { isRealDirectory } from './present/mount-point.ts'
 export { type ImageToPresent, type PresentedImages, presentImages } from './present/present-images.ts'
 export { presentReleasers } from './present/present-releasers.ts'
 export { type PresentedVolumes, presentVolumes, type VolumePlaces, type VolumeToPresent } from './present/present-volumes.ts'

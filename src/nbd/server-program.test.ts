@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { Secret, systemClock } from '../core/index.ts'
-import { askProgram, type ServerProgram, startServer } from './server-program.ts'
+import { type ServerProgram, startServer } from './server-program.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'vcb-program-'))
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -14,7 +14,6 @@ const shell = (script: string, more: Partial<ServerProgram> = {}): ServerProgram
   environment: { PATH: process.env['PATH'] ?? '' },
   ...more,
 })
-const patient = { limit: 1000, patienceMs: 20_000 }
 const isAlive = (pid: number): boolean => {
   try {
     return process.kill(pid, 0)
@@ -24,41 +23,12 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-describe('askProgram', () => {
-  it('gives what the program prints, with no word of our environment but what it is given', async () => {
-    const script = 'echo "[$GIVEN] [$VCB_PASSWORD]"'
-    process.env['VCB_PASSWORD'] = 'secret'
-    try {
-      const said = await askProgram(shell(script, { environment: { PATH: '/bin:/usr/bin', GIVEN: 'yes' } }), systemClock, patient)
-      expect(said).toBe('[yes] []\n')
-    } finally {
-      delete process.env['VCB_PASSWORD']
-    }
-  })
-
+describe('startServer', () => {
   it('says which program is missing', async () => {
-    const missing = askProgram({ ...shell(''), program: '/nowhere/nbdkit' }, systemClock, patient)
+    const missing = startServer({ ...shell(''), program: '/nowhere/nbdkit' }, systemClock)
     await expect(missing).rejects.toMatchObject({ code: 'CONFIG', message: 'The program /nowhere/nbdkit does not exist.' })
   })
 
-  it('gives up on one that says nothing, and repeats what one that fails complains of', async () => {
-    const silent = askProgram(shell('exec sleep 60'), systemClock, { limit: 1000, patienceMs: 100 })
-    await expect(silent).rejects.toMatchObject({ code: 'UNAVAILABLE', message: expect.stringContaining('did not answer within 0.1 s') })
-    const failing = askProgram(shell('echo "no such library" >&2; exit 1'), systemClock, patient)
-    await expect(failing).rejects.toMatchObject({ code: 'UNAVAILABLE', message: expect.stringContaining('said nothing: no such library') })
-  })
-
-  it('is canceled, and reads no more than its limit of one that never stops', async () => {
-    const cancel = new AbortController()
-    const canceled = askProgram(shell('exec sleep 60'), systemClock, { ...patient, signal: cancel.signal })
-    setTimeout(() => cancel.abort(), 50)
-    await expect(canceled).rejects.toMatchObject({ code: 'CANCELED' })
-    const endless = await askProgram(shell('while :; do echo yyyyyyyyyyyyyyyyyyyy; done'), systemClock, patient)
-    expect(endless.length).toBeLessThan(1000 + 1024 * 1024)
-  })
-})
-
-describe('startServer', () => {
   it('hands the secret over file descriptor 3, and joins the pipes to one stream', async () => {
     await using server = await startServer(shell('read secret <&3; echo "$secret"; cat', { secret: new Secret('hidden\n') }), systemClock)
     server.stream.write('to and fro\n')

@@ -1,8 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { basename } from 'node:path'
 import { Duplex, type Readable, Writable } from 'node:stream'
-import { type Abortable, AgentError, type Clock, effect, isMissing, type Secret, throwIfAborted } from '../core/index.ts'
+import { AgentError, type Clock, effect, type Secret, spawnProgram } from '../core/index.ts'
 import { shorten } from './nbd-error.ts'
 
 /** What is kept of a program's complaints, characters. */
@@ -33,16 +33,9 @@ export type RunningServer = AsyncDisposable & {
  */
 export async function startServer({ program, arguments: argv, environment, secret }: ServerProgram, clock: Clock): Promise<RunningServer> {
   const name = basename(program)
-  const child = await effect({ kind: 'process', what: `start ${name}`, on: program }, async () => {
-    const started = spawn(program, [...argv], { stdio: ['pipe', 'pipe', 'pipe', 'pipe'], env: { ...environment } })
-    try {
-      await once(started, 'spawn')
-    } catch (error) {
-      if (isMissing(error)) throw new AgentError('CONFIG', `The program ${program} does not exist.`, { subject: program, cause: error })
-      throw new AgentError('UNAVAILABLE', `The program ${program} cannot be started.`, { subject: program, cause: error })
-    }
-    return started
-  })
+  const child = await effect({ kind: 'process', what: `start ${name}`, on: program }, () =>
+    spawnProgram(program, argv, ['pipe', 'pipe', 'pipe', 'pipe'], environment),
+  )
   const exited = once(child, 'exit')
   const { stdin: input, stdout: output, stderr: errors } = child
   const secrets = child.stdio[3]
@@ -60,43 +53,6 @@ export async function startServer({ program, arguments: argv, environment, secre
     complaint: () => shorten(said.trim().split('\n').slice(-3).join('; ')),
     [Symbol.asyncDispose]: () => end(child, exited, stream, clock),
   }
-}
-
-/** What a program prints when it is asked something; at most `limit` bytes of it. Errors: CONFIG (no such program), UNAVAILABLE (it failed, or took too long). */
-export async function askProgram(
-  { program, arguments: argv, environment }: ServerProgram,
-  clock: Clock,
-  options: Abortable & { readonly limit: number; readonly patienceMs: number },
-): Promise<string> {
-  throwIfAborted(options)
-  const running = await startServer({ program, arguments: argv, environment }, clock)
-  const late = new AbortController()
-  const done = new AbortController()
-  const waited = clock.sleep(options.patienceMs, { signal: done.signal }).then(
-    () =>
-      late.abort(new AgentError('UNAVAILABLE', `${program} did not answer within ${options.patienceMs / 1000} s.`, { subject: program })),
-    () => undefined, // it answered
-  )
-  let text = ''
-  try {
-    const stop = AbortSignal.any([late.signal, ...(options.signal === undefined ? [] : [options.signal])])
-    stop.addEventListener('abort', () => running.stream.destroy(), { once: true })
-    for await (const piece of running.stream) {
-      text += String(piece)
-      if (text.length > options.limit) break
-    }
-  } catch (error) {
-    // Ended by us, for one of these reasons, if there is one.
-    throwIfAborted(options)
-    if (late.signal.aborted) throw late.signal.reason
-    throw new AgentError('UNAVAILABLE', `${program} could not be asked.`, { subject: program, cause: error })
-  } finally {
-    done.abort()
-    await waited
-    await running[Symbol.asyncDispose]()
-  }
-  if (text === '') throw new AgentError('UNAVAILABLE', `${program} said nothing: ${running.complaint()}`, { subject: program })
-  return text
 }
 
 /** Two pipes as one stream; the end or the failure of either is that of both. */

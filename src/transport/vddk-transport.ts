@@ -1,5 +1,5 @@
-import { type Abortable, AgentError, type Clock, isAgentError, toAgentError, type Verdict } from '../core/index.ts'
-import { askProgram, createNbdDisk, NbdConnection, type ServerProgram, startServer } from '../nbd/index.ts'
+import { type Abortable, AgentError, type Clock, isAgentError, runProgram, toAgentError, type Verdict } from '../core/index.ts'
+import { createNbdDisk, NbdConnection, type ServerProgram, startServer } from '../nbd/index.ts'
 import { trustedSha1, type Vsphere, vmMoRef } from '../vsphere/index.ts'
 import type { OpenDisk, OpenOptions, PresentDisk, SnapshotDisk, Transport } from './transport.ts'
 import { hasFile } from './verify-disk.ts'
@@ -23,7 +23,6 @@ export type VddkOptions = {
 /** Requests to the library are whole sectors and at most this large; larger ones in parallel exhaust a host's NFC memory (nbdkit-vddk-plugin(1)). */
 const LARGEST_REQUEST = '2M'
 const PROBE_MS = 30_000
-const PROBE_LIMIT = 64 * 1024
 
 /**
  * Reads through VMware's own disk library, for those who own it: one `nbdkit` with its plugin `vddk` per disk, spoken to over its standard input and
@@ -35,14 +34,17 @@ export function vddkTransport(vsphere: Vsphere, options: VddkOptions): Transport
 
   /** Whether the plugin is there and finds the library; asked once per run. */
   const findLibrary = async (abort?: Abortable): Promise<Verdict> => {
-    const asked: ServerProgram = {
-      program,
-      arguments: ['vddk', `libdir=${options.libdir}`, '--dump-plugin'],
-      environment: options.environment,
-    }
     try {
-      const said = await askProgram(asked, options.clock, { ...abort, limit: PROBE_LIMIT, patienceMs: PROBE_MS })
-      const version = /^vddk_library_version=(\S{1,40})$/m.exec(said)?.[1]
+      const asked = await runProgram(program, ['vddk', `libdir=${options.libdir}`, '--dump-plugin'], {
+        ...abort,
+        clock: options.clock,
+        environment: options.environment,
+        patienceMs: PROBE_MS,
+        reads: true,
+      })
+      if (asked.late) return { ok: false, reason: `${program} did not answer within ${PROBE_MS / 1000} s` }
+      if (asked.output.length === 0) return { ok: false, reason: `${program} said nothing: ${asked.complaint}` }
+      const version = /^vddk_library_version=(\S{1,40})$/m.exec(asked.output.toString('utf8'))?.[1]
       if (version === undefined) return { ok: false, reason: `nbdkit's plugin vddk finds no library in ${options.libdir}` }
       return { ok: true, note: `VDDK ${version} through nbdkit` }
     } catch (error) {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { systemClock } from '../../core/index.ts'
-import { makeMountPoint } from './mount-point.ts'
+import { isRealDirectory, makeMountPoint } from './mount-point.ts'
 
 const clock = systemClock
 let place: string
@@ -21,6 +21,8 @@ test('a directory is made with its parents, and one that is there is taken', asy
   await makeMountPoint(join(place, 'guest', 'home'), { clock })
   await makeMountPoint(join(place, 'guest', 'a', 'b c'), { clock })
   expect((await lstat(join(place, 'guest', 'a', 'b c'))).isDirectory()).toBe(true)
+  expect(await isRealDirectory(join(place, 'guest', 'a', 'b c'), { clock })).toBe(true)
+  expect(await isRealDirectory(join(place, 'guest', 'nowhere'), { clock })).toBe(false)
 })
 
 test.each([
@@ -31,6 +33,7 @@ test.each([
   await symlink(join(place, 'proxy'), join(place, 'guest', 'boot'))
   await symlink('home', join(place, 'guest', 'inside'))
   await expect(makeMountPoint(join(place, 'guest', name), { clock })).rejects.toMatchObject({ code: 'INTEGRITY' })
+  expect(await isRealDirectory(join(place, 'guest', name), { clock })).toBe(false)
   expect(await readdir(join(place, 'proxy'))).toEqual([])
   expect(await readdir(join(place, 'guest', 'home'))).toEqual([])
 })
