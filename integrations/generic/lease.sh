@@ -242,7 +242,7 @@ take_lease() {
   vcb heed "$@"
   timed=''
   # Also of a command that a signal ended just after it had told its lease.
-  lease=$(tr ',{' '[\n*]' <"$state/.out.$$" | LC_ALL=C sed -n 's/^[[:space:]]*"lease"[[:space:]]*:[[:space:]]*"\([A-Za-z0-9._:-]*\)".*/\1/p' | head -n 1)
+  [ ! -f "$state/.out.$$" ] || lease=$(tr ',{' '[\n*]' <"$state/.out.$$" | LC_ALL=C sed -n 's/^[[:space:]]*"lease"[[:space:]]*:[[:space:]]*"\([A-Za-z0-9._:-]*\)".*/\1/p' | head -n 1)
   rm -f "$state/.out.$$" "$state/.err.$$"
   if [ "$status" -ne 0 ]; then
     [ "$status" -ne 6 ] || [ -z "$follows" ] || : >"$state/$key.rejected"
