@@ -1,4 +1,4 @@
-import { MIB } from '../src/core/index.ts'
+import { MIB, readMemory } from '../src/core/index.ts'
 import { startCost, WARM_UP, type ReadCost } from './read-cost.ts'
 
 const DEPTH = 4
@@ -13,7 +13,7 @@ export type Reader = { readonly size: number; read(offset: number, into: Uint8Ar
 export async function readTimed(readers: readonly Reader[], bytes: number, passes: number, server: number | undefined): Promise<ReadCost> {
   const share = bytes / readers.length
   if (readers.length === 0 || readers.some(({ size }) => size < share)) throw new Error('the disks are not as they should be')
-  const memory = readers.map(() => Array.from({ length: DEPTH }, () => Buffer.alloc(MIB, 1)))
+  const memory = readers.map(() => Array.from({ length: DEPTH }, () => readMemory(MIB).fill(1)))
   const readAll = (start: number, end: number): Promise<void[]> =>
     Promise.all(readers.map((reader, index) => readRange(reader, memory[index] ?? [], start, end)))
   const warm = Math.floor(WARM_UP / readers.length)

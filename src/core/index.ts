@@ -71,6 +71,7 @@ export {
   rangeEnd,
   totalLength,
 } from './range.ts'
+export { readMemory } from './read-memory.ts'
 export type { ScriptPair } from './script-pair.ts'
 export { Secret } from './secret.ts'
 export { SilenceWatch } from './silence-watch.ts'

@@ -1,4 +1,4 @@
-import { type Abortable, type BlockSource, MIB, type Range, rangeEnd } from '../core/index.ts'
+import { type Abortable, type BlockSource, MIB, type Range, rangeEnd, readMemory } from '../core/index.ts'
 
 /** Reads under way at once. */
 const DEPTH = 4
@@ -14,7 +14,7 @@ export async function* readSegments(source: BlockSource, segments: Iterable<Rang
   const queue: Promise<ReadChunk>[] = []
   try {
     for await (const piece of pieces(source, segments, options)) {
-      const bytes = Buffer.allocUnsafeSlow(piece.length)
+      const bytes = readMemory(piece.length)
       queue.push(
         piece.zero
           ? Promise.resolve({ bytes: bytes.fill(0), fromSource: false, offset: piece.offset })

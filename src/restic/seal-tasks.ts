@@ -19,7 +19,8 @@ export type SealWorkerData = {
   readonly codec: 'auto' | 'zlib'
 }
 
-/** Results of a task, in the slot itself: id, sealed length, uncompressed length (0: stored as it is). */
+/** Results of a task, at the head of the slot: id, sealed length, uncompressed length (0: stored as it is). The block begins after them, clear of the page
+ * (see `readMemory`). */
 const META_BYTES = 64
 export const ID_AT = 0
 export const LENGTH_AT = 32
@@ -31,13 +32,13 @@ const sealedRoom = (blockSize: number): number => blockSize + Math.ceil(blockSiz
 /** Bytes of a slot's shared memory. */
 export const slotBytes = (blockSize: number): number => blockSize + sealedRoom(blockSize) + META_BYTES
 
-export type SlotLayout = { readonly plain: Buffer; readonly sealed: Buffer; readonly meta: Buffer }
+export type SlotLayout = { readonly meta: Buffer; readonly plain: Buffer; readonly sealed: Buffer }
 
 export function slotLayout(memory: SharedArrayBuffer, blockSize: number): SlotLayout {
   const room = sealedRoom(blockSize)
   return {
-    plain: Buffer.from(memory, 0, blockSize),
-    sealed: Buffer.from(memory, blockSize, room),
-    meta: Buffer.from(memory, blockSize + room, META_BYTES),
+    meta: Buffer.from(memory, 0, META_BYTES),
+    plain: Buffer.from(memory, META_BYTES, blockSize),
+    sealed: Buffer.from(memory, META_BYTES + blockSize, room),
   }
 }
