@@ -1,7 +1,7 @@
 import { apiChanges, shellChanges, shellWhereRestricted, type SnapshotChanges } from '../snapshot/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
 import { endpointName, type Vsphere } from '../vsphere/index.ts'
-import type { SshConfig } from './ssh-config.ts'
+import type { SshConfig } from './config/ssh.ts'
 
 /** Who changes snapshots at a server, as `ssh.snapshots` of vcb.yaml says: by itself the shell is taken only where the API of a host is read-only. */
 export function snapshotChangesOf({ snapshots }: SshConfig, hosts: SshHosts): (vsphere: Vsphere) => SnapshotChanges {

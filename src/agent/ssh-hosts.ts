@@ -9,8 +9,8 @@ import {
   type SshHosts,
   type SshLogin,
 } from '../ssh/index.ts'
-import { readSecret } from './secret-source.ts'
-import type { SshConfig, SshHostConfig } from './ssh-config.ts'
+import { readSecret } from './config/secret-source.ts'
+import type { SshConfig, SshHostConfig } from './config/ssh.ts'
 
 /** No key file and no known_hosts file is larger. Bytes */
 const LARGEST = 4 * 1024 * 1024

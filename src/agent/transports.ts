@@ -14,7 +14,7 @@ import {
   vddkTransport,
 } from '../transport/index.ts'
 import { endpointName, type Vsphere } from '../vsphere/index.ts'
-import type { AgentConfig } from './config.ts'
+import type { AgentConfig } from './config/config.ts'
 
 export type TransportParts = {
   readonly config: AgentConfig

@@ -2,9 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { DEFAULT_TRANSPORTS } from '../core/index.ts'
 import { loadConfig } from './config.ts'
-import { readSecret } from './secret-source.ts'
 
 let directory: string
 beforeEach(async () => {
@@ -35,33 +33,6 @@ describe('configuration', () => {
     expect(loaded.stateDirectory).toBe(join(directory, 'state'))
   })
 
-  test('a datastore name may hold an equals sign', async () => {
-    const loaded = await loadConfig({ datastore: ['a=b=/mnt/x'] }, {})
-    expect(loaded.datastores).toEqual({ 'a=b': '/mnt/x' })
-  })
-
-  test('the order of transports is a list or text, and has a default', async () => {
-    expect((await loadConfig({ config: await file('') }, {})).transports).toEqual(DEFAULT_TRANSPORTS)
-    expect((await loadConfig({ config: await file('transports: san:https\n') }, {})).transports).toEqual(['san', 'https'])
-    expect((await loadConfig({ config: await file('transports: [lease, nbd, lease]\n') }, {})).transports).toEqual(['lease', 'nbd'])
-    expect((await loadConfig({ config: await file(''), transport: 'https,san' }, { VCB_TRANSPORT: 'nbd' })).transports).toEqual([
-      'https',
-      'san',
-    ])
-  })
-
-  test('limits are read, and have defaults where they have to', async () => {
-    const { limits } = await loadConfig({ config: await file('') }, {})
-    expect(limits).toEqual({ nfc: {}, disksPerVm: 1, bandwidth: [] })
-    const text = 'limits:\n  nfcMemoryPerHost: 8MiB\n  snapshotsPerDatastore: 2\n  latency: 20ms\n  bandwidth: 1MiB/s\n'
-    expect((await loadConfig({ config: await file(text), bandwidth: '2MiB/s' }, {})).limits).toMatchObject({
-      nfc: { memoryPerHost: 8 * 2 ** 20 },
-      snapshotsPerDatastore: 2,
-      latencyMs: 20,
-      bandwidth: [{ bytesPerSecond: 2 * 2 ** 20 }],
-    })
-  })
-
   test.each([
     ['a limit of nothing', 'limits:\n  streamsPerDatastore: 0\n', /streamsPerDatastore/],
     ['an unknown key', 'vcentre: {}\n', /vcentre/],
@@ -84,23 +55,5 @@ describe('configuration', () => {
     await expect(loadConfig({ transport: 'pigeon' }, {})).rejects.toMatchObject({ code: 'USAGE' })
     await expect(loadConfig({ datastore: ['nothing'] }, {})).rejects.toMatchObject({ code: 'USAGE' })
     await expect(loadConfig({ parallel: '0' }, {})).rejects.toMatchObject({ code: 'USAGE' })
-  })
-})
-
-describe('secrets', () => {
-  test('come from a file without its line end, and never print', async () => {
-    const path = join(directory, 'pw')
-    await writeFile(path, 'p4ss word\r\nsecond line\n')
-    const secret = await readSecret({ file: path }, 'password', '--password-file')
-    expect(secret.reveal()).toBe('p4ss word')
-    expect(`${String(secret)} ${JSON.stringify({ secret })}`).toBe('*** {"secret":"***"}')
-  })
-
-  test('an empty file, a missing file and no source at all are told apart', async () => {
-    const path = join(directory, 'empty')
-    await writeFile(path, '\n')
-    await expect(readSecret({ file: path }, 'password', '--password-file')).rejects.toMatchObject({ code: 'CONFIG' })
-    await expect(readSecret({ file: join(directory, 'none') }, 'password', '--password-file')).rejects.toMatchObject({ code: 'CONFIG' })
-    await expect(readSecret({}, 'password', '--password-file')).rejects.toMatchObject({ code: 'USAGE' })
   })
 })

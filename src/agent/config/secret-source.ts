@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
-import { AgentError, fromErrno, isMissing, Secret } from '../core/index.ts'
-import type { Environment } from './config.ts'
+import { AgentError, fromErrno, isMissing, Secret } from '../../core/index.ts'
+import type { Environment } from './given.ts'
 
 /** Where a secret comes from. Never a value on a command line. */
 export type SecretSource = { readonly file?: string | undefined; readonly env?: string | undefined; readonly value?: string | undefined }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { AgentError, formatBytes } from '../core/index.ts'
+import { AgentError, formatBytes } from '../../core/index.ts'
 
 const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000 }
 const SIZE_UNITS: Readonly<Record<string, number>> = { B: 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40, P: 2 ** 50 }

@@ -1,0 +1,83 @@
+import { dirname, resolve } from 'node:path'
+import { z } from 'zod'
+import { type DatastoresConfig, datastoresKeys, datastoresOf } from './datastores.ts'
+import type { ConfigFlags } from './flags.ts'
+import { type Environment, givenOver } from './given.ts'
+import { type GuestScriptConfig, guestScriptsKeys, guestScriptsOf } from './guest-scripts.ts'
+import { type LimitsConfig, limitsKeys, limitsOf } from './limits.ts'
+import { type QuiesceConfig, quiesceKeys, quiesceOf } from './quiesce.ts'
+import { readConfigFile } from './read-file.ts'
+import { type RepositoryConfig, repositoryKeys, repositoryOf } from './repository.ts'
+import { type RunsConfig, runsKeys, runsOf } from './runs.ts'
+import { type SpaceConfig, spaceKeys, spaceOf } from './space.ts'
+import { type SshConfig, sshKeys, sshOf } from './ssh.ts'
+import { type StateConfig, stateKeys, stateOf } from './state.ts'
+import { type TransportsConfig, transportsKeys, transportsOf } from './transports.ts'
+import { type VcbToolsConfig, vcbToolsKeys, vcbToolsOf } from './vcb-tools.ts'
+import { type VcenterConfig, vcenterKeys, vcenterOf } from './vcenter.ts'
+import { type VddkConfig, vddkKeys, vddkOf } from './vddk.ts'
+
+/**
+ * What a run needs to know, resolved once from flags, environment and `vcb.yaml` (in this order of precedence) and frozen. Each part belongs to one section, a file of
+ * this folder: its keys in the file, and the function that lays environment and flags over them.
+ */
+export type AgentConfig = VcenterConfig &
+  DatastoresConfig &
+  TransportsConfig &
+  QuiesceConfig &
+  SpaceConfig &
+  RunsConfig &
+  RepositoryConfig &
+  StateConfig &
+  VcbToolsConfig & {
+    /** Scripts in guests, before and after the snapshot. */
+    readonly guestScripts: readonly GuestScriptConfig[]
+    /** Shells of hosts. */
+    readonly ssh: SshConfig
+    /** What this process takes at most; docs/transports.md. */
+    readonly limits: LimitsConfig
+    /** VMware's own library, for those who own it; undefined = the transport vddk is not to be had. */
+    readonly vddk: VddkConfig | undefined
+  }
+
+const fileSchema = z.strictObject({
+  ...vcenterKeys,
+  ...datastoresKeys,
+  ...transportsKeys,
+  ...quiesceKeys,
+  ...spaceKeys,
+  ...sshKeys,
+  ...guestScriptsKeys,
+  ...limitsKeys,
+  ...vddkKeys,
+  ...runsKeys,
+  ...repositoryKeys,
+  ...stateKeys,
+  ...vcbToolsKeys,
+})
+
+/**
+ * Reads `vcb.yaml` (from --config, VCB_CONFIG, or ./vcb.yaml when it exists) and lays environment and flags over it.
+ * Paths in the file are relative to the file. Errors: CONFIG with the place in the file, USAGE for a wrong flag.
+ */
+export async function loadConfig(flags: ConfigFlags, environment: Environment): Promise<AgentConfig> {
+  const named = flags.config ?? environment['VCB_CONFIG']
+  const path = resolve(named ?? 'vcb.yaml')
+  const file = await readConfigFile(path, fileSchema, { required: named !== undefined })
+  const given = givenOver(flags, environment, dirname(path))
+  return Object.freeze({
+    ...vcenterOf(file, given),
+    ...datastoresOf(file, given),
+    ...transportsOf(file, given),
+    ...quiesceOf(file, given),
+    ...spaceOf(file, given),
+    ...sshOf(file, given),
+    ...guestScriptsOf(file, given),
+    ...limitsOf(file, given),
+    ...vddkOf(file, given),
+    ...runsOf(file, given),
+    ...repositoryOf(file, given),
+    ...stateOf(file, given),
+    ...vcbToolsOf(file, given),
+  })
+}
