@@ -25,6 +25,8 @@ export type MountRunRequest = {
   readonly types: readonly MountType[]
   readonly exportFormat: ExportFormat
   readonly quiesce: QuiescePolicy
+  /** False: no guest scripts; `require` or `try`: instead of their own policy. */
+  readonly guestScripts?: boolean | 'require' | 'try' | undefined
   readonly excludeDisks: readonly string[]
   readonly maxHoldMs: number
   readonly idleMs: number | undefined
@@ -131,6 +133,7 @@ async function vmOf(agent: Agent, request: MountRunRequest, expression: string, 
     },
     quiesce: request.quiesce,
     freezeLimitMs: config.freezeLimitMs,
+    guestScripts: request.guestScripts,
     excludeDisks: request.excludeDisks,
     waitMs: request.waitMs,
   }

@@ -3,19 +3,30 @@ import type { VmOutcome } from '../agent/index.ts'
 import { AgentError, type BackupMode, type DiskFacts, formatBytes, systemClock } from '../core/index.ts'
 import { forecastJson, forecastText } from './backup-forecast.ts'
 import { type CliIo, errorJson, heldJson, printable } from './io.ts'
-import { type CommandFlags, examples, repeatable, withCommon, withConnection, withJobs, withRepository, withTransports } from './options.ts'
+import {
+  type CommandFlags,
+  examples,
+  guestScriptsOf,
+  repeatable,
+  type SnapshotFlags,
+  withCommon,
+  withConnection,
+  withJobs,
+  withRepository,
+  withSnapshot,
+  withTransports,
+} from './options.ts'
 import { createProgress } from './progress.ts'
 import type { ExitStatus } from './program.ts'
 
-type BackupFlags = CommandFlags & {
-  readonly mode: 'auto' | BackupMode
-  readonly excludeDisk?: readonly string[] | undefined
-  readonly bulk?: boolean | undefined
-  readonly guestScripts?: boolean | undefined
-  readonly guestScriptPolicy?: 'require' | 'try' | undefined
-  readonly init?: boolean | undefined
-  readonly dryRun?: boolean | undefined
-}
+type BackupFlags = CommandFlags &
+  SnapshotFlags & {
+    readonly mode: 'auto' | BackupMode
+    readonly excludeDisk?: readonly string[] | undefined
+    readonly bulk?: boolean | undefined
+    readonly init?: boolean | undefined
+    readonly dryRun?: boolean | undefined
+  }
 
 export function registerBackup(program: Command, io: CliIo, status: ExitStatus): void {
   const command = program
@@ -23,22 +34,13 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
     .description('take a restore point of each VM an expression names')
     .argument('<expression...>', 'VMs; see "vcb vms --help"')
   withCommon(withJobs(withTransports(withRepository(withConnection(command)))))
-    .addOption(
+  withSnapshot(
+    command.addOption(
       new Option('--mode <mode>', 'auto builds on the last point where that is safe')
         .choices(['auto', 'full', 'incremental'])
         .default('auto'),
-    )
-    .option('--quiesce <policy>', 'require, try or none (VCB_QUIESCE); try when not set')
-    .option('--freeze-limit <time>', 'a guest is frozen for so long at most (VCB_FREEZE_LIMIT); 2m when not set')
-    .addOption(
-      new Option(
-        '--guest-script-policy <policy>',
-        'when a pre-freeze script of vcb.yaml fails: require ends the backup, try goes on',
-      ).choices(['require', 'try']),
-    )
-    .option('--no-guest-scripts', 'run none of the guest scripts of vcb.yaml')
-    .option('--space-reserve <amount>', 'what must stay free on each datastore, 5GiB or 5% (VCB_SPACE_RESERVE)')
-    .option('--no-space-guard', 'neither ask for nor watch the free space of datastores')
+    ),
+  )
     .option('--exclude-disk <disk>', 'scsi0:1, a device key, or a glob over the file name; repeatable', repeatable)
     .option('--no-change-tracking', 'do not switch change tracking on')
     .option('--bandwidth <rate>', 'bytes a second read from vSphere at most: 200MiB/s, 50MiB/s 08:00-18:00 (VCB_BANDWIDTH)')
@@ -83,7 +85,7 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
           const run = await runBackup(agent, {
             ...wish,
             quiesce: agent.config.quiesce,
-            guestScripts: flags.guestScripts === false ? false : flags.guestScriptPolicy,
+            guestScripts: guestScriptsOf(flags),
             onProgress: (at) => {
               const name = `${at.vm} ${at.disk}`
               const comparing = `${name} (comparing digests)`

@@ -5,23 +5,36 @@ import type { ExportFormat } from '../disk/index.ts'
 import type { Mounted, MountType } from '../flow/index.ts'
 import { findPoint } from './find-point.ts'
 import { type CliIo, createOutput, printable } from './io.ts'
-import { type CommandFlags, examples, repeatable, withCommon, withConnection, withJobs, withRepository, withTransports } from './options.ts'
+import {
+  type CommandFlags,
+  examples,
+  guestScriptsOf,
+  repeatable,
+  type SnapshotFlags,
+  withCommon,
+  withConnection,
+  withJobs,
+  withRepository,
+  withSnapshot,
+  withTransports,
+} from './options.ts'
 import type { ExitStatus } from './program.ts'
 
 const TYPES: readonly MountType[] = ['disk', 'file', 'export']
 
-type MountFlags = CommandFlags & {
-  readonly type: string
-  readonly exportFormat: ExportFormat
-  readonly maxHold: string
-  readonly idle: string
-  readonly wait?: string | undefined
-  readonly ownerPid?: string | undefined
-  readonly job?: string | undefined
-  readonly excludeDisk?: readonly string[] | undefined
-  readonly foreground?: boolean | undefined
-  readonly callerPid?: string | undefined
-}
+type MountFlags = CommandFlags &
+  SnapshotFlags & {
+    readonly type: string
+    readonly exportFormat: ExportFormat
+    readonly maxHold: string
+    readonly idle: string
+    readonly wait?: string | undefined
+    readonly ownerPid?: string | undefined
+    readonly job?: string | undefined
+    readonly excludeDisk?: readonly string[] | undefined
+    readonly foreground?: boolean | undefined
+    readonly callerPid?: string | undefined
+  }
 
 export function registerMount(program: Command, io: CliIo, status: ExitStatus): void {
   const command = program
@@ -29,7 +42,7 @@ export function registerMount(program: Command, io: CliIo, status: ExitStatus): 
     .description('show the frozen disks of one VM, or a restore point, to other programs')
     .argument('<what>', 'one VM, see "vcb vms --help"; or a restore point: its id, NAME@latest, point:ID')
     .argument('<dir>', 'where: an empty directory, or one that is made')
-  withCommon(withJobs(withTransports(withRepository(withConnection(command)))))
+  withSnapshot(withCommon(withJobs(withTransports(withRepository(withConnection(command))))))
     .option(
       '--type <list>',
       'disk (NBD exports and raw files), file (file systems, mounted), export (VMX and VMDK files); several with commas, from one snapshot',
@@ -45,10 +58,6 @@ export function registerMount(program: Command, io: CliIo, status: ExitStatus): 
     .option('--idle <time>', 'without an owner the lease ends after so long without a read; 0 = never', '30m')
     .option('--job <name>', 'what the product calls its job; shown in lists')
     .option('--wait <time>', 'how long a VM that another job has is waited for; not at all when not set')
-    .option('--quiesce <policy>', 'require, try or none (VCB_QUIESCE); try when not set')
-    .option('--freeze-limit <time>', 'a guest is frozen for so long at most (VCB_FREEZE_LIMIT); 2m when not set')
-    .option('--space-reserve <amount>', 'what must stay free on each datastore, 5GiB or 5% (VCB_SPACE_RESERVE)')
-    .option('--no-space-guard', 'neither ask for nor watch the free space of datastores')
     .option('--exclude-disk <disk>', 'scsi0:1, a device key, or a glob over the file name; repeatable', repeatable)
     .option('--foreground', 'hold the lease in this command, which ends with it')
     .addOption(new Option('--caller-pid <pid>', 'the command that waits').hideHelp())
@@ -96,6 +105,7 @@ async function hold(
       types,
       exportFormat: flags.exportFormat,
       quiesce: agent.config.quiesce,
+      guestScripts: guestScriptsOf(flags),
       excludeDisks: flags.excludeDisk ?? [],
       ...times,
       ownerPid: pidOf('--owner-pid', flags.ownerPid),
@@ -198,6 +208,10 @@ function describe(mounted: Mounted): string {
   }
   for (const each of mounted.volumes)
     lines.push(`    ${each.path.map(printable).join(', ')}  ${each.type}${each.label === undefined ? '' : `  ${printable(each.label)}`}`)
+  for (const ran of mounted.guestScripts?.runs ?? []) {
+    const end = ran.timedOut === true ? 'ended because its time was over' : (ran.error ?? `exit ${ran.exitCode ?? 'unknown'}`)
+    lines.push(`    ${printable(ran.script)} ${ran.argument}  ${printable(end)}  ${(ran.ms / 1000).toFixed(1)} s`)
+  }
   for (const left of mounted.notMounted) lines.push(`    ${printable(left.what)}  NOT SHOWN  ${printable(left.reason)}`)
   for (const warning of mounted.warnings) lines.push(`    warning: ${printable(warning)}`)
   return lines.join('\n')

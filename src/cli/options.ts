@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { ConfigFlags } from '../agent/index.ts'
 import { DEFAULT_TRANSPORTS, TRANSPORT_NAMES } from '../core/index.ts'
 
@@ -50,6 +50,29 @@ export function withTransports(command: Command): Command {
       `transports to try, in order (VCB_TRANSPORT); of ${TRANSPORT_NAMES.join(', ')}; ${DEFAULT_TRANSPORTS.join(':')} when not set`,
     )
 }
+
+/** Flags of every command that takes a snapshot of its own. */
+export function withSnapshot(command: Command): Command {
+  return command
+    .option('--quiesce <policy>', 'require, try or none (VCB_QUIESCE); try when not set')
+    .option('--freeze-limit <time>', 'a guest is frozen for so long at most (VCB_FREEZE_LIMIT); 2m when not set')
+    .addOption(
+      new Option(
+        '--guest-script-policy <policy>',
+        'when a pre-freeze script of vcb.yaml fails: require ends the command, try goes on',
+      ).choices(['require', 'try']),
+    )
+    .option('--no-guest-scripts', 'run none of the guest scripts of vcb.yaml')
+    .option('--space-reserve <amount>', 'what must stay free on each datastore, 5GiB or 5% (VCB_SPACE_RESERVE)')
+    .option('--no-space-guard', 'neither ask for nor watch the free space of datastores')
+}
+
+/** What `withSnapshot` adds beyond the configuration. */
+export type SnapshotFlags = { readonly guestScripts?: boolean | undefined; readonly guestScriptPolicy?: 'require' | 'try' | undefined }
+
+/** False = no guest scripts; otherwise the policy that stands instead of their own, if any. */
+export const guestScriptsOf = (flags: SnapshotFlags): false | 'require' | 'try' | undefined =>
+  flags.guestScripts === false ? false : flags.guestScriptPolicy
 
 export const repeatable = collect
 

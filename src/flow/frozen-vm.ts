@@ -6,7 +6,7 @@ import { linksOf } from '../snapshot/index.ts'
 import type { BackupDeps, BackupRequest } from './backup-types.ts'
 import { disksToRead, nothingToRead, refuseVm, storesOf } from './disks-to-read.ts'
 import type { Frozen } from './frozen.ts'
-import { aroundSnapshot } from './guest-scripts.ts'
+import { aroundSnapshot, scriptsFile, type ScriptsSaid } from './guest-scripts.ts'
 
 /** What backup and mount use to come to a frozen VM. */
 export type FreezeDeps = Pick<
@@ -27,6 +27,8 @@ export type FrozenVm = Frozen & {
   readonly disks: readonly DiskRef[]
   /** What its guest scripts left to be told. */
   readonly warnings: readonly string[]
+  /** What those said; undefined when none ran. */
+  readonly scripts: ScriptsSaid | undefined
 }
 
 /** Lock → description → room on its datastores. Errors: CONFLICT, USAGE, UNAVAILABLE, CANCELED. */
@@ -74,9 +76,9 @@ export async function freezeVm(
   const { disks, notProtected } = disksToRead(deps.transports, before, config, request.excludeDisks)
   if (disks.length === 0) throw nothingToRead(vm, notProtected)
   const { level, reason, frozenMs } = consistent
-  const said = around.file()
-  const files = said === undefined ? [] : [said]
-  return { config, snapshot, level, reason, notProtected, files, claim, sinceMs, frozenMs, disks, warnings }
+  const scripts = around.said()
+  const files = scripts === undefined ? [] : [scriptsFile(scripts)]
+  return { config, snapshot, level, reason, notProtected, files, claim, sinceMs, frozenMs, disks, warnings, scripts }
 }
 
 /**

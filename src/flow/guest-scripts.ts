@@ -17,9 +17,18 @@ export type AroundSnapshot = {
   run<T>(take: () => Promise<T>): Promise<T>
   /** The level that was reached, as far as the scripts have a say in it. */
   consistent<T>(reached: Consistent<T>): Consistent<T>
-  /** `guest-scripts.json` for the point; undefined when nothing ran. */
-  file(): { readonly name: string; readonly body: Uint8Array } | undefined
+  /** What they said and came to; undefined when nothing ran. */
+  said(): ScriptsSaid | undefined
 }
+
+/** All runs of one snapshot, with the policy that held. */
+export type ScriptsSaid = { readonly policy: 'require' | 'try'; readonly runs: readonly ScriptReport[] }
+
+/** `guest-scripts.json`, of a point and of a lease alike. */
+export const scriptsFile = ({ policy, runs }: ScriptsSaid): { readonly name: string; readonly body: Uint8Array } => ({
+  name: 'guest-scripts.json',
+  body: Buffer.from(`${JSON.stringify({ version: 1, policy, runs }, null, 2)}\n`),
+})
 
 type Deps = { readonly scripts: GuestScripts | undefined; readonly vsphere: Vsphere; readonly claims: Claims }
 type Request = { readonly quiesce: QuiescePolicy; readonly guestScripts?: boolean | 'require' | 'try' | undefined }
@@ -35,7 +44,7 @@ export function aroundSnapshot(
 ): AroundSnapshot {
   const rule = request.guestScripts === false ? undefined : scripts?.of(config.vm.name)
   if (scripts === undefined || rule === undefined || config.powerState === 'poweredOff')
-    return { run: (take) => take(), consistent: (reached) => reached, file: () => undefined }
+    return { run: (take) => take(), consistent: (reached) => reached, said: () => undefined }
   const policy =
     request.guestScripts === 'require' || request.guestScripts === 'try'
       ? request.guestScripts
@@ -101,10 +110,7 @@ export function aroundSnapshot(
       const level = reached.level === 'application' ? 'filesystem' : reached.level
       return { ...reached, level, reason: `${reached.reason}; without its script: ${failed.message.replace(/\.$/, '')}` }
     },
-    file: () =>
-      reports.length === 0
-        ? undefined
-        : { name: 'guest-scripts.json', body: Buffer.from(`${JSON.stringify({ version: 1, policy, runs: reports }, null, 2)}\n`) },
+    said: () => (reports.length === 0 ? undefined : { policy, runs: reports }),
   }
 }
 

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { AgentError, type Clock } from '../core/index.ts'
 import type { ProcessIdentity } from '../journal/index.ts'
-import { holdLease, type LeaseWatch } from './hold-lease.ts'
+import { FakeClock } from '../../test/lab/fake-clock.ts'
+import { endsAt, holdLease, type LeaseWatch } from './hold-lease.ts'
 
 /** Hours pass in no time: a sleep ends at once, at the moment it was to end. */
 function quickClock(): Clock & { readonly sleeps: number } {
@@ -101,5 +102,29 @@ describe('a lease', () => {
     const held = holdLease(watch(sleepy, { signal: controller.signal }))
     controller.abort(new AgentError('CANCELED', 'Enough.'))
     expect(await held).toEqual({ by: 'request', reason: 'Enough.' })
+  })
+})
+
+describe('the time to get a lease ready', () => {
+  const tooLate = new AgentError('CANCELED', 'Too late.')
+
+  test('is over at the moment of its deadline, not sooner', async () => {
+    const clock = new FakeClock()
+    using inTime = endsAt(clock.monotonicMs() + 1000, clock, tooLate)
+    clock.advance(999)
+    await Promise.resolve()
+    expect(inTime.signal.aborted).toBe(false)
+    clock.advance(1)
+    await new Promise((resolve) => inTime.signal.addEventListener('abort', resolve, { once: true }))
+    expect(inTime.signal.reason).toBe(tooLate)
+  })
+
+  test('does not matter once it is ready', async () => {
+    const clock = new FakeClock()
+    const inTime = endsAt(clock.monotonicMs() + 1000, clock, tooLate)
+    inTime[Symbol.dispose]()
+    clock.advance(2000)
+    await Promise.resolve()
+    expect(inTime.signal.aborted).toBe(false)
   })
 })

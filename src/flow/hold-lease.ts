@@ -73,3 +73,20 @@ export function endsWith(
   )
   return { signal: controller.signal, [Symbol.dispose]: () => watch[Symbol.dispose]() }
 }
+
+/** Aborts at a moment of `Clock.monotonicMs`: a lease that cannot be ready before its end is none. Disposed when it is ready. */
+export function endsAt(untilMs: number, clock: Clock, ended: Error): Disposable & { readonly signal: AbortSignal } {
+  const late = new AbortController()
+  const over = new AbortController()
+  const wait = async (): Promise<void> => {
+    try {
+      await clock.sleep(untilMs - clock.monotonicMs(), { signal: over.signal })
+    } catch {
+      // Ready in time.
+      return
+    }
+    late.abort(ended)
+  }
+  void wait()
+  return { signal: late.signal, [Symbol.dispose]: () => over.abort() }
+}

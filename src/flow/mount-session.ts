@@ -1,9 +1,10 @@
-import { join } from 'node:path'
-import { type Abortable, AgentError, anySignal, throwIfAborted, writeFileAtomic } from '../core/index.ts'
+import { join, relative } from 'node:path'
+import { type Abortable, AgentError, anySignal, throwIfAborted, writeFileAtomic, writeFileWhole } from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
 import { type ExportedVm, exportVm } from './export-vm.ts'
 import { releaseSnapshot } from './frozen-vm.ts'
-import { endsWith, holdLease } from './hold-lease.ts'
+import { scriptsFile, type ScriptsSaid } from './guest-scripts.ts'
+import { endsAt, endsWith, holdLease } from './hold-lease.ts'
 import { ownDirectory, recordShown, takeMountDirectory } from './mount-directory.ts'
 import { openPoint, openSnapshot } from './mount-source.ts'
 import type { MountDeps, Mounted, MountRequest, MountResult } from './mount-types.ts'
@@ -15,7 +16,7 @@ import { showVolumes } from './show-volumes.ts'
  * hold → close. What is held is in `claims`, whose owner disposes them; then the snapshot is removed and its redo logs are committed, as after a backup.
  *
  * Called by the process that holds the lease, once. `onReady` is told once, when everything is there; what it throws ends the lease. `signal` ends the lease in order when it is
- * there, and with CANCELED before. Errors: those of a backup's beginning, CONFLICT and NOT_FOUND of the directory.
+ * there, and with CANCELED before; so does a deadline that passes before. Errors: those of a backup's beginning, CONFLICT and NOT_FOUND of the directory.
  */
 export async function mountSession(
   deps: MountDeps,
@@ -30,7 +31,8 @@ export async function mountSession(
   const onError = (error: unknown): void => log.warn('a process could not be looked at', { error })
   using forOwner = owner === undefined ? undefined : endsWith(owner, deps, ownerGone, onError)
   using forCaller = caller === undefined ? undefined : endsWith(caller, deps, ownerGone, onError)
-  const preparing = { signal: anySignal(options.signal, forOwner?.signal, forCaller?.signal), warnings }
+  using inTime = endsAt(untilMs, clock, tooLate(request))
+  const preparing = { signal: anySignal(options.signal, forOwner?.signal, forCaller?.signal, inTime.signal), warnings }
 
   let directory = await takeMountDirectory(claims, request.directory)
   const { path } = directory.ref
@@ -79,6 +81,7 @@ export async function mountSession(
     ],
     consistency: source.level,
     consistencyReason: source.reason,
+    ...(source.scripts === undefined ? {} : { guestScripts: await keepScripts(path, source.scripts) }),
     warnings: [...warnings, ...(volumes?.notes ?? [])],
   }
   await writeFileAtomic(join(ownDirectory(path), 'manifest.json'), `${JSON.stringify(mounted, undefined, 2)}\n`)
@@ -88,6 +91,7 @@ export async function mountSession(
   await recordShown(claims, directory, { ready: true })
   forOwner?.[Symbol.dispose]()
   forCaller?.[Symbol.dispose]()
+  inTime[Symbol.dispose]()
   await options.onReady(mounted)
 
   const end = await holdLease({
@@ -111,6 +115,17 @@ const fileOf = ({ files }: ShownDisks, label: string): { readonly file?: string 
   return file === undefined ? {} : { file }
 }
 
+/** Everything the scripts wrote goes beside the manifest, which only says how they ended. */
+async function keepScripts(path: string, said: ScriptsSaid): Promise<NonNullable<Mounted['guestScripts']>> {
+  const { name, body } = scriptsFile(said)
+  await writeFileWhole(join(ownDirectory(path), name), body)
+  return {
+    policy: said.policy,
+    file: relative(path, join(ownDirectory(path), name)),
+    runs: said.runs.map(({ script, argument, exitCode, timedOut, error, ms }) => ({ script, argument, exitCode, timedOut, error, ms })),
+  }
+}
+
 function latest(...moments: readonly (number | undefined)[]): number | undefined {
   const known = moments.filter((each) => each !== undefined)
   return known.length === 0 ? undefined : Math.max(...known)
@@ -118,3 +133,8 @@ function latest(...moments: readonly (number | undefined)[]): number | undefined
 
 const ownerGone = ({ pid }: { readonly pid: number }): AgentError =>
   new AgentError('CANCELED', `The mount was given up, because process ${pid}, which it was for, has ended.`)
+
+const tooLate = ({ maxHoldMs }: MountRequest): AgentError =>
+  new AgentError('CANCELED', `The mount was given up, because it was not ready within the ${maxHoldMs / 1000} s for which it was wanted.`, {
+    next: 'Give a longer --max-hold, or look in the log for what took so long.',
+  })

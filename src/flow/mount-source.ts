@@ -18,6 +18,7 @@ import { type ConfigurationFile, readConfigurationFiles } from './configuration-
 import { storeOf } from './disks-to-read.ts'
 import { expectRun } from './expected-run.ts'
 import { freezeVm, type LockedVm, lockVm } from './frozen-vm.ts'
+import type { ScriptsSaid } from './guest-scripts.ts'
 import type { PointToMount, SourceDisk, VmToMount } from './mount-types.ts'
 import { recordLocks } from './record-locks.ts'
 import { transportClaims } from './transport-claims.ts'
@@ -34,6 +35,8 @@ export type MountSource = AsyncDisposable & {
   readonly level: ConsistencyLevel
   readonly reason: string
   readonly notProtected: readonly NotProtected[]
+  /** What guest scripts of this snapshot said. */
+  readonly scripts: ScriptsSaid | undefined
   readonly disks: readonly SourceDisk[]
   /** The claim of its snapshot; undefined for a point. */
   readonly snapshot: ClaimId | undefined
@@ -87,6 +90,7 @@ export async function openSnapshot(claims: Claims, wanted: VmToMount, wish: Wish
     level: frozen.level,
     reason: frozen.reason,
     notProtected: frozen.notProtected,
+    scripts: frozen.scripts,
     disks,
     snapshot: frozen.claim,
     broken: deps.space.signal,
@@ -136,6 +140,7 @@ export async function openPoint(claims: Claims, { point, store, excludeDisks }: 
     level: manifest.consistency,
     reason: manifest.consistencyReason,
     notProtected: [...manifest.notProtected, ...excluded.map(({ label }) => ({ disk: label, reason: 'was excluded', excluded: true }))],
+    scripts: undefined,
     disks,
     snapshot: undefined,
     broken: hold.signal,

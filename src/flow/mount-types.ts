@@ -5,6 +5,7 @@ import type { PointStore } from '../provider/index.ts'
 import type { SpaceWatch } from '../snapshot/index.ts'
 import type { BackupDeps } from './backup-types.ts'
 import type { FreezeDeps } from './frozen-vm.ts'
+import type { ScriptsSaid } from './guest-scripts.ts'
 import type { LeaseEnd } from './hold-lease.ts'
 
 /** `disk`: each disk as an NBD export and a raw file; `file`: its file systems, mounted; `export`: the VM as files, in VMware's formats. */
@@ -26,6 +27,8 @@ export type VmToMount = {
   readonly deps: FreezeDeps & Pick<BackupDeps, 'reopen'> & { readonly space: SpaceWatch }
   readonly quiesce: QuiescePolicy
   readonly freezeLimitMs: number
+  /** As for a backup: false = none, `require` or `try` instead of their own policy. */
+  readonly guestScripts?: boolean | 'require' | 'try' | undefined
   readonly excludeDisks: readonly string[]
   /** How long a VM that another job has is waited for, ms. */
   readonly waitMs: number
@@ -104,6 +107,12 @@ export type Mounted = {
   readonly notMounted: readonly { readonly what: string; readonly reason: string }[]
   readonly consistency: ConsistencyLevel
   readonly consistencyReason: string
+  /** How the guest scripts ended; what they wrote is in `file`, inside the directory. Absent when none ran. */
+  readonly guestScripts?: {
+    readonly policy: ScriptsSaid['policy']
+    readonly file: string
+    readonly runs: readonly Pick<ScriptsSaid['runs'][number], 'script' | 'argument' | 'exitCode' | 'timedOut' | 'error' | 'ms'>[]
+  }
   readonly warnings: readonly string[]
 }
 

@@ -228,10 +228,49 @@ describe('guest scripts through guest operations', () => {
   test('run around the snapshot of a mount too', async () => {
     const directory = join(session.directory, 'mounted')
     const mounted = await session.json(['mount', 'mounted', directory, '--transport', 'san'])
-    expect(mounted.consistency).toBe('application')
-    expect(await story('mounted')).toEqual(['started freeze', 'ended freeze', 'frozen', 'thawed', 'started thaw', 'ended thaw'])
+    const once = ['started freeze', 'ended freeze', 'frozen', 'thawed', 'started thaw', 'ended thaw']
+    expect(mounted).toMatchObject({
+      consistency: 'application',
+      guestScripts: {
+        policy: 'try',
+        file: '.vcb/guest-scripts.json',
+        runs: [
+          { script: '/opt/vcb/pre-freeze', argument: 'freeze', exitCode: 0 },
+          { script: '/opt/vcb/post-thaw', argument: 'thaw', exitCode: 0 },
+        ],
+      },
+    })
+    expect(JSON.parse(await readFile(join(directory, mounted.guestScripts.file), 'utf8'))).toMatchObject({
+      version: 1,
+      runs: [{ stdout: 'database stopped\n', stderr: 'a warning\n' }, { stdout: 'resumed\n' }],
+    })
+    expect(await story('mounted')).toEqual(once)
+    await session.json(['unmount', directory])
+    const without = await session.json(['mount', 'mounted', directory, '--transport', 'san', '--no-guest-scripts'])
+    expect([without.consistency, without.guestScripts]).toEqual(['filesystem', undefined])
+    expect(await story('mounted')).toEqual([...once, 'frozen', 'thawed'])
     await session.json(['unmount', directory])
     await clean('mounted')
+  })
+
+  test('a mount obeys the policy as a backup does', async () => {
+    const directory = join(session.directory, 'mounted')
+    const refused = await session.json(['mount', 'fails', directory, '--transport', 'san', '--guest-script-policy', 'require'], 8)
+    expect(refused.error).toMatchObject({ code: 'GUEST', message: expect.stringContaining('it ended with 3 (disk is busy)') })
+    const mounted = await session.json(['mount', 'fails', directory, '--transport', 'san', '--guest-script-policy', 'try'])
+    expect(mounted).toMatchObject({
+      consistency: 'filesystem',
+      warnings: [expect.stringContaining('it ended with 3')],
+      guestScripts: {
+        policy: 'try',
+        runs: [
+          { argument: 'freeze', exitCode: 3 },
+          { argument: 'freezeFail', exitCode: 0 },
+        ],
+      },
+    })
+    await session.json(['unmount', directory])
+    await clean('fails')
   })
 
   test('the agent is killed between freeze and thaw: recovery runs the post-thaw script once', async () => {

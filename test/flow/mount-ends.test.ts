@@ -147,6 +147,20 @@ describe('a mount that is given up while it is prepared', () => {
     }
   }, 60_000)
 
+  test('because it is not ready before its end', async () => {
+    await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', taskMs: 60_000 })
+    const since = performance.now()
+    const late = await session.json(['mount', 'one', await newTarget(session), '--max-hold', '1500ms'], 11)
+    expect(late.error).toMatchObject({
+      code: 'CANCELED',
+      message: 'The mount was given up, because it was not ready within the 1.5 s for which it was wanted.',
+      next: expect.stringContaining('--max-hold'),
+    })
+    expect(performance.now() - since).toBeLessThan(15_000)
+    await session.expectClean()
+    expect(await leasesOf(session)).toEqual([])
+  }, 30_000)
+
   test('because its guest cannot be quiesced: GUEST, and nothing is left', async () => {
     await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', fault: 'ApplicationQuiesceFault' })
     const refused = await session.json(['mount', 'one', await newTarget(session), '--quiesce', 'require'], 8)
