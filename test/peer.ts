@@ -53,6 +53,7 @@ export type PeerName =
   | 'python3'
   | 'shellcheck'
   | 'borg'
+  | 'borgmatic'
   | 'rsnapshot'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')

@@ -46,6 +46,20 @@ describe('the files of a guest', () => {
     }
   })
 
+  it('are stored by borgmatic and come back equal', { timeout: 120_000 }, async () => {
+    requireMounting()
+    const borgmatic = requirePeer('borgmatic')
+    for (const [vm, names] of VMS) {
+      const named = await world.borgmatic(borgmatic, vm)
+      await world.run(borgmatic, ...named, 'create')
+      await expectNothingLeft(session)
+      const target = join(session.directory, `borgmatic-out-${vm}`)
+      await mkdir(target)
+      await world.run(borgmatic, ...named, 'extract', '--archive', 'latest', '--destination', target)
+      await expectFiles(names, target)
+    }
+  })
+
   it('are copied by rsnapshot', { timeout: 120_000 }, async () => {
     requireMounting()
     const rsnapshot = requirePeer('rsnapshot')

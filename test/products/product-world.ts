@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { LabSession } from '../flow/lab-session.ts'
@@ -21,6 +21,8 @@ export type ProductWorld = {
   wrapped(options: readonly string[], ...command: readonly string[]): Promise<void>
   /** One run of rsnapshot with its own pre- and post-scripts; the directory with the copies. */
   rsnapshot(program: string, vm: string, options?: string): Promise<string>
+  /** The sample configuration of borgmatic for this VM, with the places of this world and a new repository; the arguments that name it. */
+  borgmatic(program: string, vm: string): Promise<readonly string[]>
 }
 
 export async function productWorld({ directory, environment: own }: LabSession): Promise<ProductWorld> {
@@ -69,6 +71,27 @@ export async function productWorld({ directory, environment: own }: LabSession):
       await mkdir(join(root, vm), { recursive: true })
       await run(program, '-c', file, 'daily')
       return join(copies, 'daily.0')
+    },
+    borgmatic: async (program, vm) => {
+      const password = join(directory, 'borg.pw')
+      await writeFile(password, 'test\n', { mode: 0o600 })
+      const sample = await readFile(join(INTEGRATIONS, 'borgmatic', 'config', 'web01-1.7.yaml'), 'utf8')
+      const file = join(directory, `borgmatic-${vm}.yaml`)
+      const places = [
+        ['/usr/local/lib/vcb/integrations', INTEGRATIONS],
+        ['/var/lib/vcb/mnt', root],
+        ['/backup/borg', join(directory, `borgmatic-${vm}`)],
+        ['/etc/vcb/borg.pw', password],
+        ['web01', vm],
+      ] as const
+      await writeFile(
+        file,
+        places.reduce((text, [sampled, here]) => text.replaceAll(sampled, here), sample),
+      )
+      // No test machine has a syslog, of whose absence it complains at length.
+      const named = ['-c', file, '--syslog-verbosity', '-1']
+      await run(program, ...named, 'init', '-e', 'repokey')
+      return named
     },
   }
 }
