@@ -15,6 +15,13 @@ import type { DiskDigest, LabState, SnapshotDigests } from '../src/lab/index.ts'
  */
 const VMS = ['web01', 'db01', 'win01']
 const COMMAND = join(import.meta.dirname, 'vcb.cjs')
+const SCENARIO = join(import.meta.dirname, 'demo-lab.yaml')
+/** What each guest holds, and what of it changes until the next night: percent of one disk, in pieces of 4 MiB, as files lie. */
+const DATA = [
+  { vm: 'web01', disk: '2001', held: '12', changed: '2' },
+  { vm: 'db01', disk: '2016', held: '25', changed: '4' },
+  { vm: 'win01', disk: '16000', held: '25', changed: '5' },
+] as const
 
 type Disk = {
   readonly label: string
@@ -75,11 +82,12 @@ async function demo(): Promise<boolean> {
     return result
   }
 
+  for (const { vm, disk, held } of DATA) await quietly('lab', 'write', vm, '--disk', disk, '--percent', held, '--unit', '4194304')
   await vcb('vms', ...VMS)
   step('Weekly full of three running VMs: quiesce, snapshot, read from shared storage, commit the redo logs')
   const full = await backup(VMS.join(','), '--mode', 'full', '--init')
   step('The guests go on writing; then the nightly incremental')
-  for (const vm of VMS) await quietly('lab', 'write', vm, '--records', '50')
+  for (const { vm, disk, changed } of DATA) await quietly('lab', 'write', vm, '--disk', disk, '--percent', changed, '--unit', '4194304')
   const nightly = await backup(VMS.join(','))
   await vcb('points')
 
@@ -115,7 +123,10 @@ async function demo(): Promise<boolean> {
     [
       'incremental',
       `read ${formatBytes(sum(nightly.vms, (disk) => disk.readBytes))}, stored ${formatBytes(sum(nightly.vms, (disk) => disk.storedBytes))}`,
-      nightly.vms.every((vm) => vm.mode === 'incremental'),
+      // Little changed since, so little is read, and stored in whole blocks.
+      nightly.vms.every((vm) => vm.mode === 'incremental') &&
+        sum(nightly.vms, (disk) => disk.readBytes) * 3 < sum(full.vms, (disk) => disk.readBytes) &&
+        sum(nightly.vms, (disk) => disk.storedBytes) * 2 < sum(full.vms, (disk) => disk.storedBytes),
     ],
     ['consistency', [...new Set(outcomes.map((vm) => vm.consistency))].join(', '), outcomes.every((vm) => vm.consistency !== 'crash')],
     ['snapshots lived', `${(Math.min(...lives) / 1000).toFixed(1)} to ${(Math.max(...lives) / 1000).toFixed(1)} s`, true],
@@ -164,7 +175,9 @@ type Ready = {
 
 /** `vcb lab up` as a process of its own; its first line says how to reach it. */
 async function startLab(directory: string): Promise<{ readonly ready: Ready; readonly stop: () => Promise<void> }> {
-  const child = spawn(process.execPath, [COMMAND, 'lab', 'up', '--dir', directory, '--json'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [COMMAND, 'lab', 'up', '--dir', directory, '--scenario', SCENARIO, '--json'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   child.stderr.pipe(process.stderr)
   for await (const line of createInterface({ input: child.stdout })) return { ready: JSON.parse(line), stop: () => stop(child) }
   throw new Error('the lab ended before it was ready')
