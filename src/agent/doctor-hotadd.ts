@@ -26,14 +26,14 @@ export async function checkHotadd(agent: Agent, vsphere: Vsphere, findings: Find
     return
   }
   const { name } = proxy.ref
-  const problem = attachProblem(proxy.hardware)
+  const problem = attachProblem(proxy.hardware, await agent.guest.disks())
   const missing = (await missingPrivileges(vsphere, proxy.moref, HOTADD_PRIVILEGES, { signal: agent.signal })) ?? []
   if (problem !== undefined)
     findings.push({
       check,
       result: 'warning',
       detail: `No disk can be attached: ${problem}.`,
-      next: `Set disk.EnableUUID = TRUE in the advanced settings of ${name} while it is off, and leave units free on its SCSI controllers; see docs/hotadd.md.`,
+      next: `Set disk.EnableUUID = TRUE in the advanced settings of ${name} while it is off, and leave units free on its SCSI or NVMe controllers; see docs/hotadd.md.`,
     })
   if (missing.length > 0)
     findings.push({

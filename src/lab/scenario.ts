@@ -60,7 +60,7 @@ const vmSchema = z.strictObject({
   template: z.boolean().default(false),
   changeTracking: z.boolean().default(false),
   annotation: z.string().default(''),
-  disks: z.array(diskSchema).max(64).default([]),
+  disks: z.array(diskSchema).max(256).default([]),
   networks: z.array(nicSchema).default([]),
   cdrom: z.boolean().default(false),
   usb: z.boolean().default(false),

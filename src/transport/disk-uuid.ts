@@ -21,6 +21,20 @@ export function uuidWays(uuid: string): readonly string[] {
   return [...new Set([dashed(digits), dashed(swapped.toString('hex'))])]
 }
 
+/**
+ * The uuid of a virtual disk from the 32 digits that its NVMe namespace shows. The namespace's NGUID (NVM Express base specification 1.3: 8 bytes of an
+ * extension, 3 of the OUI, 5 more) holds the same 16 bytes as the NAA id, in the order that its format asks for: the second half first, then the OUI, which
+ * the NAA id has half a byte further on, then the rest, the NAA's own half byte (6) in the place freed. That is how VMware's Kubernetes storage driver computes the
+ * one from the other; digits that already are such a uuid are taken as they are.
+ */
+export function uuidOfNguid(digits: string): string | undefined {
+  const nguid = uuidDigits(digits)
+  if (nguid === undefined || /^0+$/.test(nguid)) return undefined
+  if (/^6000c29/.test(nguid)) return nguid
+  // [extension: 16][OUI: 6][NAA: 1][rest: 9] → [NAA][OUI][rest][extension]
+  return `${nguid[22]}${nguid.slice(16, 22)}${nguid.slice(23)}${nguid.slice(0, 16)}`
+}
+
 const dashed = (digits: string): string => digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 
 /**

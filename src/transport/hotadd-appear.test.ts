@@ -2,8 +2,16 @@ import { describe, expect, test } from 'vitest'
 import { appeared, cameInstead, type WantedDisk } from './hotadd-appear.ts'
 import type { GuestDisk } from './hotadd-guest.ts'
 
-const wanted: WantedDisk = { fileName: '[ds] web/web.vmdk', uuid: 'a'.repeat(32), capacityBytes: 4096, unit: 3 }
-const disk = (address: string, name: string, uuid?: string, size = 4096): GuestDisk => ({ address, name, uuid, size })
+const wanted: WantedDisk = { fileName: '[ds] web/web.vmdk', uuid: 'a'.repeat(32), capacityBytes: 4096, unit: 3, bus: 'scsi' }
+const disk = (address: string, name: string, uuid?: string, size = 4096): GuestDisk => ({
+  bus: 'scsi',
+  address,
+  name,
+  unit: Number(address.split(':')[2]),
+  uuid,
+  size,
+})
+const namespace = (name: string, unit: number): GuestDisk => ({ bus: 'nvme', address: name, name, unit, uuid: undefined, size: 4096 })
 const own = disk('2:0:0:0', 'sda', 'b'.repeat(32))
 
 describe('the disk that was attached', () => {
@@ -27,5 +35,7 @@ describe('the disk that was attached', () => {
     expect(cameInstead(wanted, before, [...before, other])).toBe(other)
     expect(cameInstead(wanted, before, [...before, disk('2:0:4:0', 'sdc', 'c'.repeat(32))])).toBeUndefined()
     expect(cameInstead(wanted, before, [own])).toBeUndefined()
+    expect(cameInstead(wanted, before, [...before, namespace('nvme0n4', 3)])).toBeUndefined()
+    expect(cameInstead({ ...wanted, bus: 'nvme' }, before, [...before, other, namespace('nvme0n4', 3)])?.name).toBe('nvme0n4')
   })
 })

@@ -9,8 +9,9 @@ export type WantedDisk = {
   /** 32 hex digits. */
   readonly uuid: string
   readonly capacityBytes: number
-  /** Unit of its controller in vSphere: the SCSI target in the guest. */
+  /** Unit of its controller in vSphere, and what that controller is to the guest. */
   readonly unit: number
+  readonly bus: GuestDisk['bus']
 }
 
 /**
@@ -29,13 +30,13 @@ export function appeared(wanted: WantedDisk, now: readonly GuestDisk[]): GuestDi
 /** The disk that came in the place of the wanted one: new, at its unit, with another uuid or none. */
 export function cameInstead(wanted: WantedDisk, before: readonly GuestDisk[], now: readonly GuestDisk[]): GuestDisk | undefined {
   const known = new Set(before.map(identityOf))
-  return now.find((disk) => !known.has(identityOf(disk)) && disk.address.split(':')[2] === String(wanted.unit))
+  return now.find((disk) => !known.has(identityOf(disk)) && disk.bus === wanted.bus && disk.unit === wanted.unit)
 }
 
 const identityOf = ({ address, uuid, size }: GuestDisk): string => `${address} ${uuid} ${size}`
 
 /**
- * Waits for the attached disk to appear in this machine, asking the SCSI hosts to look for it. INTEGRITY when another came in its place, UNAVAILABLE
+ * Waits for the attached disk to appear in this machine, asking its SCSI hosts and NVMe controllers to look for it. INTEGRITY when another came in its place, UNAVAILABLE
  * when none came in time.
  */
 export async function waitForDisk(

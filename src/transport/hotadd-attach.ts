@@ -6,24 +6,30 @@ import type { GuestDisk, ProxyGuest } from './hotadd-guest.ts'
 import { attachedEntry } from './hotadd-mark.ts'
 import type { ProxyVm } from './hotadd-proxy.ts'
 import { BUSY_MS, cameFirst } from './hotadd-release.ts'
-import { freeSlot } from './hotadd-slot.ts'
+import { freeSlot, type SlotWishes } from './hotadd-slot.ts'
 
 export type AttachParts = { readonly vsphere: Vsphere; readonly guest: ProxyGuest; readonly marks: Marks }
 
 /** Attached and seen: what the claim needs, and where it can be read. */
 export type Attached = { readonly key: number; readonly device: GuestDisk }
 
-/** Why no disk at all can be attached to this proxy VM now, as a clause; undefined when one can. */
-export function attachProblem({ name, extraConfig, devices }: VmHardware): string | undefined {
+/** Why no disk at all can be attached to this proxy VM now, as a clause; undefined when one can. `seen`: the disks its guest shows. */
+export function attachProblem({ name, extraConfig, devices }: VmHardware, seen: readonly GuestDisk[]): string | undefined {
   if (extraConfig.get('disk.EnableUUID')?.toUpperCase() !== 'TRUE')
     return `the proxy VM ${name} has no disk.EnableUUID = TRUE, without which its guest cannot tell disks apart`
-  return freeSlot(devices) === undefined ? `the proxy VM ${name} has no SCSI slot free` : undefined
+  return freeSlot(devices, wishes(seen)) === undefined ? `the proxy VM ${name} has no SCSI or NVMe slot free` : undefined
 }
 
+/**
+ * An NVMe controller is of use when the guest's kernel shows the uuids of namespaces. One that shows none of a disk there is now (a controller before NVMe 1.3,
+ * a kernel that does not believe its ids) would not of another.
+ */
+const wishes = (seen: readonly GuestDisk[]): SlotWishes => ({ nvme: !seen.some(({ bus, uuid }) => bus === 'nvme' && uuid === undefined) })
+
 /** The same for one disk. */
-export function attachRefusal(hardware: VmHardware, disk: DiskRef): string | undefined {
+export function attachRefusal(hardware: VmHardware, seen: readonly GuestDisk[], disk: DiskRef): string | undefined {
   if (hardware.disks.some((each) => each.fileName === disk.fileName)) return `${disk.fileName} is attached to ${hardware.name} already`
-  return attachProblem(hardware)
+  return attachProblem(hardware, seen)
 }
 
 /**
@@ -47,8 +53,8 @@ export async function attachAndFind(
       patiently({ clock, log, subject: proxy.ref.name, forMs: BUSY_MS, signal: options?.signal, passes: cameFirst }, async () => {
         await waitTasksOf(vsphere, proxy.moref, { ...call, forMs: BUSY_MS })
         const hardware = await vmHardware(vsphere, proxy.moref, call)
-        const refusal = attachRefusal(hardware, disk)
-        const slot = freeSlot(hardware.devices)
+        const refusal = attachRefusal(hardware, before, disk)
+        const slot = freeSlot(hardware.devices, wishes(before))
         if (refusal !== undefined || slot === undefined)
           throw new AgentError('CONFLICT', `${disk.fileName} cannot be attached: ${refusal}.`, { subject: disk.fileName, retry: 'later' })
         const entry = attachedEntry(marks, job, claim, disk.fileName)
@@ -75,7 +81,8 @@ async function readBack(
 ): Promise<{ readonly key: number; readonly wanted: WantedDisk }> {
   const { disks, devices, name } = await vmHardware(vsphere, proxy.moref, call)
   const [found, ...more] = disks.filter((each) => each.fileName === disk.fileName)
-  const unit = devices.find((device) => device.key === found?.key)?.unitNumber
+  const { unitNumber: unit, controllerKey } = devices.find((device) => device.key === found?.key) ?? {}
+  const controller = devices.find((device) => device.key === controllerKey)
   const fail = (what: string): AgentError =>
     new AgentError('INTEGRITY', `What was attached to ${name} is not ${disk.fileName}: ${what}.`, {
       subject: disk.fileName,
@@ -85,5 +92,6 @@ async function readBack(
   if (more.length > 0) throw fail(`${more.length + 1} of its disks have this file`)
   const uuid = uuidDigits(disk.uuid)
   if (uuid === undefined || uuidDigits(found.uuid) !== uuid) throw fail(`its uuid is ${found.uuid}, not ${disk.uuid}`)
-  return { key: found.key, wanted: { fileName: disk.fileName, uuid, capacityBytes: disk.capacityBytes, unit } }
+  const bus = controller?.type === 'VirtualNVMEController' ? 'nvme' : 'scsi'
+  return { key: found.key, wanted: { fileName: disk.fileName, uuid, capacityBytes: disk.capacityBytes, unit, bus } }
 }

@@ -73,7 +73,13 @@ export class AttachedDisks {
 
   /** The very disk, still where it was. */
   async #stillSeen({ device }: Shared, disk: DiskRef): Promise<boolean> {
-    const wanted = { fileName: disk.fileName, uuid: uuidDigits(disk.uuid) ?? '', capacityBytes: disk.capacityBytes, unit: -1 }
+    const wanted = {
+      fileName: disk.fileName,
+      uuid: uuidDigits(disk.uuid) ?? '',
+      capacityBytes: disk.capacityBytes,
+      unit: -1,
+      bus: device.bus,
+    }
     const found = appeared(wanted, await this.#parts.guest.disks())
     return found?.address === device.address && found.name === device.name
   }

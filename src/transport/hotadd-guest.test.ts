@@ -86,19 +86,63 @@ describe('its disks', () => {
     await put('sys/bus/scsi/devices/2:0:1:0/delete', '')
     await disk('3:0:1:0', 'sdc', '8')
     await put('sys/bus/scsi/devices/3:0:1:0/delete', '')
-    const removing = guest.remove('2:0:1:0')
+    const sdb = { bus: 'scsi', address: '2:0:1:0', name: 'sdb', unit: 1, uuid: undefined, size: 4096 } as const
+    const removing = guest.remove(sdb)
     const node = join(directory, 'sys/bus/scsi/devices/2:0:1:0')
     await expect.poll(() => readFile(join(node, 'delete'), 'utf8')).toBe('1')
     await rename(node, join(directory, 'gone'))
     expect(await removing).toBe(true)
-    expect(await guest.remove('2:0:1:0')).toBe(true)
+    expect(await guest.remove(sdb)).toBe(true)
     expect(await readFile(join(directory, 'sys/bus/scsi/devices/3:0:1:0/delete'), 'utf8')).toBe('')
   })
 
-  test('every host is asked to scan', async () => {
+  test('of NVMe show it in wwid or nguid; what namespaces of one controller share is no uuid', async () => {
+    const namespaces: [string, string, Record<string, string>][] = [
+      // As Linux guests of VMware show it, and as VMware's storage driver for Kubernetes computes it.
+      ['nvme0n1', '6000c29a319192779dfd990a196977a6', { wwid: 'eui.9dfd990a196977a6000c296a31919277' }],
+      ['nvme0n2', '6000c29f092d9204a9d1a9a7feaf1d66', { wwid: 'nvme.x', nguid: 'a9d1a9a7-feaf-1d66-000c-296f092d9204' }],
+      ['nvme0n3', '6000c2990a1b2c3d4e5f60718293a4b5', { wwid: 'uuid.6000c299-0a1b-2c3d-4e5f-60718293a4b5' }],
+    ]
+    for (const [name, , attributes] of namespaces)
+      for (const [key, value] of Object.entries({ nsid: name.slice(-1), size: '8', ...attributes }))
+        await put(`sys/block/${name}/${key}`, `${value}\n`)
+    const shared = [
+      'nvme.15ad-564d57617265204e564d455f30303030-564d77617265205669727475616c204e564d65204469736b-00000001',
+      'eui.000c296a31919277',
+    ]
+    for (const [index, wwid] of shared.entries()) {
+      await put(`sys/block/nvme1n${index + 1}/wwid`, `${wwid}\n`)
+      await put(`sys/block/nvme1n${index + 1}/size`, '8\n')
+    }
+    await put('sys/block/nvme1n3/nguid', '00000000-0000-0000-0000-000000000000\n')
+    await put('sys/block/nvme1n3/size', '8\n')
+    for (const other of ['nvme0c0n1', 'loop0', 'nvme0n9']) await put(`sys/block/${other}/size`, other === 'nvme0n9' ? '0\n' : '8\n')
+    const disks = await guest.disks()
+    expect(disks.map(({ bus, name, uuid }) => [bus, name, uuid])).toEqual([
+      ...namespaces.map(([name, uuid]) => ['nvme', name, uuid]),
+      ...[1, 2, 3].map((index) => ['nvme', `nvme1n${index}`, undefined]),
+    ])
+    expect(disks.slice(0, 3).map(({ unit, size }) => [unit, size])).toEqual([0, 1, 2].map((unit) => [unit, 4096]))
+  })
+
+  test('a namespace is not let go, but has to vanish once it is detached; its controller is asked', async () => {
+    await put('sys/class/nvme/nvme0/rescan_controller', '')
+    await put('sys/block/nvme0n2/size', '8\n')
+    const [disk] = await guest.disks()
+    if (disk === undefined) throw new Error('no disk')
+    expect(await guest.remove(disk)).toBe(true)
+    const vanishing = guest.vanished(disk)
+    await expect.poll(() => readFile(join(directory, 'sys/class/nvme/nvme0/rescan_controller'), 'utf8')).toBe('1')
+    await rename(join(directory, 'sys/block/nvme0n2'), join(directory, 'gone'))
+    expect(await vanishing).toBe(true)
+  })
+
+  test('every host and controller is asked to scan', async () => {
     await put('sys/class/scsi_host/host2/scan', '')
     await put('sys/class/scsi_host/host5/scan', '')
+    await put('sys/class/nvme/nvme0/rescan_controller', '')
     await guest.scan()
+    expect(await readFile(join(directory, 'sys/class/nvme/nvme0/rescan_controller'), 'utf8')).toBe('1')
     for (const host of ['host2', 'host5'])
       expect(await readFile(join(directory, 'sys/class/scsi_host', host, 'scan'), 'utf8')).toBe('- - -')
   })
@@ -109,7 +153,7 @@ describe('an attached disk that does not come', () => {
     let now = 0
     const clock: Clock = { ...systemClock, monotonicMs: () => now, sleep: async (ms) => void (now += ms) }
     await put('sys/class/scsi_host/host2/scan', '')
-    const wanted = { fileName: '[ds] web/web.vmdk', uuid: 'a'.repeat(32), capacityBytes: 4096, unit: 3 }
+    const wanted = { fileName: '[ds] web/web.vmdk', uuid: 'a'.repeat(32), capacityBytes: 4096, unit: 3, bus: 'scsi' } as const
     await expect(waitForDisk(guestOf(clock, 1200), wanted, [])).rejects.toThrow(
       'The attached [ds] web/web.vmdk did not appear in this machine within 1 s.',
     )

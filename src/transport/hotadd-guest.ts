@@ -2,6 +2,7 @@ import { readlink } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { type Abortable, type Clock, fromErrno, isMissing, SECTOR, toAgentError, unlessAborted, writeAttribute } from '../core/index.ts'
 import { naaOfPage83, uuidDigits, uuidWays } from './disk-uuid.ts'
+import { nvmeDisks, rescanNvme } from './nvme-namespaces.ts'
 import { bytesOf, namesIn, textOf } from './sysfs-files.ts'
 
 export type ProxyGuestOptions = {
@@ -16,12 +17,15 @@ export type ProxyGuestOptions = {
   readonly clock: Clock
 }
 
-/** A SCSI disk as this machine's kernel shows it. */
+/** A SCSI disk or an NVMe namespace as this machine's kernel shows it. */
 export type GuestDisk = {
-  /** `host:channel:target:lun`; the host's number is the kernel's, not the bus number of vSphere. */
+  readonly bus: 'scsi' | 'nvme'
+  /** `host:channel:target:lun`, where the host's number is the kernel's, not the bus number of vSphere; `nvme0n2`. */
   readonly address: string
-  /** `sdb` */
+  /** `sdb`, `nvme0n2` */
   readonly name: string
+  /** The unit in vSphere that this looks like. */
+  readonly unit: number
   /** 32 hex digits; undefined when the disk shows none (`disk.EnableUUID` is not set). */
   readonly uuid: string | undefined
   /** Bytes. */
@@ -37,7 +41,7 @@ const REMOVED_MS = 10_000
 const LOOK_MS = 100
 
 /**
- * This machine as the guest of a proxy VM: who it is, which SCSI disks it sees, and how one is let go. One object per process, because
+ * This machine as the guest of a proxy VM: who it is, which SCSI and NVMe disks it sees, and how one is let go. One object per process, because
  * it also keeps the process's own changes of the proxy VM apart. Everything is read when it is asked for.
  */
 export class ProxyGuest {
@@ -67,8 +71,12 @@ export class ProxyGuest {
     return uuids?.includes(biosUuid.toLowerCase()) ?? false
   }
 
-  /** Every SCSI disk there is now. */
+  /** Every SCSI and NVMe disk there is now. */
   async disks(): Promise<readonly GuestDisk[]> {
+    return [...(await this.#scsiDisks()), ...(await nvmeDisks(this.options.sysfs))]
+  }
+
+  async #scsiDisks(): Promise<readonly GuestDisk[]> {
     const directory = join(this.options.sysfs, 'bus', 'scsi', 'devices')
     const byId = await this.#byId()
     const disks: GuestDisk[] = []
@@ -78,7 +86,8 @@ export class ProxyGuest {
         const sectors = Number(await textOf(join(directory, address, 'block', name, 'size')))
         // Gone, or not all there yet.
         if (!Number.isSafeInteger(sectors) || sectors <= 0) continue
-        disks.push({ address, name, uuid: (await uuidOf(join(directory, address))) ?? byId.get(name), size: sectors * SECTOR })
+        const uuid = (await uuidOf(join(directory, address))) ?? byId.get(name)
+        disks.push({ bus: 'scsi', address, name, unit: Number(address.split(':')[2]), uuid, size: sectors * SECTOR })
       }
     }
     return disks
@@ -89,8 +98,9 @@ export class ProxyGuest {
     return join(this.options.devices, disk.name)
   }
 
-  /** Asks every SCSI host to look for new disks; a host that refuses is left out. */
+  /** Asks every SCSI host and NVMe controller to look for new disks; one that refuses is left out. */
   async scan(): Promise<void> {
+    await rescanNvme(this.options.sysfs)
     const directory = join(this.options.sysfs, 'class', 'scsi_host')
     for (const host of await namesIn(directory)) {
       try {
@@ -102,11 +112,12 @@ export class ProxyGuest {
   }
 
   /**
-   * Lets the kernel forget a disk, so that it leaves in good order before its hardware does. Gone already = success; false when the kernel does not let it
-   * go in time.
+   * Lets the kernel forget a SCSI disk, so that it leaves in good order before its hardware does. Gone already = success; false when the kernel does not let
+   * it go in time. A kernel lets no single NVMe namespace go: that happens in `vanished`, after the hardware went.
    */
-  async remove(address: string, options?: Abortable): Promise<boolean> {
+  async remove({ bus, address }: GuestDisk, options?: Abortable): Promise<boolean> {
     const { clock, sysfs } = this.options
+    if (bus === 'nvme') return true
     const device = join(sysfs, 'bus', 'scsi', 'devices', address)
     try {
       await writeAttribute(join(device, 'delete'), '1')
@@ -116,6 +127,17 @@ export class ProxyGuest {
     }
     for (const until = clock.monotonicMs() + REMOVED_MS; ; await clock.sleep(LOOK_MS, options)) {
       if ((await namesIn(join(device, 'block'))).length === 0) return true
+      if (clock.monotonicMs() >= until) return false
+    }
+  }
+
+  /** After the hardware of a disk went: until its node is gone too, asking NVMe controllers what they still have. False when it stays. */
+  async vanished({ bus, name, uuid }: GuestDisk, options?: Abortable): Promise<boolean> {
+    const { clock, sysfs } = this.options
+    if (bus === 'scsi') return true
+    for (const until = clock.monotonicMs() + REMOVED_MS; ; await clock.sleep(LOOK_MS, options)) {
+      await rescanNvme(sysfs)
+      if (!(await nvmeDisks(sysfs)).some((disk) => disk.name === name && disk.uuid === uuid)) return true
       if (clock.monotonicMs() >= until) return false
     }
   }

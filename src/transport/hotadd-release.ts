@@ -1,7 +1,7 @@
 import { type Abortable, type AttachedDisk, AgentError, type ClaimId, type DiskRef, type MoRef } from '../core/index.ts'
 import { detachDisk, isFault, patiently, type VmHardware, vmHardware, type Vsphere, waitTasksOf } from '../vsphere/index.ts'
 import { uuidDigits } from './disk-uuid.ts'
-import type { ProxyGuest } from './hotadd-guest.ts'
+import type { GuestDisk, ProxyGuest } from './hotadd-guest.ts'
 import { attachedKey } from './hotadd-mark.ts'
 import type { ProxyVm } from './hotadd-proxy.ts'
 
@@ -45,7 +45,7 @@ export async function detachAttached(
 ): Promise<void> {
   const { clock, log } = vsphere
   const call = { signal: options?.signal, subject: args.proxy.name }
-  if (await guest.is(args.proxy.biosUuid)) await letGo(vsphere, guest, args, options)
+  const gone = (await guest.is(args.proxy.biosUuid)) ? await letGo(vsphere, guest, args, options) : undefined
   await guest.turn(
     () =>
       patiently({ clock, log, subject: args.proxy.name, forMs: BUSY_MS, signal: options?.signal, passes: cameFirst }, async () => {
@@ -80,6 +80,8 @@ export async function detachAttached(
       }),
     options,
   )
+  if (gone !== undefined && !(await guest.vanished(gone, options)))
+    vsphere.log.warn('the guest still shows a disk that was detached', { disk: args.fileName, device: gone.name })
 }
 
 /** What an entry of ours says about the proxy VM as it is now, for a claim that takes it over. */
@@ -107,10 +109,11 @@ export function attachedDisk({ disks }: VmHardware, { fileName, before, mode }: 
 }
 
 /** Only what has the uuid, and is the only one that has it: another disk is never taken from the guest. */
-async function letGo(vsphere: Vsphere, guest: ProxyGuest, args: AttachedDisk, options?: Abortable): Promise<void> {
+async function letGo(vsphere: Vsphere, guest: ProxyGuest, args: AttachedDisk, options?: Abortable): Promise<GuestDisk | undefined> {
   const wanted = uuidDigits(args.uuid)
   const [found, ...more] = (await guest.disks()).filter((disk) => disk.uuid !== undefined && disk.uuid === wanted)
-  if (found === undefined || more.length > 0) return
-  if (!(await guest.remove(found.address, options)))
+  if (found === undefined || more.length > 0) return undefined
+  if (!(await guest.remove(found, options)))
     vsphere.log.warn('the guest did not let a disk go; it is detached all the same', { disk: args.fileName, device: found.name })
+  return found
 }

@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { DeviceRef } from '../core/index.ts'
-import { freeSlot } from './hotadd-slot.ts'
+import { freeSlot as slotFor } from './hotadd-slot.ts'
 
+const freeSlot = (devices: readonly DeviceRef[], nvme = true) => slotFor(devices, { nvme })
 const controller = (key: number, busNumber: number, type = 'ParaVirtualSCSIController', more: Partial<DeviceRef> = {}): DeviceRef => ({
   key,
   type,
@@ -43,11 +44,32 @@ describe('the slot of a disk to be attached', () => {
     expect(freeSlot([0, 1, 2, 3].flatMap((bus) => [controller(1000 + bus, bus), ...units(1000 + bus, ...ALL)]))).toBeUndefined()
   })
 
+  test('is on an NVMe controller when SCSI ones are full or missing, unit 7 too, before a new controller is made', () => {
+    const nvme = controller(31_000, 0, 'VirtualNVMEController')
+    const full = [controller(1000, 0), ...units(1000, ...ALL)]
+    expect(freeSlot([nvme, ...full, controller(1001, 1, 'VirtualLsiLogicController')])).toEqual({ controllerKey: 1001, unit: 0 })
+    expect(freeSlot([nvme, ...full])).toEqual({ controllerKey: 31_000, unit: 0 })
+    expect(freeSlot([nvme, ...units(31_000, 0, 1, 2, 3, 4, 5, 6)])).toEqual({ controllerKey: 31_000, unit: 7 })
+    const fourteen = [nvme, ...units(31_000, 7, ...ALL.slice(0, -1))]
+    expect(freeSlot(fourteen)).toEqual({ newBus: 0, unit: 0 })
+    expect(freeSlot([...fourteen, controller(31_001, 1, 'VirtualNVMEController')])).toEqual({ controllerKey: 31_001, unit: 0 })
+  })
+
+  test('is on no NVMe controller where their disks show no uuid', () => {
+    expect(freeSlot([controller(31_000, 0, 'VirtualNVMEController')], false)).toEqual({ newBus: 0, unit: 0 })
+  })
+
+  test('is ParaVirtual before other SCSI, whatever the buses', () => {
+    const lsi = controller(1000, 0, 'VirtualLsiLogicSASController')
+    expect(freeSlot([lsi, controller(1001, 1)])).toEqual({ controllerKey: 1001, unit: 0 })
+    expect(freeSlot([lsi, controller(1001, 1), ...units(1001, ...ALL)])).toEqual({ controllerKey: 1000, unit: 0 })
+  })
+
   test('is on none that is shared with other VMs, takes no disk of a running VM, or is no SCSI controller; their buses count', () => {
     const others = [
       controller(1000, 0, 'VirtualLsiLogicSASController', { sharedBus: 'physicalSharing' }),
       controller(1001, 1, 'VirtualBusLogicController'),
-      controller(31_000, 0, 'VirtualNVMEController'),
+      controller(31_000, 0, 'VirtualNVMEController', { sharedBus: 'physicalSharing' }),
       controller(15_000, 2, 'VirtualAHCIController'),
     ]
     expect(freeSlot(others)).toEqual({ newBus: 2, unit: 0 })

@@ -22,7 +22,7 @@ import { canBeWritten } from './target-disk.ts'
 import { hasFile } from './verify-disk.ts'
 
 /**
- * Attaches the frozen disk to the VM this process runs in and reads it there as a SCSI disk (docs/hotadd.md): independent and nonpersistent, so that
+ * Attaches the frozen disk to the VM this process runs in and reads it there as a SCSI or NVMe disk (docs/hotadd.md): independent and nonpersistent, so that
  * not even a write of the guest reaches the file. The host reads the chain of redo logs, so one device is the complete disk.
  */
 export function hotaddTransport(vsphere: Vsphere, options: { readonly guest: ProxyGuest; readonly marks: Marks }): Transport {
@@ -57,7 +57,7 @@ export function hotaddTransport(vsphere: Vsphere, options: { readonly guest: Pro
     if (config.encrypted) return { refusal: `${config.vm.name} is encrypted, and its disks open only in a VM that has their keys` }
     if (found.ref.moref === config.vm.moref) return { refusal: `${config.vm.name} is this proxy itself` }
     const hardware = await vmHardware(vsphere, found.moref, abort)
-    const refusal = attachRefusal(hardware, disk)
+    const refusal = attachRefusal(hardware, await guest.disks(), disk)
     return refusal === undefined ? { ...found, hardware } : { refusal }
   }
 

@@ -49,11 +49,11 @@ describe('a proxy VM', () => {
     await using world = await openHotaddWorld({ proxyDisks: [0, 1, 2, 3].flatMap((bus) => disks(15, bus)) })
     expect(await fallsBack(world)).toMatchObject({
       transport: 'nbdssl',
-      refused: [{ transport: 'hotadd', reason: 'the proxy VM proxy has no SCSI slot free' }],
+      refused: [{ transport: 'hotadd', reason: 'the proxy VM proxy has no SCSI or NVMe slot free' }],
     })
     await world.expectNothingLeft()
     expect((await findings(world)).map(({ result, detail, next }) => [result, detail, next])).toEqual([
-      ['warning', expect.stringContaining('has no SCSI slot free'), expect.stringContaining('leave units free')],
+      ['warning', expect.stringContaining('has no SCSI or NVMe slot free'), expect.stringContaining('leave units free')],
     ])
   }, 60_000)
 

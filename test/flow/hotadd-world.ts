@@ -15,10 +15,17 @@ export type WorldOptions = {
   readonly appear?: string
   readonly proxyDisks?: readonly object[]
   readonly enableUuid?: boolean
+  /** VMs beside those of every world. */
+  readonly vms?: readonly object[]
 }
 
 /** Disks of every kind that a snapshot can freeze: flat thin and thick, with COWD and SE-sparse links above them, and one that is no whole number of 4 KiB. */
-export const hotaddScenario = ({ proxy = true, proxyDisks = [{ size: '4MiB', content: 'random' }], enableUuid = true }: WorldOptions) => ({
+export const hotaddScenario = ({
+  proxy = true,
+  proxyDisks = [{ size: '4MiB', content: 'random' }],
+  enableUuid = true,
+  vms = [],
+}: WorldOptions) => ({
   taskMs: 0,
   recordDigests: true,
   datacenters: [
@@ -64,6 +71,7 @@ export const hotaddScenario = ({ proxy = true, proxyDisks = [{ size: '4MiB', con
         { name: 'one', datastore: 'v6', changeTracking: true, disks: [{ size: '6MiB', content: 'random' }] },
         { name: 'big', datastore: 'v6', changeTracking: true, disks: [{ size: '80MiB' }] },
         { name: 'off', datastore: 'v6', power: 'poweredOff', disks: [{ size: '6MiB' }] },
+        ...vms,
       ],
     },
   ],
@@ -128,7 +136,8 @@ export async function openHotaddWorld(options: WorldOptions = {}): Promise<Hotad
       const state = await vm('proxy')
       expect(state.disks.filter((disk) => disk.attached)).toEqual([])
       expect(state.guest?.disks).toHaveLength(proxyDisks.length)
-      expect(await readdir(join(state.guest?.sysfs ?? '', 'bus', 'scsi', 'devices'))).toHaveLength(proxyDisks.length)
+      const shown = ['bus/scsi/devices', 'block'].map((path) => readdir(join(state.guest?.sysfs ?? '', path)))
+      expect((await Promise.all(shown)).flat()).toHaveLength(proxyDisks.length)
       expect(await readdir(state.guest?.devices ?? '')).toEqual(['disk'])
       expect(await loopsBelow(session.directory)).toEqual([])
       for (const directory of Object.values(session.lab.datastores))

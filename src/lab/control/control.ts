@@ -3,6 +3,7 @@ import { fsck } from '../guest/index.ts'
 import {
   digestNow,
   digestSnapshot,
+  controllerOf,
   diskLabel,
   disksOf,
   locksOfVm,
@@ -251,6 +252,7 @@ function vmState(model: Model, vm: VmRecord): LabVmState {
       fileName: disk.chain[0]?.path ?? '',
       chain: disk.chain.map((link) => link.path),
       attached: disk.foreign,
+      controller: controllerOf(vm.config, disk)?.controller ?? '',
     })),
     guest: guestState(model, vm),
     disabledMethods: vm.disabledMethods.map(({ method, source }) => ({ method, source })),

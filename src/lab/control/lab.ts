@@ -192,6 +192,8 @@ export type LabVmState = {
     readonly chain: readonly string[]
     /** Attached by another VM's file. */
     readonly attached: boolean
+    /** `pvscsi`, `nvme`, … */
+    readonly controller: string
   }[]
   /** Of a backup proxy: where its guest's sysfs and nodes are, and the disks it sees. */
   readonly guest?:

@@ -34,6 +34,7 @@ export class AttachedDisks implements AsyncDisposable {
       biosUuid: vm.config.uuid,
       enableUuid: vm.config.extraConfig['disk.EnableUUID']?.toUpperCase() === 'TRUE',
       buses: scsiBuses(vm.config),
+      nvme: busesOf(vm.config, NVME_KEYS, Number.POSITIVE_INFINITY),
     }
     const guest = new ProxyGuest(join(world.directory, 'proxy', vm.id), facts, { clock, log, files: vm.proxy === 'file' })
     this.#guests.set(vm.id, guest)
@@ -124,6 +125,7 @@ export class AttachedDisks implements AsyncDisposable {
       !disk.foreign || guest === undefined ? undefined : disk.redo === undefined ? this.#flatFile(disk) : imageOf(guest, disk.redo)
     return {
       key: disk.key,
+      kind: disk.controllerKey >= NVME_KEYS ? 'nvme' : 'scsi',
       bus: controller?.kind === 'controller' ? controller.bus : 0,
       unit: disk.unit,
       uuid: disk.uuid,
@@ -144,5 +146,9 @@ export class AttachedDisks implements AsyncDisposable {
 
 const imageOf = (guest: ProxyGuest, redo: string): string => join(guest.images, `${baseName(redo)}.img`)
 
-export const scsiBuses = (config: ConfigRecord): number[] =>
-  config.devices.flatMap((device) => (device.kind === 'controller' && device.key >= 1000 && device.key < 15_000 ? [device.bus] : []))
+/** Keys of NVMe controllers begin here. */
+const NVME_KEYS = 31_000
+
+const busesOf = (config: ConfigRecord, from: number, below: number): number[] =>
+  config.devices.flatMap((device) => (device.kind === 'controller' && device.key >= from && device.key < below ? [device.bus] : []))
+export const scsiBuses = (config: ConfigRecord): number[] => busesOf(config, 1000, 15_000)

@@ -221,6 +221,8 @@ export class DeviceChanges {
   }
 
   #addController(device: LabObject, controller: ControllerType): void {
+    if (controller === 'nvme' && this.#config.hardware < 13)
+      throw new VimFault('InvalidVmConfig', { property: 'hardware' }, 'An NVMe controller needs virtual hardware 13.')
     const bus = number(device, 'busNumber') ?? 0
     const first = controller === 'ide' ? 200 : controller === 'sata' ? 15_000 : controller === 'nvme' ? 31_000 : 1000
     let at = bus
@@ -373,6 +375,12 @@ export class DeviceChanges {
     }
   }
 
+  /** Of controllers that are not SCSI: an NVMe one takes 15 disks, and 64 since virtual hardware 21; SATA takes 30, IDE two. */
+  #lastUnit(controllerKey: number): number {
+    if (controllerKey >= 31_000) return this.#config.hardware >= 21 ? 63 : 14
+    return controllerKey >= 15_000 ? 29 : 1
+  }
+
   #networkName(device: LabObject): string {
     return text(object(device, 'backing'), 'deviceName') ?? this.#model.world.of('network')[0]?.name ?? 'VM Network'
   }
@@ -390,7 +398,7 @@ export class DeviceChanges {
     const paravirtual = this.#config.devices.some(
       (device) => device.kind === 'controller' && device.key === controllerKey && device.controller === 'pvscsi',
     )
-    const last = !scsi ? Number.MAX_SAFE_INTEGER : paravirtual && this.#config.hardware >= 14 ? 63 : 15
+    const last = scsi ? (paravirtual && this.#config.hardware >= 14 ? 63 : 15) : this.#lastUnit(controllerKey)
     for (const device of this.#config.devices)
       if ('controllerKey' in device && device.controllerKey === controllerKey) used.add(device.unit)
     if (wanted !== undefined && wanted >= 0) {

@@ -157,8 +157,13 @@ const PREFIX: Readonly<Record<ControllerType, string>> = {
 }
 export const controllerPrefix = (type: ControllerType): string => PREFIX[type]
 
+type ControllerRecord = Extract<DeviceRecord, { kind: 'controller' }>
+
+export const controllerOf = (config: ConfigRecord, disk: DiskRecord): ControllerRecord | undefined =>
+  config.devices.find((device): device is ControllerRecord => device.kind === 'controller' && device.key === disk.controllerKey)
+
 /** `scsi0:1`, as the VMX file and this lab's reports name a disk. */
 export function diskLabel(config: ConfigRecord, disk: DiskRecord): string {
-  const controller = config.devices.find((device) => device.kind === 'controller' && device.key === disk.controllerKey)
-  return controller?.kind === 'controller' ? `${PREFIX[controller.controller]}${controller.bus}:${disk.unit}` : `disk${disk.key}`
+  const controller = controllerOf(config, disk)
+  return controller !== undefined ? `${PREFIX[controller.controller]}${controller.bus}:${disk.unit}` : `disk${disk.key}`
 }

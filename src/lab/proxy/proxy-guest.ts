@@ -14,11 +14,15 @@ export type ProxyFacts = {
   readonly enableUuid: boolean
   /** Buses of its SCSI controllers. */
   readonly buses: readonly number[]
+  /** Buses of its NVMe controllers. */
+  readonly nvme: readonly number[]
 }
 
 /** A disk of the proxy VM, its own or attached. */
 export type ShownDisk = {
   readonly key: number
+  /** What the guest takes its controller for. */
+  readonly kind: 'scsi' | 'nvme'
   readonly bus: number
   readonly unit: number
   readonly uuid: string
@@ -59,7 +63,7 @@ export class ProxyGuest implements AsyncDisposable {
   /** The guest as it boots: with these disks, whatever was there before. Images of no disk go. */
   async boot(disks: readonly ShownDisk[]): Promise<void> {
     mkdirSync(this.images, { recursive: true })
-    this.tree.make(littleEndian(this.#facts.biosUuid), this.#facts.buses.map(hostOf))
+    this.tree.make(littleEndian(this.#facts.biosUuid), this.#facts.buses.map(hostOf), this.#facts.nvme)
     for (const name of readdirSync(this.images)) {
       const path = join(this.images, name)
       if (this.#loops) await detachLoops(path)
@@ -83,7 +87,7 @@ export class ProxyGuest implements AsyncDisposable {
       if (quirk === 'never') return
       if (quirk === 'late' || quirk === 'scan') {
         this.#hidden.set(disk.key, { disk, quirk, from: this.#clock.monotonicMs() + value })
-        this.tree.scanned(hostOf(disk.bus))
+        this.#scanned(disk)
       } else await this.#appear(disk, quirk)
     })
   }
@@ -115,12 +119,14 @@ export class ProxyGuest implements AsyncDisposable {
 
   async #appear(disk: ShownDisk, quirk?: HotaddQuirk): Promise<void> {
     const host = hostOf(disk.bus)
-    this.tree.addHost(host)
+    if (disk.kind === 'scsi') this.tree.addHost(host)
     const target = disk.image === undefined ? undefined : this.#loops ? await attachLoop(disk.image) : disk.image
     const uuid = disk.uuid.replaceAll('-', '').toLowerCase()
     const tree: TreeDisk = {
-      address: `${host}:0:${disk.unit}:0`,
-      name: this.#freeName(),
+      ...(disk.kind === 'scsi'
+        ? { address: `${host}:0:${disk.unit}:0`, name: this.#freeName() }
+        : // One controller of vSphere is one of the guest, a disk a namespace of it; numbers of namespaces begin with 1.
+          { nvme: disk.bus, nsid: disk.unit + 1, name: `nvme${disk.bus}n${disk.unit + 1}` }),
       uuid: this.#facts.enableUuid
         ? quirk === 'wrongDisk'
           ? uuid.replace(/.{4}$/, (end) => (end === 'dead' ? 'beef' : 'dead'))
@@ -142,15 +148,20 @@ export class ProxyGuest implements AsyncDisposable {
   /** What was written into the tree since the last look. */
   #heed(): Promise<void> {
     return this.#next(async () => {
-      const scanned = new Set([...this.#hidden.values()].map(({ disk }) => hostOf(disk.bus)).filter((host) => this.tree.scanned(host)))
+      const scanned = new Set([...this.#hidden].filter(([, { disk }]) => this.#scanned(disk)).map(([key]) => key))
       for (const [key, { disk, quirk, from }] of this.#hidden) {
-        if (quirk === 'scan' ? !scanned.has(hostOf(disk.bus)) : this.#clock.monotonicMs() < from) continue
+        if (quirk === 'scan' ? !scanned.has(key) : this.#clock.monotonicMs() < from) continue
         this.#hidden.delete(key)
         await this.#appear(disk)
       }
       for (const entry of this.#entries.values())
-        if (entry.shown && !entry.stuck && this.tree.deleted(entry.tree.address)) await this.#vanish(entry)
+        if (entry.shown && !entry.stuck && this.tree.deleted(entry.tree)) await this.#vanish(entry)
     })
+  }
+
+  /** Whether somebody has asked for a look at this disk's controller since the last time. */
+  #scanned({ kind, bus }: ShownDisk): boolean {
+    return kind === 'scsi' ? this.tree.scanned(hostOf(bus)) : this.tree.rescanned(bus)
   }
 
   #freeName(): string {

@@ -2,10 +2,8 @@ import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync
 import { dirname, join } from 'node:path'
 import { SECTOR } from '../../core/index.ts'
 
-export type TreeDisk = {
-  /** `host:0:unit:0` */
-  readonly address: string
-  /** `sdb` */
+export type TreeDisk = TreePlace & {
+  /** `sdb`, `nvme0n2` */
   readonly name: string
   /** 32 hex digits; undefined = the guest's disks show no uuid. */
   readonly uuid: string | undefined
@@ -14,7 +12,16 @@ export type TreeDisk = {
   readonly target: string | undefined
 }
 
-/** The part of a Linux guest's `/sys` and `/dev` that tells of its SCSI disks, as files. Every name comes and goes at once. */
+/** A SCSI disk's `host:0:unit:0`, or a namespace of an NVMe controller. */
+type TreePlace =
+  | { readonly address: string; readonly nvme?: undefined }
+  | { readonly nvme: number; readonly nsid: number; readonly address?: undefined }
+
+const MODEL = 'VMware Virtual NVMe Disk'
+const serialOf = (controller: number): string => `VMware NVME_${String(controller).padStart(4, '0')}`
+const hex = (text: string): string => Buffer.from(text, 'latin1').toString('hex')
+
+/** The part of a Linux guest's `/sys` and `/dev` that tells of its SCSI and NVMe disks, as files. Every name comes and goes at once. */
 export class SysfsTree {
   readonly sysfs: string
   readonly devices: string
@@ -25,14 +32,24 @@ export class SysfsTree {
   }
 
   /** Empty, with who the guest is. `uuid` as SMBIOS has it. */
-  make(uuid: string, hosts: readonly number[]): void {
+  make(uuid: string, hosts: readonly number[], controllers: readonly number[] = []): void {
     this.drop()
     const dmi = join(this.sysfs, 'class', 'dmi', 'id')
-    for (const path of [dmi, join(this.sysfs, 'bus', 'scsi', 'devices'), join(this.devices, 'disk', 'by-id')])
+    for (const path of [dmi, join(this.sysfs, 'bus', 'scsi', 'devices'), join(this.sysfs, 'block'), join(this.devices, 'disk', 'by-id')])
       mkdirSync(path, { recursive: true })
     writeFileSync(join(dmi, 'sys_vendor'), 'VMware, Inc.\n')
     writeFileSync(join(dmi, 'product_uuid'), `${uuid}\n`)
     for (const host of hosts) this.addHost(host)
+    for (const controller of controllers) this.#addController(controller)
+  }
+
+  #addController(controller: number): void {
+    const path = join(this.sysfs, 'class', 'nvme', `nvme${controller}`)
+    mkdirSync(path, { recursive: true })
+    writeFileSync(join(path, 'model'), `${MODEL.padEnd(40)}\n`)
+    writeFileSync(join(path, 'serial'), `${serialOf(controller).padEnd(20)}\n`)
+    writeFileSync(join(path, 'transport'), 'pcie\n')
+    writeFileSync(join(path, 'rescan_controller'), '')
   }
 
   addHost(host: number): void {
@@ -42,14 +59,27 @@ export class SysfsTree {
   }
 
   add(disk: TreeDisk): void {
-    const { address, name, uuid, capacityBytes, target } = disk
+    const { name, target } = disk
     if (target !== undefined) symlinkSync(target, join(this.devices, name))
-    if (uuid !== undefined) {
-      for (const id of [`wwn-0x${uuid}`, `scsi-3${uuid}`]) {
-        rmSync(this.#byId(id), { force: true })
-        symlinkSync(`../../${name}`, this.#byId(id))
-      }
+    for (const id of idsOf(disk)) {
+      rmSync(this.#byId(id), { force: true })
+      symlinkSync(`../../${name}`, this.#byId(id))
     }
+    if (disk.address === undefined) this.#addNamespace(disk)
+    else this.#addScsi(disk, disk.address)
+  }
+
+  #addNamespace({ name, nvme, nsid, uuid, capacityBytes }: TreeDisk & { readonly nvme: number }): void {
+    const beside = join(this.sysfs, `.${name}`)
+    mkdirSync(beside, { recursive: true })
+    writeFileSync(join(beside, 'size'), `${capacityBytes / SECTOR}\n`)
+    writeFileSync(join(beside, 'nsid'), `${nsid}\n`)
+    writeFileSync(join(beside, 'wwid'), `${uuid === undefined ? shared(nvme, nsid) : `eui.${nguidOf(uuid)}`}\n`)
+    if (uuid !== undefined) writeFileSync(join(beside, 'nguid'), `${dashed(nguidOf(uuid))}\n`)
+    renameSync(beside, join(this.sysfs, 'block', name))
+  }
+
+  #addScsi({ name, uuid, capacityBytes }: TreeDisk, address: string): void {
     const beside = join(this.sysfs, `.${address}`)
     mkdirSync(join(beside, 'block', name), { recursive: true })
     writeFileSync(join(beside, 'block', name, 'size'), `${capacityBytes / SECTOR}\n`)
@@ -63,26 +93,35 @@ export class SysfsTree {
     renameSync(beside, this.#at(address))
   }
 
-  remove({ address, name, uuid }: TreeDisk): void {
-    const gone = join(this.sysfs, `.gone-${address}`)
+  remove(disk: TreeDisk): void {
+    const { address, name } = disk
+    const gone = join(this.sysfs, `.gone-${address ?? name}`)
     try {
-      renameSync(this.#at(address), gone)
+      renameSync(address === undefined ? join(this.sysfs, 'block', name) : this.#at(address), gone)
     } catch (error) {
       if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
     }
     rmSync(gone, { recursive: true, force: true })
-    for (const id of uuid === undefined ? [] : [`wwn-0x${uuid}`, `scsi-3${uuid}`]) rmSync(this.#byId(id), { force: true })
+    for (const id of idsOf(disk)) rmSync(this.#byId(id), { force: true })
     rmSync(join(this.devices, name), { force: true })
   }
 
-  /** Whether the guest was told to let this disk go. */
-  deleted(address: string): boolean {
-    return textOf(join(this.#at(address), 'delete')) !== ''
+  /** Whether the guest was told to let this disk go; there is no such word for a namespace. */
+  deleted({ address }: TreeDisk): boolean {
+    return address !== undefined && textOf(join(this.#at(address), 'delete')) !== ''
   }
 
   /** Whether a SCSI host was asked to scan since the last look. */
   scanned(host: number): boolean {
-    const path = join(this.sysfs, 'class', 'scsi_host', `host${host}`, 'scan')
+    return this.#asked(join(this.sysfs, 'class', 'scsi_host', `host${host}`, 'scan'))
+  }
+
+  /** Whether an NVMe controller was asked for its namespaces since the last look. */
+  rescanned(controller: number): boolean {
+    return this.#asked(join(this.sysfs, 'class', 'nvme', `nvme${controller}`, 'rescan_controller'))
+  }
+
+  #asked(path: string): boolean {
     if (textOf(path) === '') return false
     writeFileSync(path, '')
     return true
@@ -102,6 +141,31 @@ export class SysfsTree {
   readonly #at = (address: string): string => join(this.sysfs, 'bus', 'scsi', 'devices', address)
   readonly #byId = (id: string): string => join(this.devices, 'disk', 'by-id', id)
 }
+
+/** Links of udev that name this disk alone; those of model and serial, which the disks of a controller share, end with the namespace. */
+function idsOf(disk: TreeDisk): readonly string[] {
+  const { uuid } = disk
+  if (disk.address !== undefined) return uuid === undefined ? [] : [`wwn-0x${uuid}`, `scsi-3${uuid}`]
+  const { nvme, nsid } = disk
+  const bySerial = `nvme-${MODEL}_${serialOf(nvme)}_${nsid}`.replaceAll(' ', '_')
+  return [bySerial, `nvme-${uuid === undefined ? shared(nvme, nsid) : `eui.${nguidOf(uuid)}`}`]
+}
+
+/** What a kernel makes of vendor, serial, model and namespace where there is no other id. */
+const shared = (controller: number, nsid: number): string =>
+  `nvme.15ad-${hex(serialOf(controller))}-${hex(MODEL)}-${nsid.toString(16).padStart(8, '0')}`
+
+/**
+ * A disk's uuid, which is an NAA id of type 6, in the format of a namespace's NGUID: its last 8 bytes, the OUI, then the NAA digit with what is left. Seen of
+ * VMware's guests: `eui.9dfd990a196977a6000c296a31919277`.
+ */
+function nguidOf(uuid: string): string {
+  const naa = uuid.slice(0, 1)
+  const oui = uuid.slice(1, 7)
+  return `${uuid.slice(16)}${oui}${naa}${uuid.slice(7, 16)}`
+}
+
+const dashed = (digits: string): string => digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 
 /** Empty when it is not there. */
 function textOf(path: string): string {
