@@ -30,7 +30,7 @@ export function uuidWays(uuid: string): readonly string[] {
 export function uuidOfNguid(digits: string): string | undefined {
   const nguid = uuidDigits(digits)
   if (nguid === undefined || /^0+$/.test(nguid)) return undefined
-  if (/^6000c29/.test(nguid)) return nguid
+  if (nguid.startsWith('6000c29')) return nguid
   // [extension: 16][OUI: 6][NAA: 1][rest: 9] → [NAA][OUI][rest][extension]
   return `${nguid[22]}${nguid.slice(16, 22)}${nguid.slice(23)}${nguid.slice(0, 16)}`
 }

@@ -43,9 +43,8 @@ describe('a proxy VM with an NVMe controller alone', () => {
   test('writes a restored VM, whose disks are on the controllers they were on', async () => {
     const { session } = world
     const [point] = (await world.backup(['mixed', '--mode', 'full'])).vms
-    const restored = await session.json([
-      ...['restore', point.point, '--to-vcenter', '--name', 'again', '--to-datastore', 'v6', '--transport', 'hotadd'],
-    ])
+    const place = ['--to-vcenter', '--name', 'again', '--to-datastore', 'v6']
+    const restored = await session.json(['restore', point.point, ...place, '--transport', 'hotadd'])
     expect(restored.disks.map((disk: Json) => [disk.label, disk.transport])).toEqual(LABELS.map((label) => [label, 'hotadd']))
     expect(placesOf(await world.vm('again'))).toEqual(['nvme0:0 nvme', 'nvme1:3 nvme', 'sata0:2 sata', 'scsi0:0 lsisas'])
     expect(placesOf(await world.vm('mixed'))).toEqual(placesOf(await world.vm('again')))
