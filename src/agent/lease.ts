@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import type { Clock, JobId } from '../core/index.ts'
+import { AgentError, type Clock, type JobId } from '../core/index.ts'
+import { mountDirectoryPath } from '../flow/index.ts'
 import type { JobOutcome, Journal, JournaledJob, ProcessIdentity } from '../journal/index.ts'
 
 /** The kind of job that holds a lease. */
@@ -48,6 +49,16 @@ export function leaseOf(job: Pick<JournaledJob, 'kind' | 'args'>): LeaseArgs | u
 }
 
 export const factsOf = (outcome: JobOutcome | undefined): LeaseFacts | undefined => leaseFacts.safeParse(outcome?.facts).data
+
+/** A directory as leases name it; undefined where not even its parent exists. */
+export async function leaseDirectory(directory: string): Promise<string | undefined> {
+  try {
+    return await mountDirectoryPath(directory)
+  } catch (error) {
+    if (error instanceof AgentError && error.code === 'NOT_FOUND') return undefined
+    throw error
+  }
+}
 
 /** `preparing`: not everything is there yet; `ending`: somebody asked for its end; `left`: its holder is dead, and what it held is not released yet. */
 export type LeaseState = 'preparing' | 'ready' | 'ending' | 'left'

@@ -1,3 +1,4 @@
+import { basename, resolve } from 'node:path'
 import { AgentError, type PointId, type QuiescePolicy, type VmRef } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import {
@@ -7,6 +8,7 @@ import {
   type MountResult,
   type MountType,
   type PointToMount,
+  type VmdkToMount,
   type VmToMount,
 } from '../flow/index.ts'
 import { selectVms } from '../inventory/index.ts'
@@ -19,8 +21,8 @@ import { createTransports } from './transports.ts'
 import { noticeWaits } from './wait-notice.ts'
 
 export type MountRunRequest = {
-  /** A selection that means one VM, or the id of a restore point. */
-  readonly from: { readonly expression: string } | { readonly point: string }
+  /** A selection that means one VM, the id of a restore point, or the path of a VMDK here. */
+  readonly from: { readonly expression: string } | { readonly point: string } | { readonly vmdk: string }
   readonly directory: string
   readonly types: readonly MountType[]
   readonly exportFormat: ExportFormat
@@ -50,8 +52,7 @@ export async function runMount(agent: Agent, request: MountRunRequest): Promise<
   const caller = await processOf(agent, request.callerPid)
   await agent.recoverFirst()
   await using stack = new AsyncDisposableStack()
-  const from =
-    'point' in request.from ? await pointOf(agent, request, request.from.point) : await vmOf(agent, request, request.from.expression, stack)
+  const from = await sourceOf(agent, request, stack)
   const args: LeaseArgs = {
     vm: from.vm,
     ...(from.kind === 'point' ? { point: from.point } : {}),
@@ -95,6 +96,22 @@ async function processOf({ processes }: Agent, pid: number | undefined): Promise
     subject: String(pid),
     next: 'Give the pid of a process that lives as long as the lease is wanted.',
   })
+}
+
+function sourceOf(
+  agent: Agent,
+  request: MountRunRequest,
+  stack: AsyncDisposableStack,
+): Promise<VmToMount | VmdkToMount | (PointToMount & { readonly vm: VmRef })> {
+  const { from } = request
+  if ('point' in from) return pointOf(agent, request, from.point)
+  return 'vmdk' in from ? vmdkOf(from.vmdk) : vmOf(agent, request, from.expression, stack)
+}
+
+async function vmdkOf(given: string): Promise<VmdkToMount> {
+  const path = resolve(given)
+  const vm: VmRef = { moref: '', name: basename(path).replace(/\.vmdk$/i, ''), instanceUuid: '', biosUuid: '', vcenterUuid: '', path }
+  return { kind: 'vmdk', path, vm }
 }
 
 async function pointOf(agent: Agent, { excludeDisks }: MountRunRequest, id: string): Promise<PointToMount & { readonly vm: VmRef }> {

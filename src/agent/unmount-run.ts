@@ -1,9 +1,8 @@
 import { userInfo } from 'node:os'
 import { AgentError, type Clock, type JobId, throwIfAborted } from '../core/index.ts'
-import { mountDirectoryPath } from '../flow/index.ts'
 import { claimInWords, type FinishedJob, type Journal, type JournaledJob, type ProcessIdentity } from '../journal/index.ts'
 import type { Agent } from './agent.ts'
-import { BY_UNMOUNT, factsOf, type LeaseFacts, leaseOf, MOUNT } from './lease.ts'
+import { BY_UNMOUNT, factsOf, leaseDirectory, type LeaseFacts, leaseOf, MOUNT } from './lease.ts'
 
 /** How often a lease's end is looked for, ms. */
 const LOOK_MS = 200
@@ -61,7 +60,7 @@ async function findOpen(journal: Pick<Journal, 'unfinished'>, target: string): P
     throw new AgentError('USAGE', `"${target}" is the beginning of several leases.`, { subject: target, next: 'Give more of the id.' })
   }
   if (byId[0] !== undefined) return byId[0]
-  const path = await pathOf(target)
+  const path = await leaseDirectory(target)
   return leases.find((job) => leaseOf(job)?.directory === path)
 }
 
@@ -69,16 +68,6 @@ const findFinished = async (journal: Pick<Journal, 'finished'>, target: string):
   (await journal.finished(REMEMBERED)).find(({ kind, id }) => kind === MOUNT && fits(id, target))
 
 const fits = (id: string, target: string): boolean => id === target || (target.length >= 6 && id.startsWith(target))
-
-/** A directory as leases name it; what does not exist is no lease's. */
-async function pathOf(target: string): Promise<string | undefined> {
-  try {
-    return await mountDirectoryPath(target)
-  } catch (error) {
-    if (error instanceof AgentError && error.code === 'NOT_FOUND') return undefined
-    throw error
-  }
-}
 
 const named = (job: Pick<JournaledJob, 'id' | 'kind' | 'args'>): Pick<Unmounted, 'lease' | 'vm' | 'directory'> => {
   const lease = leaseOf(job)

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import type { Agent, MountRunRequest } from '../agent/index.ts'
-import { AgentError, type ErrorCode, formatBytes } from '../core/index.ts'
+import { AgentError, formatBytes } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import type { Mounted, MountType } from '../flow/index.ts'
 import { findPoint } from './find-point.ts'
@@ -40,7 +40,7 @@ export function registerMount(program: Command, io: CliIo, status: ExitStatus): 
   const command = program
     .command('mount')
     .description('show the frozen disks of one VM, or a restore point, to other programs')
-    .argument('<what>', 'one VM, see "vcb vms --help"; or a restore point: its id, NAME@latest, point:ID')
+    .argument('<what>', 'one VM, see "vcb vms --help"; or a restore point: its id, NAME@latest, point:ID; or a disk file, vmdk:PATH')
     .argument('<dir>', 'where: an empty directory, or one that is made')
   withSnapshot(withCommon(withJobs(withTransports(withRepository(withConnection(command))))))
     .option(
@@ -124,40 +124,15 @@ async function hold(
 
 /** Another process becomes the holder; this one waits until everything is there. */
 async function start(io: CliIo, status: ExitStatus, command: Command, words: readonly string[], flags: MountFlags): Promise<void> {
-  const { startHolder } = await import('../agent/index.ts')
+  const { startMount } = await import('./start-mount.ts')
   const json = flags.json === true
-  const said = await startHolder(
-    {
-      arguments: ['mount', ...givenFlags(command), '--json', '--foreground', `--caller-pid=${process.pid}`, '--', ...words],
-      environment: io.environment,
-      input: flags.passwordFile === '-' || flags.repoPasswordFile === '-' ? process.stdin : undefined,
-    },
-    { signal: io.signal },
-  )
-  const answer: unknown = said === undefined ? undefined : JSON.parse(said)
-  if (isMounted(answer)) {
-    createOutput(io, json).result(answer, describe)
-    return
-  }
-  if (answer !== undefined && json) {
-    io.out(said ?? '')
-    status.exit = errorOf(answer).exit
-    return
-  }
-  throw errorOf(answer)
-}
-
-const isMounted = (answer: unknown): answer is Mounted => typeof answer === 'object' && answer !== null && 'lease' in answer
-
-/** What the holder said it failed with. */
-function errorOf(answer: unknown): AgentError {
-  const error = typeof answer === 'object' && answer !== null && 'error' in answer ? answer.error : undefined
-  if (typeof error === 'object' && error !== null && 'code' in error && 'message' in error && 'next' in error) {
-    return new AgentError(error.code as ErrorCode, String(error.message), { next: String(error.next) })
-  }
-  return new AgentError('UNAVAILABLE', 'The process that was to hold the lease ended before everything was there.', {
-    next: 'Run "vcb recover", and the command again with --foreground, which shows why.',
-  })
+  const input = flags.passwordFile === '-' || flags.repoPasswordFile === '-' ? process.stdin : undefined
+  const answer = await startMount(io, { flags: givenFlags(command), words, input })
+  if (answer.mounted !== undefined) createOutput(io, json).result(answer.mounted, describe)
+  else if (answer.said !== undefined && json) {
+    io.out(answer.said)
+    status.exit = answer.error.exit
+  } else throw answer.error
 }
 
 /** The flags of this command line as it was given, for another one. */
@@ -184,6 +159,8 @@ function typesOf(list: string): readonly MountType[] {
 
 /** A point where the text can be nothing else; a VM of such a name is meant by `name:`. */
 async function sourceOf(agent: Agent, what: string, signal: AbortSignal): Promise<MountRunRequest['from']> {
+  const vmdk = /^vmdk:(.+)$/s.exec(what)?.[1]
+  if (vmdk !== undefined) return { vmdk }
   const named =
     /^point:(.+)$/s.exec(what)?.[1] ?? (/^(?![a-z]+:).+@latest$/s.test(what) || /^[0-9a-f]{8,64}$/.test(what) ? what : undefined)
   return named === undefined ? { expression: what } : { point: await findPoint(await agent.points(), named, signal) }

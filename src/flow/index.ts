@@ -30,7 +30,17 @@ export {
 export type { LeaseEnd } from './hold-lease.ts'
 export { mountDirectoryPath } from './mount-directory.ts'
 export { mountSession } from './mount-session.ts'
-export type { DiskUse, MountDeps, Mounted, MountRequest, MountResult, MountType, PointToMount, VmToMount } from './mount-types.ts'
+export type {
+  DiskUse,
+  MountDeps,
+  Mounted,
+  MountRequest,
+  MountResult,
+  MountType,
+  PointToMount,
+  VmdkToMount,
+  VmToMount,
+} from './mount-types.ts'
 export {
   findManualSnapshot,
   type ManualSnapshot,

@@ -6,10 +6,11 @@ import { releaseSnapshot } from './frozen-vm.ts'
 import { scriptsFile, type ScriptsSaid } from './guest-scripts.ts'
 import { endsAt, endsWith, holdLease } from './hold-lease.ts'
 import { ownDirectory, recordShown, takeMountDirectory } from './mount-directory.ts'
-import { openPoint, openSnapshot } from './mount-source.ts'
+import { type MountSource, openPoint, openSnapshot } from './mount-source.ts'
 import type { MountDeps, Mounted, MountRequest, MountResult } from './mount-types.ts'
 import { type ShownDisks, showDisks } from './show-disks.ts'
 import { showVolumes } from './show-volumes.ts'
+import { openVmdk } from './vmdk-source.ts'
 
 /**
  * Shows the disks of one VM to other programs until the lease ends: directory → lock → quiesce, snapshot, thaw → open the disks → present → tell the caller →
@@ -38,9 +39,7 @@ export async function mountSession(
   const { path } = directory.ref
   const onlyFiles = types.every((type) => type === 'export')
   await using opened = new AsyncDisposableStack()
-  const source =
-    from.kind === 'vm' ? await openSnapshot(claims, from, { ...preparing, anywhere: !onlyFiles }) : await openPoint(claims, from, preparing)
-  opened.use(source)
+  const source = opened.use(await openSource(claims, from, { ...preparing, anywhere: !onlyFiles }))
   let exported: ExportedVm | undefined
   if (types.includes('export')) {
     const done = await exportVm(claims, directory, source, request.exportFormat, warnings, preparing)
@@ -108,6 +107,11 @@ export async function mountSession(
   log.info('a lease ends', { lease: claims.job, ...end })
   await opened.disposeAsync()
   return { end, disks: [...(shown?.uses ?? []), ...(volumes?.uses ?? [])] }
+}
+
+function openSource(claims: Claims, from: MountRequest['from'], wish: Parameters<typeof openSnapshot>[2]): Promise<MountSource> {
+  if (from.kind === 'vm') return openSnapshot(claims, from, wish)
+  return from.kind === 'point' ? openPoint(claims, from, wish) : openVmdk(from, wish)
 }
 
 const fileOf = ({ files }: ShownDisks, label: string): { readonly file?: string } => {

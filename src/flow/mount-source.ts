@@ -30,7 +30,8 @@ const ASK_MS = 1000
 export type MountSource = AsyncDisposable & {
   readonly vm: VmRef
   readonly point: PointId | undefined
-  readonly config: VmConfig
+  /** Undefined for a disk without a VM. */
+  readonly config: VmConfig | undefined
   readonly time: string
   readonly level: ConsistencyLevel
   readonly reason: string

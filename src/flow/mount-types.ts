@@ -42,8 +42,17 @@ export type PointToMount = {
   readonly excludeDisks: readonly string[]
 }
 
+/** A virtual disk in a file of this machine. */
+export type VmdkToMount = {
+  readonly kind: 'vmdk'
+  /** Its descriptor, or its only file. */
+  readonly path: string
+  /** Named like the file; of no vCenter. */
+  readonly vm: VmRef
+}
+
 export type MountRequest = {
-  readonly from: VmToMount | PointToMount
+  readonly from: VmToMount | PointToMount | VmdkToMount
   /** Made when it is missing; must be empty otherwise. */
   readonly directory: string
   readonly types: readonly MountType[]

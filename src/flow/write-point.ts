@@ -4,6 +4,7 @@ import type { OpenOptions } from '../transport/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest } from './backup-types.ts'
 import { readConfigurationFiles } from './configuration-files.ts'
 import { storeOf } from './disks-to-read.ts'
+import { exportedConfiguration } from './exported-configuration.ts'
 import type { Frozen } from './frozen.ts'
 import { openTransfer } from './open-transfer.ts'
 import type { ParentPoint } from './parent-point.ts'
@@ -30,8 +31,10 @@ export async function writePoint(
     { config, run: request.run, time: snapshot.createdAt, parent: building ? parent?.id : undefined },
     options,
   )
-  for (const file of await readConfigurationFiles(deps.vsphere, config, warnings, options))
-    await writer.putFile(file.name, file.body, options)
+  const saved = await readConfigurationFiles(deps.vsphere, config, warnings, options)
+  const keys = transfers.map(({ disk }) => disk.key)
+  const files = deps.provider.exports === true ? exportedConfiguration(config, saved, keys, warnings) : saved
+  for (const file of files) await writer.putFile(file.name, file.body, options)
   for (const file of frozen.files) await writer.putFile(file.name, file.body, options)
 
   const most = deps.provider.parallelDisks === true ? (request.parallelDisks ?? 1) : 1

@@ -22,10 +22,9 @@ import {
   type VmConfig,
   writeFileAtomic,
 } from '../core/index.ts'
-import { type ExportFormat, exportDisk, localDiskFiles, openChain, openLocalFile } from '../disk/index.ts'
+import { type ExportFormat, localDiskFiles, openChain, openLocalFile } from '../disk/index.ts'
 import { writeBlockDigests } from './block-digests.ts'
 import { DirPoints, digestOf, SUMS_FILE } from './dir-points.ts'
-import { diskLook } from './disk-descriptor.ts'
 import { encodeManifest, inFull, type StoredManifest } from './manifest.ts'
 import { PlannedSource } from './planned-source.ts'
 import { PointDraft } from './point-draft.ts'
@@ -33,7 +32,7 @@ import { MANIFEST_FILE, pointName } from './point-names.ts'
 import type { BackupProvider, BackupWriter, DiskPlan, DiskProgress, DiskWritten, PointFacts, PointRequest } from './provider.ts'
 import { gatherSegments } from './segment-list.ts'
 import { plannedPieces, wholeDisk } from './touched-blocks.ts'
-import { CATALOG_FILE, vcbCatalog, vcbDirectory, vcbNames } from './vcb-layout.ts'
+import { CATALOG_FILE, exportImage, exportNames, vcbCatalog, vcbDirectory } from './vcb-layout.ts'
 
 export const FULL_ONLY = 'a directory export is always a full image'
 
@@ -74,6 +73,7 @@ class DirProvider implements BackupProvider {
   readonly incremental: Verdict = { ok: false, reason: FULL_ONLY }
   readonly digests: Verdict = { ok: false, reason: FULL_ONLY }
   readonly points: DirPoints
+  readonly exports: boolean
   readonly #directory: string
   readonly #layout: 'dir' | 'vcb'
   readonly #exportName: (config: VmConfig) => string
@@ -82,6 +82,7 @@ class DirProvider implements BackupProvider {
   constructor(directory: string, layout: 'dir' | 'vcb', options: DirProviderOptions) {
     this.#directory = directory
     this.#layout = layout
+    this.exports = layout === 'vcb'
     this.#exportName = options.exportName ?? vcbDirectory
     this.url = `${layout}:${directory}`
     this.#format = options.exportFormat ?? 'flat'
@@ -90,7 +91,7 @@ class DirProvider implements BackupProvider {
 
   async begin(request: PointRequest): Promise<BackupWriter> {
     const vcb = this.#layout === 'vcb'
-    const draft = new PointDraft(request, vcb ? vcbNames(request.config) : undefined)
+    const draft = new PointDraft(request, vcb ? exportNames(request.config) : undefined)
     const unique = pointName(draft.names.directory, request.time, request.run)
     const id = (vcb ? this.#exportName(request.config) : unique) as PointId
     const final = join(this.#directory, id)
@@ -171,11 +172,16 @@ class DirWriter implements BackupWriter {
         }
       }
       const planned = new PlannedSource(source, await gatherSegments(data()))
-      const exported = await exportDisk(planned, this.#paths.partial, stem, format, {
-        ...diskLook(this.#draft.request.config, disk, this.#draft.request.time),
-        signal: options.signal,
-        onProgress: ({ doneBytes, writtenBytes }) => options.onProgress?.(planned.progress(doneBytes, writtenBytes, changedBytes)),
-      })
+      const exported = await exportImage(
+        this.#draft.request,
+        disk,
+        planned,
+        { directory: this.#paths.partial, stem, format },
+        {
+          signal: options.signal,
+          onProgress: ({ doneBytes, writtenBytes }) => options.onProgress?.(planned.progress(doneBytes, writtenBytes, changedBytes)),
+        },
+      )
       made.push(...exported.files.map(({ name }) => name), `${stem}.sha256blocks`)
       await this.#digest(stem, options)
       const storedBytes = await this.#storedBytes(exported.files.map(({ name }) => name))

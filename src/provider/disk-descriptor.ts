@@ -3,7 +3,11 @@ import { type DiskRef, SECTOR, type VmConfig } from '../core/index.ts'
 import { type DiskLook, formatDescriptor, newDescriptor } from '../disk/index.ts'
 
 /** What the VM's configuration says about a disk's looks, in a descriptor's own words. */
-export function diskLook(config: VmConfig, disk: DiskRef, time: string): DiskLook & { readonly cid: string } {
+export function diskLook(
+  config: VmConfig,
+  disk: Pick<DiskRef, 'key' | 'label' | 'uuid' | 'thin'>,
+  time: string,
+): DiskLook & { readonly cid: string } {
   const hardwareVersion = Number(/^vmx-(\d+)$/u.exec(config.hardwareVersion)?.[1])
   const hex = disk.uuid?.replaceAll(/[^0-9a-f]/giu, '').toLowerCase()
   const pairs = hex?.match(/../gu) ?? []

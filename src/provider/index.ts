@@ -11,7 +11,7 @@
 export { hasRepository } from './has-repository.ts'
 export { type ExportFormat, openProvider, type OpenProviderOptions } from './open-provider.ts'
 export { parseProviderUrl } from './provider-url.ts'
-export { exportCatalog, type ExportedDisk, exportStem } from './vcb-layout.ts'
+export { exportCatalog, type ExportedDisk, exportImage, exportNames, exportStem } from './vcb-layout.ts'
 export { removeNewRepository } from './remove-new-repository.ts'
 export { removeLocks } from './remove-locks.ts'
 export { removeDeleted } from './remove-deleted.ts'

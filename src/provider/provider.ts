@@ -44,6 +44,8 @@ export interface BackupProvider extends AsyncDisposable {
   readonly digests: Verdict
   /** Several disks of a point may be put at the same time, and gain by it; absent where they are stored one after the other. */
   readonly parallelDisks?: boolean | undefined
+  /** Its points are exports that other programs open as they lie there, so their VMX is to name the files beside it (`exportNames`). */
+  readonly exports?: boolean | undefined
   /**
    * Starts a restore point of one VM. Takes what locks the repository needs for the life of the writer.
    * Errors: CONFLICT (locked), CAPACITY, AUTH, UNAVAILABLE.

@@ -1,11 +1,24 @@
-import { type DiskRef, type Manifest, safeFileName, type VmConfig } from '../core/index.ts'
+import { type BlockSource, type DiskRef, type Manifest, safeFileName, type VmConfig } from '../core/index.ts'
+import { exportDisk, type ExportFormat, type ExportOptions } from '../disk/index.ts'
 import { Catalog } from '../vcb-files/index.ts'
+import { diskLook } from './disk-descriptor.ts'
 import { PointNames, stemOf } from './point-names.ts'
 import type { StoredManifest } from './manifest.ts'
 
 export const CATALOG_FILE = 'catalog'
 
-export const vcbNames = (config: VmConfig): PointNames => new PointNames(config, exportStem)
+/** File names of an export: of a `vcb:` restore point, and of what a lease exports. */
+export const exportNames = (config: VmConfig): PointNames => new PointNames(config, exportStem)
+
+/** Writes one disk of an export, the same bytes whoever exports it: everything in its descriptor comes from the VM's configuration and the moment it shows. Errors as `exportDisk`. */
+export const exportImage = (
+  { config, time }: { readonly config: VmConfig; readonly time: string },
+  disk: Parameters<typeof diskLook>[1],
+  source: BlockSource,
+  { directory, stem, format }: { readonly directory: string; readonly stem: string; readonly format: ExportFormat },
+  options: Pick<ExportOptions, 'signal' | 'onProgress'>,
+): Promise<{ readonly files: readonly { readonly name: string; readonly size: number }[] }> =>
+  exportDisk(source, directory, stem, format, { ...diskLook(config, disk, time), ...options })
 
 /** What tells a disk of an export from its others. */
 export type ExportedDisk = Pick<DiskRef, 'key' | 'label' | 'fileName' | 'chain'>

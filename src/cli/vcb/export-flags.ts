@@ -3,8 +3,8 @@ import type { ExportFormat } from '../../disk/index.ts'
 import { usage } from './flags.ts'
 import type { ToolCall } from './tool.ts'
 
-/** Flags of the commands that export. */
-export const EXPORT_FLAGS = { a: 'value', r: 'value', m: 'value', M: 'value', F: 'value', Q: 'switch' } as const
+/** Flags of the commands that export and mount. */
+export const EXPORT_FLAGS = { a: 'value', r: 'value', t: 'value', m: 'value', M: 'bit', F: 'bit', Q: 'switch' } as const
 
 export const EXPORT_HELP = `
   -m MODE         san, nbd, nbdssl or hotadd alone; without it, and for cos, the transports of the configuration in their order
@@ -14,11 +14,18 @@ export const EXPORT_HELP = `
 `
 
 /** The directory that `-r` names; one without any slash lies below BACKUPROOT of config.js. */
-export function targetDirectory({ tool, flags, settings }: ToolCall, given: string | undefined): string {
+export function targetDirectory({ tool, flags, settings }: ToolCall, given: string | undefined, rest = flags.rest): string {
   if (given === undefined || given === '') throw usage(tool.name, `${tool.name} needs a directory (-r).`)
   const lies = settings.backupRoot !== undefined && !given.includes('/') ? join(settings.backupRoot, given) : given
-  if (flags.rest.length > 0) throw usage(tool.name, `${tool.name} does not understand ${JSON.stringify(flags.rest[0])}.`)
+  if (rest.length > 0) throw usage(tool.name, `${tool.name} does not understand ${JSON.stringify(rest[0])}.`)
   return resolve(lies)
+}
+
+/** What `-t` wants; the whole VM when it says nothing. */
+export function mountType({ tool, flags }: ToolCall): 'fullvm' | 'file' {
+  const type = (flags.values.get('t') ?? 'fullvm').toLowerCase()
+  if (type === 'fullvm' || type === 'file') return type
+  throw usage(tool.name, `${JSON.stringify(type)} is no type of ${tool.name}: fullvm and file are.`)
 }
 
 /** How `-M` and `-F` want the disks written. */

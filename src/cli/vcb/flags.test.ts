@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { isAgentError } from '../../core/index.ts'
 import { LOGIN_FLAGS, parseToolFlags } from './flags.ts'
 
-const SPEC = { ...LOGIN_FLAGS, s: 'value', y: 'switch', Q: 'switch', cycleId: 'switch' } as const
+const SPEC = { ...LOGIN_FLAGS, s: 'value', y: 'switch', Q: 'switch', M: 'bit', cycleId: 'switch' } as const
 const read = (...argv: string[]): object => {
   const { values, rest } = parseToolFlags('vcbX', SPEC, argv)
   return { ...Object.fromEntries(values), rest }
@@ -15,6 +15,8 @@ describe('flags of the VCB commands', () => {
     [['-sAny', '-L0'], { s: 'Any', L: '0', rest: [] }],
     [['-yQ', 'x', '-s', '-7'], { y: '', Q: '', s: '-7', rest: ['x'] }],
     [['-cycleId', '/mnt'], { cycleId: '', rest: ['/mnt'] }],
+    [['-M', '0', '-Q'], { M: '0', Q: '', rest: [] }],
+    [['-M', '-Q', '-M1', '-s', 'x', '-M'], { M: '1', Q: '', s: 'x', rest: [] }],
     [['-s', 'a', '-s', 'b', '-', '--', '-y'], { s: 'b', rest: ['-', '-y'] }],
   ])('%j', (argv, expected) => {
     expect(read(...argv)).toEqual(expected)
@@ -27,7 +29,7 @@ describe('flags of the VCB commands', () => {
   it('reads any words as flags or USAGE', () => {
     fc.assert(
       fc.property(
-        fc.array(fc.string({ unit: fc.constantFrom('-', 's', 'y', 'c', 'ü', ' ', 'h'), maxLength: 6 }), { maxLength: 6 }),
+        fc.array(fc.string({ unit: fc.constantFrom('-', 's', 'y', 'c', 'M', '1', 'ü', ' ', 'h'), maxLength: 6 }), { maxLength: 6 }),
         (argv) => {
           try {
             parseToolFlags('vcbX', SPEC, argv)

@@ -1,7 +1,10 @@
 import { AgentError } from '../../core/index.ts'
 
-/** The flags of one VCB command: whether each takes a value. A name of several letters (`cycleId`) is written with one dash all the same. */
-export type FlagSpec = Readonly<Record<string, 'switch' | 'value'>>
+/**
+ * The flags of one VCB command: whether each takes a value; a `bit` takes 0 or 1 and is 1 without either. A name of several letters (`cycleId`) is written with one dash all
+ * the same.
+ */
+export type FlagSpec = Readonly<Record<string, 'switch' | 'value' | 'bit'>>
 
 /** Flags of every VCB command that logs in. */
 export const LOGIN_FLAGS = { h: 'value', u: 'value', p: 'value', L: 'value' } as const satisfies FlagSpec
@@ -33,6 +36,10 @@ export function parseToolFlags(tool: string, spec: FlagSpec, argv: readonly stri
       if (kind === undefined) throw usage(tool, `${tool} has no flag -${name}.`)
       if (kind === 'switch') {
         values.set(name, '')
+        continue
+      }
+      if (kind === 'bit' && left === '' && !/^[01]$/.test(argv[at + 1] ?? '')) {
+        values.set(name, '1')
         continue
       }
       const value = left === '' ? argv[++at] : left

@@ -3,34 +3,51 @@ import { AgentError } from '../../core/index.ts'
 import { findOneBySpecification, parseSearchSpecification } from '../../inventory/index.ts'
 import { exitOf } from '../backup.ts'
 import { printable } from '../io.ts'
-import { EXPORT_FLAGS, EXPORT_HELP, exportFormat, targetDirectory, transportOf } from './export-flags.ts'
+import { EXPORT_FLAGS, EXPORT_HELP, exportFormat, mountType, targetDirectory, transportOf } from './export-flags.ts'
+import { mountFiles, reportMounted, unmountFiles } from './file-mount.ts'
 import { LOGIN_FLAGS, usage } from './flags.ts'
 import { noteLeftOut } from './note-left-out.ts'
 import { LOGIN_HELP, type Tool, type ToolCall } from './tool.ts'
 
-/** `vcbMounter`: one VM into a directory as files, and that directory away again. */
+/** `vcbMounter`: one VM into a directory as files, or the files in it, and that directory away again. */
 export const vcbMounter: Tool = {
   name: 'vcbMounter',
-  flags: { ...LOGIN_FLAGS, ...EXPORT_FLAGS, t: 'value', U: 'switch' },
+  flags: { ...LOGIN_FLAGS, ...EXPORT_FLAGS, U: 'switch' },
   help: `Usage: vcbMounter [-h HOST] [-u USER] [-L LEVEL] -a SPECIFICATION -r DIR [-t fullvm] [-m MODE] [-M 1] [-F 1]
+       vcbMounter [-h HOST] [-u USER] [-L LEVEL] -a SPECIFICATION -r DIR -t file [-m MODE]
        vcbMounter -U -r DIR
 
-Exports a VM into DIR, which is made: VMX, NVRAM, a descriptor and the data of each disk, and a catalog for vcbRestore. The snapshot is gone when it returns; the
-files stay until -U removes them. -U for a directory that is not there is success.
-${EXPORT_HELP}${LOGIN_HELP}`,
+  -t fullvm  exports the VM into DIR, which is made: VMX, NVRAM, a descriptor and the data of each disk, and a catalog for vcbRestore. The snapshot is gone when it
+             returns; the files stay until -U removes them
+  -t file    mounts the VM's file systems read-only: DIR/letters/C, DIR/digits/1, and DIR/root for a Linux guest. The snapshot stays until -U unmounts them, until
+             the process VCB_OWNER_PID has ended, after "vcbTools.idle" without a read (30m), or after "vcbTools.maxHold" (12h). Needs root
+  -U         removes the export, or unmounts. For a directory that is not there it is success
+${EXPORT_HELP}${LOGIN_HELP}
+Examples:
+  vcbMounter -h vc.example.com -u backup -a name:web01 -r /export/web01 -t fullvm -m san -M 1 -F 1
+  vcbMounter -h vc.example.com -u backup -a moref:vm-57 -r /mnt/web01 -t file -m nbdssl
+  vcbMounter -U -r /mnt/web01
+
+Exit codes: 0, or those of "vcb" (docs/errors.md): 5 no such VM; 6 DIR is not empty, or a job has the VM; 12 a disk or a volume is missing; with -U 9 when a reader
+got an error, or the mount had ended before: do not trust the copy.
+`,
   run: (call) => (call.flags.values.has('U') ? unmount(call) : mount(call)),
 }
 
 async function mount(call: ToolCall): Promise<number> {
   const { values } = call.flags
-  const type = (values.get('t') ?? 'fullvm').toLowerCase()
-  if (type !== 'fullvm') throw usage('vcbMounter', `${JSON.stringify(type)} is no type of vcbMounter that is here: fullvm is.`)
   const text = values.get('a')
   if (text === undefined) throw usage('vcbMounter', 'vcbMounter needs a search specification (-a).')
   const specification = parseSearchSpecification(text, call.settings.lookup)
   const directory = targetDirectory(call, values.get('r'))
-  const { url, point } = exportPlace(directory)
   const format = exportFormat(call)
+  if (mountType(call) === 'file') {
+    const vm = await call.withAgent(async ({ agent }) =>
+      findOneBySpecification(await agent.vsphere(), text, specification, { signal: call.io.signal }),
+    )
+    return reportMounted(call, await mountFiles(call, `moref:${vm.moref}`, directory))
+  }
+  const { url, point } = exportPlace(directory)
   return call.withAgent(
     async ({ agent, output }) => {
       const vm = await findOneBySpecification(await agent.vsphere(), text, specification, { signal: call.io.signal })
@@ -46,11 +63,15 @@ async function mount(call: ToolCall): Promise<number> {
 }
 
 async function unmount(call: ToolCall): Promise<number> {
-  const directory = targetDirectory(call, call.flags.values.get('r'))
+  const { values, rest } = call.flags
+  // Written as `-U DIR` too.
+  const directory = values.has('r') ? targetDirectory(call, values.get('r')) : targetDirectory(call, rest[0], rest.slice(1))
   return call.withAgent(
-    async ({ agent, output }) => {
-      const removed = await runRemoveExport(agent, directory)
-      if (!call.flags.values.has('Q')) output.note(removed ? `${printable(directory)} is removed` : `There is no ${printable(directory)}`)
+    async (session) => {
+      const unmounted = await unmountFiles(call, session, directory)
+      if (unmounted !== undefined) return unmounted
+      const removed = await runRemoveExport(session.agent, directory)
+      if (!values.has('Q')) session.output.note(removed ? `${printable(directory)} is removed` : `There is no ${printable(directory)}`)
       return 0
     },
     { repo: exportPlace(directory).url },

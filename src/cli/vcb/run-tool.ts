@@ -3,6 +3,7 @@ import { type CliIo, reportError } from '../io.ts'
 import { withAgent } from '../session.ts'
 import { parseToolFlags } from './flags.ts'
 import { vcbCleanup } from './cleanup.ts'
+import { mountvm } from './mount-vm.ts'
 import { vcbMounter } from './mounter.ts'
 import { vcbRestore } from './restore.ts'
 import { readToolSettings } from './settings.ts'
@@ -13,7 +14,7 @@ import { vcbUtil } from './util.ts'
 import { vcbVmName } from './vm-name.ts'
 
 /** Every VCB command there is. */
-const TOOLS: readonly Tool[] = [vcbVmName, vcbMounter, vcbSnapAll, vcbSnapshot, vcbRestore, vcbUtil, vcbCleanup]
+const TOOLS: readonly Tool[] = [vcbVmName, vcbMounter, vcbSnapAll, vcbSnapshot, vcbRestore, vcbUtil, mountvm, vcbCleanup]
 
 /** Runs one command line of a VCB command; its exit status, as those of `vcb` (docs/errors.md). */
 export async function runTool(name: string, argv: readonly string[], io: CliIo): Promise<number> {

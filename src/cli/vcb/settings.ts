@@ -16,6 +16,8 @@ export type ToolSettings = {
   readonly lookup: LookupMethod | undefined
   /** Where relative mount points lie. */
   readonly backupRoot: string | undefined
+  /** How long mounts are held, and whether vcbCleanup ends them. */
+  readonly mounts: Pick<AgentConfig['vcbTools'], 'maxHoldMs' | 'idleMs' | 'cleanupMounts'>
 }
 
 type Values = ReadonlyMap<string, string>
@@ -42,10 +44,15 @@ export async function readToolSettings(tool: string, { values }: ToolFlags, io: 
   say('VCB_TRANSPORT', framework.get('TRANSPORT_MODE')?.toLowerCase())
   const environment = { ...io.environment, ...added }
   return {
-    flags: { vcenter: values.get('h'), user: values.get('u'), logLevel: logLevel(tool, values.get('L')) },
+    flags: {
+      vcenter: hostArgument(values, environment['VCB_VCENTER'] ?? config.vcenter.url),
+      user: values.get('u'),
+      logLevel: logLevel(tool, values.get('L')),
+    },
     environment: argument === undefined ? environment : { ...environment, VCB_PASSWORD: argument, VCB_PASSWORD_FILE: undefined },
     lookup: lookupMethod(framework),
     backupRoot: framework.get('BACKUPROOT'),
+    mounts: config.vcbTools,
   }
 }
 
@@ -55,6 +62,12 @@ function passwordArgument(config: AgentConfig, values: Values): string | undefin
   throw new AgentError('USAGE', 'A password on the command line (-p) can be read by every user of this machine, so it is not taken.', {
     next: 'Leave -p away and keep the password in a file that VCB_PASSWORD_FILE or vcenter.passwordFile names; for old scripts set vcbTools.passwordArgument in vcb.yaml.',
   })
+}
+
+/** On the console of an ESX, `-h localhost` meant that ESX; here it is the one that the configuration names, if it names one. */
+function hostArgument(values: Values, configured: string | undefined): string | undefined {
+  const given = values.get('h')
+  return given?.toLowerCase() === 'localhost' && configured !== undefined ? undefined : given
 }
 
 /** VCB's numbers; vcb logs in four levels. */
