@@ -105,6 +105,32 @@ describe('vcbMounter', () => {
     30_000,
   )
 
+  test.each([
+    ['1', '1', 'flat'],
+    ['0', '0', 'split-sparse'],
+    ['1', '0', 'streamOptimized'],
+  ])(
+    '-M %s -F %s writes the same bytes as "vcb mount --type export" in %s',
+    async (mono, flat, format) => {
+      const directory = place(`same-${format}`)
+      await tools.out('vcbMounter', '-a', 'name:web01', '-r', directory, '-M', mono, '-F', flat)
+      const point = ['--repo', `vcb:${session.directory}`]
+      const again = place('again')
+      const mounted = await session.json(['mount', `point:same-${format}`, again, ...point, '--type', 'export', '--export-format', format])
+      const names: string[] = mounted.files.map((file: { name: string }) => file.name).sort()
+      const ours = /^(?:manifest\.json|SHA256SUMS|.*\.sha256blocks)$/
+      expect(names).toEqual((await readdir(directory)).filter((name) => !ours.test(name)).sort())
+      for (const name of names)
+        expect([name, await digestOfFile(join(again, name))]).toEqual([name, await digestOfFile(join(directory, name))])
+      // The VMX names what lies beside it.
+      expect(await readFile(join(again, 'web01.vmx'), 'utf8')).toContain('scsi0:1.fileName = "scsi0-1-0-web01_1.vmdk"')
+      await session.json(['unmount', mounted.lease])
+      await tools.out('vcbMounter', '-U', '-r', directory, '-Q')
+      await session.expectClean()
+    },
+    30_000,
+  )
+
   test('-U removes an export only when it is one, and holds nothing else', async () => {
     const directory = place('kept')
     await tools.out('vcbMounter', '-a', 'name:off', '-r', directory, '-Q')

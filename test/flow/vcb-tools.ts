@@ -7,7 +7,7 @@ import { tool } from '../../src/cli/main.ts'
 import type { CommandResult, LabSession } from './lab-session.ts'
 
 const SCRIPTS = join(import.meta.dirname, '..', '..', 'scripts')
-const NAMES = ['vcbVmName', 'vcbMounter', 'vcbSnapAll', 'vcbSnapshot', 'vcbRestore', 'vcbUtil', 'vcbCleanup']
+const NAMES = ['vcbVmName', 'vcbMounter', 'vcbSnapAll', 'vcbSnapshot', 'vcbRestore', 'vcbUtil', 'vcbCleanup', 'mountvm']
 
 /** The commands of Consolidated Backup in one lab session. */
 export type VcbTools = {
