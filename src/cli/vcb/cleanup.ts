@@ -13,12 +13,11 @@ export const vcbCleanup: Tool = {
 Releases what processes that have ended left behind: mounts, snapshots, locks, half-written exports. Whatever a living process holds, and every finished export, is left
 alone; with "vcbTools: { cleanupMounts: true }" in vcb.yaml every mount that vcbMounter, vcbSnapAll and mountvm made is ended too, whoever reads it.
 -y is needed: nothing is asked.
-${LOGIN_HELP}
-Example:
-  vcbCleanup -h vc.example.com -u backup -y
-
-Exit codes: 0, or those of "vcb" (docs/errors.md): 12 when something is still held.
-`,
+${LOGIN_HELP}`,
+  examples: ['vcbCleanup -h vc.example.com -u backup -y'],
+  exits: {
+    12: 'something is still held',
+  },
   run: async ({ flags, withAgent, io, settings }) => {
     if (!flags.values.has('y') || flags.rest.length > 0) throw usage('vcbCleanup', 'vcbCleanup asks nothing, so it needs -y.')
     return withAgent(async ({ agent, output }) => {

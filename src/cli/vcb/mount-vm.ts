@@ -23,14 +23,18 @@ nothing is known. No vSphere is needed; root is. It is held as "vcbMounter -t fi
   -u DIR    unmounts; for a directory that is not there it is success
   -L 0..6   how much is logged to standard error: 0 errors alone, 6 everything
   -Q        quiet
-
-Examples:
-  mountvm -d /export/web01/scsi0-0-0-web01.vmdk -cycleId /mnt/web01
-  mountvm -d /export/web01 /mnt/web01
-  mountvm -u /mnt/web01
-
-Exit codes: 0, or those of "vcb" (docs/errors.md): 5 no such disk; 6 DIR is not empty; 9 with -u: a reader got an error, or the mount had ended before; 12 a volume is missing.
 `,
+  examples: [
+    'mountvm -d /export/web01/scsi0-0-0-web01.vmdk -cycleId /mnt/web01',
+    'mountvm -d /export/web01 /mnt/web01',
+    'mountvm -u /mnt/web01',
+  ],
+  exits: {
+    5: 'no such disk',
+    6: 'DIR is not empty',
+    9: 'it is no disk, or not what was exported; with -u: a reader got an error, or the mount had ended before',
+    12: 'a file system is missing',
+  },
   run: async (call) => {
     const { values, rest } = call.flags
     const mounted = values.get('u')

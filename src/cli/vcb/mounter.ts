@@ -22,15 +22,19 @@ export const vcbMounter: Tool = {
   -t file    mounts the VM's file systems read-only: DIR/letters/C, DIR/digits/1, and DIR/root for a Linux guest. The snapshot stays until -U unmounts them, until
              the process VCB_OWNER_PID has ended, after "vcbTools.idle" without a read (30m), or after "vcbTools.maxHold" (12h). Needs root
   -U         removes the export, or unmounts. For a directory that is not there it is success
-${EXPORT_HELP}${LOGIN_HELP}
-Examples:
-  vcbMounter -h vc.example.com -u backup -a name:web01 -r /export/web01 -t fullvm -m san -M 1 -F 1
-  vcbMounter -h vc.example.com -u backup -a moref:vm-57 -r /mnt/web01 -t file -m nbdssl
-  vcbMounter -U -r /mnt/web01
-
-Exit codes: 0, or those of "vcb" (docs/errors.md): 5 no such VM; 6 DIR is not empty, or a job has the VM; 12 a disk or a volume is missing; with -U 9 when a reader
-got an error, or the mount had ended before: do not trust the copy.
-`,
+${EXPORT_HELP}${LOGIN_HELP}`,
+  examples: [
+    'vcbMounter -h vc.example.com -u backup -a name:web01 -r /export/web01 -t fullvm -m san -M 1 -F 1',
+    'vcbMounter -h vc.example.com -u backup -a moref:vm-57 -r /mnt/web01 -t file -m nbdssl',
+    'VCB_OWNER_PID=$$ vcbMounter -a ipaddr:10.0.0.11 -r /mnt/web01 -t file',
+    'vcbMounter -U -r /mnt/web01',
+  ],
+  exits: {
+    5: 'no such VM',
+    6: 'DIR is not empty, or another job has the VM',
+    9: 'with -U: a reader got an error, or the mount had ended before; do not trust the copy',
+    12: 'a disk or a file system is missing',
+  },
   run: (call) => (call.flags.values.has('U') ? unmount(call) : mount(call)),
 }
 

@@ -22,6 +22,16 @@ Restores the VM that vcbMounter or vcbSnapAll exported to DIR. Its catalog says 
   -b          when the folder has a VM of that name: abort (the default), skip and succeed, or overwrite it, which needs it powered off
   -q          quiet
 ${LOGIN_HELP}`,
+  examples: [
+    'vcbRestore -h vc.example.com -u backup -s /export/web01',
+    'vcbRestore -h vc.example.com -u backup -s /export/web01 -a /tmp/catalog -b overwrite',
+  ],
+  exits: {
+    5: 'no such export, or what the catalog names is not there',
+    6: 'there is a VM of that name',
+    9: 'the export is damaged',
+    12: 'a disk was not in the export',
+  },
   run: async (call) => {
     const { values, rest } = call.flags
     const source = values.get('s')

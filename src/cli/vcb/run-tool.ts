@@ -9,12 +9,12 @@ import { vcbRestore } from './restore.ts'
 import { readToolSettings } from './settings.ts'
 import { vcbSnapAll } from './snap-all.ts'
 import { vcbSnapshot } from './snapshot.ts'
-import type { Tool } from './tool.ts'
+import { helpOf, type Tool } from './tool.ts'
 import { vcbUtil } from './util.ts'
 import { vcbVmName } from './vm-name.ts'
 
 /** Every VCB command there is. */
-const TOOLS: readonly Tool[] = [vcbVmName, vcbMounter, vcbSnapAll, vcbSnapshot, vcbRestore, vcbUtil, mountvm, vcbCleanup]
+export const TOOLS: readonly Tool[] = [vcbVmName, vcbMounter, vcbSnapAll, vcbSnapshot, vcbRestore, vcbUtil, mountvm, vcbCleanup]
 
 /** Runs one command line of a VCB command; its exit status, as those of `vcb` (docs/errors.md). */
 export async function runTool(name: string, argv: readonly string[], io: CliIo): Promise<number> {
@@ -23,7 +23,7 @@ export async function runTool(name: string, argv: readonly string[], io: CliIo):
     if (tool === undefined)
       throw new AgentError('USAGE', `There is no command ${name}.`, { next: `There is ${TOOLS.map((one) => one.name).join(', ')}.` })
     if (argv.length === 0 || argv.includes('--help')) {
-      io.out(tool.help)
+      io.out(helpOf(tool))
       return argv.length === 0 ? new AgentError('USAGE', '').exit : 0
     }
     const flags = parseToolFlags(name, tool.flags, argv)

@@ -18,13 +18,15 @@ export const vcbSnapAll: Tool = {
 
 Exports every VM that the specification names into a directory of its own below DIR, or with -t file mounts its file systems there, as vcbMounter does, "parallel" of
 vcb.yaml at the same time. The failure of one does not touch the others. Prints the directory of each VM that is there; "vcbMounter -U -r DIR/VM" takes one away again.
-${EXPORT_HELP}${LOGIN_HELP}
-Examples:
-  vcbSnapAll -h vc.example.com -u backup -a powerstate:on -r /export -M 1
-  vcbSnapAll -h vc.example.com -u backup -a any: -r /mnt/vms -t file
-
-Exit codes: 0, or those of "vcb" (docs/errors.md): 5 no VM fits; 12 some failed, or a disk or a volume is missing.
-`,
+${EXPORT_HELP}${LOGIN_HELP}`,
+  examples: [
+    'vcbSnapAll -h vc.example.com -u backup -a powerstate:on -r /export -M 1',
+    'vcbSnapAll -h vc.example.com -u backup -a any: -r /mnt/vms -t file',
+  ],
+  exits: {
+    5: 'no VM fits',
+    12: 'some VMs failed, or a disk or a file system is missing',
+  },
   run: async (call) => {
     const { values } = call.flags
     const text = values.get('a')

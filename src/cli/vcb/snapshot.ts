@@ -23,6 +23,15 @@ export const vcbSnapshot: Tool = {
 MOREF is a reference as vcbVmName prints it, or a search specification that names one VM. A snapshot made so is yours: no job, no recovery and no
 "vcb orphans --remove" takes it away. Snapshots of vcb's jobs and of other backup products are not removed here.
 ${LOGIN_HELP}`,
+  examples: [
+    'vcbSnapshot -h vc.example.com -u backup -c vm-57 nightly',
+    'vcbSnapshot -h vc.example.com -u backup -f vm-57 nightly',
+    'vcbSnapshot -h vc.example.com -u backup -d vm-57 ssid:snapshot-88',
+  ],
+  exits: {
+    5: 'no such VM or snapshot',
+    6: 'another job has the VM, or the snapshot is not yours to remove',
+  },
   run: async (call) => {
     const { values } = call.flags
     const [mode, second] = MODES.filter((one) => values.has(one))

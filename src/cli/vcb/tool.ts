@@ -7,8 +7,12 @@ import type { ToolSettings } from './settings.ts'
 /** One of the VCB commands. */
 export type Tool = {
   readonly name: string
-  /** What --help prints. */
+  /** What --help prints, before the examples. */
   readonly help: string
+  /** Command lines as somebody may have them in a script. */
+  readonly examples: readonly string[]
+  /** What the exit statuses mean here that a script may want to tell apart. */
+  readonly exits: Readonly<Record<number, string>>
   readonly flags: FlagSpec
   /** Does it; the exit status. Called once a process. */
   readonly run: (call: ToolCall) => Promise<number>
@@ -23,6 +27,14 @@ export type ToolCall = {
   /** Flags as the commands of `vcb` have them, with what `-h`, `-u` and `-L` say; `more` is laid over them. */
   readonly withAgent: <T>(body: (session: CommandSession) => Promise<T>, more?: CommandFlags) => Promise<T>
 }
+
+/** All that --help prints. */
+export const helpOf = ({ help, examples, exits }: Tool): string =>
+  `${help}
+Examples:
+${examples.map((line) => `  ${line}\n`).join('')}
+Exit codes, those of "vcb" (docs/errors.md); here in particular:
+${[[0, 'done'], ...Object.entries(exits)].map(([code = '', means]) => `  ${String(code).padEnd(4)}${means}\n`).join('')}`
 
 export const LOGIN_HELP = `
 Login, also where a flag is left out: environment (VCB_VCENTER, VCB_USER, VCB_PASSWORD_FILE, VCB_THUMBPRINT ...), config.js (VCB_CONFIG_JS),

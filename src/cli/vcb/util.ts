@@ -25,6 +25,11 @@ export const vcbUtil: Tool = {
   resourcepools  the paths for resourcepool= in a catalog
   vmfolders      the paths for folderpath= in a catalog
 ${LOGIN_HELP}`,
+  examples: ['vcbUtil -h vc.example.com -u backup -c ping', 'vcbUtil -h vc.example.com -u backup -c resourcepools'],
+  exits: {
+    4: 'the login was refused',
+    7: 'nobody answers',
+  },
   run: async ({ flags, withAgent, io }) => {
     const what = flags.values.get('c') ?? flags.values.get('s') ?? ''
     const work = Object.hasOwn(WORK, what.toLowerCase()) ? WORK[what.toLowerCase()] : undefined

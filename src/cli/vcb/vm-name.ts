@@ -20,6 +20,13 @@ Lists the VMs that a search specification names:
 
 Specifications: name:NAME (exactly so), moref:ID, uuid:BIOS-UUID, ipaddr:ADDRESS-OR-DNS-NAME (a running guest), powerstate:on|off|suspended, any:
 ${LOGIN_HELP}`,
+  examples: [
+    'vcbVmName -h vc.example.com -u backup -s any: -L 0',
+    "vcbVmName -h vc.example.com -u backup -s name:web01 | grep '^moref:' | cut -d: -f2",
+  ],
+  exits: {
+    5: 'no VM fits',
+  },
   run: async ({ flags, settings, withAgent, io }) => {
     const text = flags.values.get('s')
     if (text === undefined || flags.rest.length > 0) throw usage('vcbVmName', 'vcbVmName needs one search specification (-s).')
