@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { cp, mkdir, open, readdir, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { canMount, leftovers, requireMounting } from '../mount-world.ts'
@@ -87,6 +87,20 @@ describe('vcbMounter -t file', () => {
     expect(await tools.run('vcbMounter', '-U', '-r', directory)).toMatchObject({ exit: 0 })
   }, 60_000)
 
+  test('hands a password on to its holder where no other user can read it', async () => {
+    requireMounting()
+    const secret = (await readFile(session.environment['VCB_PASSWORD_FILE'] ?? '', 'utf8')).trim()
+    const allowed = { ...(await withSettings('passwordArgument: true')), VCB_PASSWORD_FILE: undefined }
+    const mount = ['-p', secret, '-a', 'name:linux', '-r', place('secret'), '-t', 'file'] as const
+    expect(await tools.runWith({ VCB_PASSWORD_FILE: undefined }, 'vcbMounter', ...mount)).toMatchObject({ exit: 2 })
+    expect(await tools.runWith(allowed, 'vcbMounter', ...mount)).toMatchObject({ exit: 0 })
+    const [{ holder }] = await leasesOf(session)
+    expect(await readFile(`/proc/${holder}/cmdline`, 'utf8')).not.toContain(secret)
+    expect((await stat(`/proc/${holder}/environ`)).mode & 0o077).toBe(0)
+    expect(await tools.run('vcbMounter', '-U', '-r', place('secret'))).toMatchObject({ exit: 0 })
+    await expectGone(session, 5000)
+  }, 30_000)
+
   test('killed while it mounts leaves nothing', async () => {
     requireMounting()
     await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', taskMs: 2500 })
@@ -159,6 +173,10 @@ describe('mountvm', () => {
       }
     }
     expect(await mountvm('-u', target)).toMatchObject({ exit: 0, err: expect.stringContaining('Nothing is mounted') })
+    await session.json(['backup', 'windows', '--init'])
+    expect(await mountvm('-d', 'windows@latest', target)).toMatchObject({ exit: 0, out: '' })
+    await expectFiles(windows[1], join(target, 'digits', '1'))
+    expect(await mountvm('-u', target, '-Q')).toMatchObject({ exit: 0, out: '', err: '' })
     await expectGone(session, 5000)
   }, 60_000)
 

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import { type Agent, exportPlace } from '../../agent/index.ts'
-import { fromErrno, isAgentError } from '../../core/index.ts'
+import { fromErrno, isAgentError, isThere } from '../../core/index.ts'
 import type { BackupReader } from '../../provider/index.ts'
 import { printable } from '../io.ts'
 import { mountFiles, reportMounted, unmountFiles } from './file-mount.ts'
@@ -16,7 +16,7 @@ export const mountvm: Tool = {
        mountvm -u DIR
 
 Mounts the file systems of a disk that lies here as a VMDK (flat, sparse pieces, streamOptimized, with its parents) read-only in DIR: DIR/letters/C, DIR/digits/1,
-DIR/root. DISK is its descriptor, or the directory of an export, for all disks of that VM. What lies in an export of ours is proven block by block while it is read; of any other disk
+DIR/root. DISK is its descriptor; or the directory of an export, for all disks of that VM; or a restore point of VCB_REPO, VM@latest or point:ID. What lies in an export of ours is proven block by block while it is read; of any other disk
 nothing is known. No vSphere is needed; root is. It is held as "vcbMounter -t file" holds a mount.
 
   -cycleId  taken and ignored: nothing is written to the disk, so its ids need not change
@@ -46,7 +46,7 @@ nothing is known. No vSphere is needed; root is. It is held as "vcbMounter -t fi
     const disk = values.get('d')
     if (disk === undefined || directory === undefined || more !== undefined)
       throw usage('mountvm', 'mountvm needs a disk (-d) and one directory.')
-    const { what, flags, others } = await sourceOf(call, resolve(disk))
+    const { what, flags, others } = await sourceOf(call, disk)
     return reportMounted(call, await mountFiles(call, what, resolve(directory), flags), others)
   },
 }
@@ -62,7 +62,9 @@ async function unmount(call: ToolCall, directory: string): Promise<number> {
 type Source = { readonly what: string; readonly flags: readonly string[]; readonly others: readonly string[] }
 
 /** What `vcb mount` is to be told: the point that the disk is of, with the others left out, where one is; the bare disk otherwise. */
-async function sourceOf(call: ToolCall, path: string): Promise<Source> {
+async function sourceOf(call: ToolCall, disk: string): Promise<Source> {
+  if (/^point:.|.@latest$/s.test(disk) && !(await isThere(disk))) return { what: disk, flags: [], others: [] }
+  const path = resolve(disk)
   const whole = await isDirectory(path)
   const place = exportPlace(whole ? path : dirname(path))
   const others = await call.withAgent(async ({ agent }) => otherDisks(agent, place.point, whole ? undefined : basename(path)), {
