@@ -11,7 +11,7 @@ top=$PWD
 dest=$top/.peers
 packages=(restic qemu-utils nbdkit libnbd-bin nbd-client openssh-server openssh-client busybox strace tar e2fsprogs procps ntfs-3g fdisk gdisk parted fuse3 openssl curl
   ca-certificates python3 python3-pyvmomi
-  xfsprogs btrfs-progs dosfstools exfatprogs cryptsetup-bin genisoimage util-linux libhivex-bin shellcheck borgbackup borgmatic rsnapshot
+  xfsprogs btrfs-progs dosfstools mtools exfatprogs cryptsetup-bin genisoimage util-linux libhivex-bin shellcheck borgbackup borgmatic rsnapshot
   golang-go golang-github-vmware-govmomi-dev golang-github-kr-pretty-dev golang-github-davecgh-go-xdr-dev golang-github-vmware-vmw-guestinfo-dev dpkg-dev)
 built=(vcsim govc vcsim-lite)
 log=$(mktemp)

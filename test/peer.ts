@@ -38,6 +38,8 @@ export type PeerName =
   | 'blkid'
   | 'mkswap'
   | 'mkfs.vfat'
+  | 'mcopy'
+  | 'mdel'
   | 'mkfs.exfat'
   | 'cryptsetup'
   | 'genisoimage'

@@ -35,7 +35,7 @@ const use = z.object({
 
 /** What the outcome of a lease's job says: why it ended, whether by `vcb unmount`, and how its disks were read. */
 const leaseFacts = z.object({
-  endedBy: z.enum(['request', 'deadline', 'owner', 'idle', 'broken']),
+  endedBy: z.enum(['request', 'deadline', 'owner', 'idle', 'broken', 'lost']),
   unmounted: z.boolean(),
   reason: z.string(),
   disks: z.array(use),

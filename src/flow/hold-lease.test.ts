@@ -36,6 +36,7 @@ const watch = (clock: Clock, changed: Partial<LeaseWatch> = {}): LeaseWatch => (
   isOpen: async () => false,
   signal: undefined,
   broken: undefined,
+  lost: async () => undefined,
   ...changed,
 })
 
@@ -89,6 +90,15 @@ describe('a lease', () => {
     expect(await holdLease(watch(quickClock(), { signal: asked }))).toEqual({ by: 'request', reason: 'The job was canceled by somebody.' })
     const full = AbortSignal.abort(new AgentError('CAPACITY', 'The datastore runs full.'))
     expect(await holdLease(watch(quickClock(), { broken: full }))).toEqual({ by: 'broken', reason: 'The datastore runs full.' })
+  })
+
+  test('ends when what it shows was taken away, also when it is asked to at the same time', async () => {
+    const clock = quickClock()
+    const lost = async () => (clock.monotonicMs() < HOUR ? undefined : 'It was unmounted.')
+    expect(await holdLease(watch(clock, { lost }))).toEqual({ by: 'lost', reason: 'It was unmounted.' })
+    expect(clock.monotonicMs()).toBe(HOUR)
+    const asked = AbortSignal.abort(new AgentError('CANCELED', 'Enough.'))
+    expect(await holdLease(watch(clock, { lost, signal: asked }))).toMatchObject({ by: 'lost' })
   })
 
   test('that is asked to end while it sleeps does not sleep on', async () => {

@@ -6,8 +6,8 @@ const LOOK_MS = 500
 /** A product that is restarted in place, or hands over to a child, gets so long, ms. */
 const GRACE_MS = 2000
 
-/** Why a lease ended. `request`: somebody, or a signal, asked for it; `broken`: what it reads cannot be kept any longer. */
-export type LeaseEnd = { readonly by: 'request' | 'deadline' | 'owner' | 'idle' | 'broken'; readonly reason: string }
+/** Why a lease ended. `request`: somebody, or a signal, asked for it; `broken`: what it reads cannot be kept any longer; `lost`: what it shows cannot be read any more. */
+export type LeaseEnd = { readonly by: 'request' | 'deadline' | 'owner' | 'idle' | 'broken' | 'lost'; readonly reason: string }
 
 export type LeaseWatch = {
   readonly clock: Clock
@@ -26,6 +26,8 @@ export type LeaseWatch = {
   readonly signal: AbortSignal | undefined
   /** Aborts when what is read cannot be kept: a datastore runs full, the lock of a repository is lost. */
   readonly broken: AbortSignal | undefined
+  /** Why nobody can read it any more, though it was not ended here: one sentence. */
+  readonly lost: () => Promise<string | undefined>
 }
 
 /** Waits until a lease ends, and says why. Called once per lease, after everything is there. Never throws for an abort: that is an end like any other. */
@@ -35,6 +37,9 @@ export async function holdLease(watch: LeaseWatch): Promise<LeaseEnd> {
   let goneMs: number | undefined
   const stop = AbortSignal.any([signal, broken].filter((each) => each !== undefined))
   for (;;) {
+    // Before all else: who asks for the end may have copied what was not there any more.
+    const lost = await watch.lost()
+    if (lost !== undefined) return { by: 'lost', reason: lost }
     if (signal?.aborted === true) return { by: 'request', reason: toAgentError(signal.reason).message }
     if (broken?.aborted === true) return { by: 'broken', reason: toAgentError(broken.reason).message }
     const now = clock.monotonicMs()

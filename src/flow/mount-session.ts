@@ -103,6 +103,7 @@ export async function mountSession(
     isOpen: () => deps.isOpen(path),
     signal: options.signal,
     broken: onlyFiles ? undefined : source.broken,
+    lost: async () => (await shown?.lost()) ?? (await volumes?.lost()),
   })
   log.info('a lease ends', { lease: claims.job, ...end })
   await opened.disposeAsync()

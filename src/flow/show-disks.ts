@@ -21,6 +21,8 @@ export interface ShownDisks extends AsyncDisposable {
   readonly uses: readonly DiskUse[]
   /** `Clock.monotonicMs` of the last read; undefined before the first. */
   readonly lastUsedMs: number | undefined
+  /** See `PresentedImages`. */
+  lost(): Promise<string | undefined>
 }
 
 /**
@@ -78,6 +80,7 @@ export async function showDisks(
       const used = [...server.activity, ...activity.flatMap((shown) => shown.activity)].flatMap(({ lastUsedMs }) => lastUsedMs ?? [])
       return used.length === 0 ? undefined : Math.max(...used)
     },
+    lost: async () => ('reason' in images ? undefined : images.lost()),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   }
 }

@@ -26,6 +26,8 @@ export interface ShownVolumes extends AsyncDisposable {
   readonly notes: readonly string[]
   readonly uses: readonly DiskUse[]
   readonly lastUsedMs: number | undefined
+  /** See `PresentedVolumes`. */
+  lost(): Promise<string | undefined>
 }
 
 /**
@@ -110,6 +112,7 @@ export async function showVolumes(
       const used = presented.activity.flatMap(({ lastUsedMs }) => lastUsedMs ?? [])
       return used.length === 0 ? undefined : Math.max(...used)
     },
+    lost: () => presented.lost(),
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   }
 }

@@ -1,4 +1,5 @@
-import { type Abortable, isAgentError } from '../core/index.ts'
+import type { Abortable } from '../core/index.ts'
+import { type Answer, type Answers, nameOf, numberOf, Refusal } from './answers.ts'
 import {
   type Attributes,
   attrOut,
@@ -15,26 +16,13 @@ import {
   statfsOut,
 } from './protocol.ts'
 import type { FuseRequest } from './requests.ts'
-import type { ServedFile } from './served-file.ts'
+import type { FileActivity, ServedFile } from './served-file.ts'
 
 const SEEK_DATA = 3
 const SEEK_HOLE = 4
 
-/** Refuses a request with an error number. */
-export class Refusal extends Error {
-  readonly errno: number
-
-  constructor(errno: number) {
-    super(`errno ${errno}`)
-    this.errno = errno
-  }
-}
-
-/** An answer: what follows the head, or a whole message whose head is still to be filled in (a READ, so that its bytes are not copied again). */
-export type Answer = { readonly body: Buffer } | { readonly message: Buffer }
-
 /** What one directory with files in it answers. Holds no state but that of the files. */
-export class FileAnswers {
+export class FileAnswers implements Answers {
   readonly #files: readonly ServedFile[]
   readonly #root: Attributes
   readonly #owner: { readonly user: number; readonly group: number }
@@ -45,7 +33,10 @@ export class FileAnswers {
     this.#root = { node: ROOT_NODE, directory: true, size: 4096, allocated: 0, modified, permissions: 0o500, ...owner }
   }
 
-  /** Undefined: this request gets no answer. Throws `Refusal`, or the error of a disk. */
+  get activity(): readonly FileActivity[] {
+    return this.#files.map((file) => file.activity)
+  }
+
   async answer(request: FuseRequest, options: Abortable): Promise<Answer | undefined> {
     const { opcode, node, body } = request
     switch (opcode) {
@@ -107,8 +98,7 @@ export class FileAnswers {
 
   #named(node: number, name: Buffer): ServedFile {
     if (node !== ROOT_NODE) throw new Refusal(ERRNO.ENOTDIR)
-    const end = name.indexOf(0)
-    const wanted = name.toString('utf8', 0, end === -1 ? name.length : end)
+    const wanted = nameOf(name)
     const file = this.#files.find((each) => each.name === wanted)
     if (file === undefined) throw new Refusal(ERRNO.ENOENT)
     return file
@@ -121,7 +111,7 @@ export class FileAnswers {
   }
 
   async #read(file: ServedFile, body: Buffer, options: Abortable): Promise<Answer> {
-    const offset = number(body.readBigUInt64LE(8))
+    const offset = numberOf(body.readBigUInt64LE(8))
     const length = Math.max(0, Math.min(body.readUInt32LE(16), MOST_READ, file.size - offset))
     const message = Buffer.allocUnsafe(OUT_HEADER + length)
     if (length > 0) await file.read(offset, message.subarray(OUT_HEADER), options)
@@ -130,7 +120,7 @@ export class FileAnswers {
 
   async #write(file: ServedFile, body: Buffer, options: Abortable): Promise<Answer> {
     if (!file.writable) throw new Refusal(ERRNO.EROFS)
-    const offset = number(body.readBigUInt64LE(8))
+    const offset = numberOf(body.readBigUInt64LE(8))
     const length = body.readUInt32LE(16)
     if (40 + length > body.length) throw new Refusal(ERRNO.EINVAL)
     if (offset + length > file.size) throw new Refusal(ERRNO.ENOSPC)
@@ -143,7 +133,7 @@ export class FileAnswers {
   async #seek(file: ServedFile, body: Buffer, options: Abortable): Promise<Answer> {
     const whence = body.readUInt32LE(16)
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new Refusal(ERRNO.EINVAL)
-    const found = await file.seek(number(body.readBigUInt64LE(8)), whence === SEEK_DATA ? 'data' : 'hole', options)
+    const found = await file.seek(numberOf(body.readBigUInt64LE(8)), whence === SEEK_DATA ? 'data' : 'hole', options)
     if (found === undefined) throw new Refusal(ERRNO.ENXIO)
     const place = Buffer.alloc(8)
     place.writeBigUInt64LE(BigInt(found), 0)
@@ -152,7 +142,7 @@ export class FileAnswers {
 
   #list(node: number, body: Buffer): Answer {
     if (node !== ROOT_NODE) throw new Refusal(ERRNO.ENOTDIR)
-    const from = number(body.readBigUInt64LE(8))
+    const from = numberOf(body.readBigUInt64LE(8))
     let room = body.readUInt32LE(16)
     const names = [
       { name: '.', node: ROOT_NODE, directory: true },
@@ -169,15 +159,4 @@ export class FileAnswers {
     }
     return { body: Buffer.concat(entries) }
   }
-}
-
-/** The error number for what was thrown. */
-export function errnoOf(error: unknown): number {
-  if (error instanceof Refusal) return error.errno
-  return isAgentError(error, 'CAPACITY') ? ERRNO.ENOSPC : isAgentError(error, 'CANCELED') ? ERRNO.EINTR : ERRNO.EIO
-}
-
-function number(value: bigint): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new Refusal(ERRNO.EINVAL)
-  return Number(value)
 }

@@ -86,7 +86,8 @@ function attributes(attr: Attributes): Buffer {
   for (const at of [24, 32, 40]) record.writeBigUInt64LE(seconds, at)
   for (const at of [48, 52, 56]) record.writeUInt32LE(nanoseconds, at)
   record.writeUInt32LE((attr.directory ? DIRECTORY : REGULAR) | attr.permissions, 60)
-  record.writeUInt32LE(attr.directory ? 2 : 1, 64)
+  // One link is, for a directory too, what says nothing of those inside.
+  record.writeUInt32LE(1, 64)
   record.writeUInt32LE(attr.user, 68)
   record.writeUInt32LE(attr.group, 72)
   record.writeUInt32LE(4096, 80)

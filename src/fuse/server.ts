@@ -11,10 +11,13 @@ import {
   throwIfAborted,
   toAgentError,
 } from '../core/index.ts'
-import { errnoOf, FileAnswers } from './file-answers.ts'
+import { type Answers, errnoOf } from './answers.ts'
+import { FileAnswers } from './file-answers.ts'
 import { ERRNO, LARGEST_REQUEST, OPCODE, OUT_HEADER } from './protocol.ts'
 import { type FuseRequest, requests } from './requests.ts'
 import { type FileActivity, ServedFile, type FileToServe } from './served-file.ts'
+import type { TreeToServe } from './served-tree.ts'
+import { TreeAnswers } from './tree-answers.ts'
 
 /** Requests that are worked on at a time. */
 const IN_FLIGHT = 32
@@ -25,7 +28,6 @@ const END_MS = 2000
 export type FuseOptions = {
   /** An empty directory, absolute; only root can mount there. */
   readonly directory: string
-  readonly files: readonly FileToServe[]
   /** What the mount table names as its source: a word by which it is found again. */
   readonly mark: string
   readonly clock: Clock
@@ -33,7 +35,7 @@ export type FuseOptions = {
 }
 
 /**
- * Disks as files in one directory. The kernel asks this process for every byte: it must never open, list or even `stat` what is mounted here itself, but
+ * A file system that this process serves. The kernel asks this process for every byte: it must never open, list or even `stat` what is mounted here itself, but
  * only through programs that it starts. Disposal ends serving, after somebody has unmounted the directory (who reads on gets an error); it does not unmount.
  */
 export interface FuseServer extends AsyncDisposable {
@@ -43,15 +45,30 @@ export interface FuseServer extends AsyncDisposable {
   readonly ended: Promise<void>
 }
 
-/** Mounts and serves when it resolves. Errors: CONFIG (no FUSE, not root, no such directory), USAGE (a name), UNAVAILABLE. */
-export async function serveFiles(options: FuseOptions): Promise<FuseServer> {
-  const { directory, clock, mark } = options
+/** Shows disks as files in one directory. Mounted and served when it resolves. Errors: CONFIG (no FUSE, not root, no such directory), USAGE (a name), UNAVAILABLE. */
+export async function serveFiles(options: FuseOptions & { readonly files: readonly FileToServe[] }): Promise<FuseServer> {
+  const { directory, clock } = options
   const names = options.files.map(({ name }) => name)
   if (new Set(names).size < names.length || !names.every(isSafeFileName)) {
     throw new AgentError('USAGE', `These names cannot be files of one directory: ${names.join(', ')}.`, { subject: directory })
   }
   const files = options.files.map((file, index) => new ServedFile(file, index, clock))
   await Promise.all(files.filter(({ writable }) => !writable).map((file) => file.count()))
+  const modified = options.files.reduce((last, file) => (file.modified > last ? file.modified : last), new Date(0))
+  return serve(options, new FileAnswers(files, modified, owner()), files.some((file) => file.writable) ? 'rw' : 'ro')
+}
+
+/** Shows a tree, whose activity is told under `name`. As `serveFiles`. */
+export const serveTree = (options: FuseOptions & { readonly tree: TreeToServe; readonly name: string }): Promise<FuseServer> =>
+  serve(options, new TreeAnswers(options.tree, options.name, owner(), options.clock), 'ro')
+
+const owner = (): { readonly user: number; readonly group: number } => ({
+  user: process.getuid?.() ?? 0,
+  group: process.getgid?.() ?? 0,
+})
+
+async function serve(options: FuseOptions, answers: Answers, writable: 'ro' | 'rw'): Promise<FuseServer> {
+  const { directory, clock, mark } = options
   const device = await openFuseDevice().catch((error: unknown) => {
     throw new AgentError('CONFIG', 'The device /dev/fuse cannot be opened.', {
       cause: error,
@@ -59,9 +76,8 @@ export async function serveFiles(options: FuseOptions): Promise<FuseServer> {
     })
   })
   try {
-    const writable = files.some((file) => file.writable) ? 'rw' : 'ro'
-    const owner = { user: process.getuid?.() ?? 0, group: process.getgid?.() ?? 0 }
-    const flags = `fd=3,rootmode=40000,user_id=${owner.user},group_id=${owner.group},default_permissions,allow_other,nosuid,nodev,noexec,${writable}`
+    const { user, group } = owner()
+    const flags = `fd=3,rootmode=40000,user_id=${user},group_id=${group},default_permissions,allow_other,nosuid,nodev,noexec,${writable}`
     const ended = await runProgram('mount', ['-i', '-t', 'fuse.vcb', '-o', flags, mark, directory], {
       clock,
       patienceMs: MOUNT_MS,
@@ -75,8 +91,7 @@ export async function serveFiles(options: FuseOptions): Promise<FuseServer> {
     }
     // Reads one request at a time and hands it on: Node cannot wait for this device without losing a thread to it for good.
     const reader = await startProgram('dd', [`bs=${LARGEST_REQUEST}`, 'status=none'], { clock, input: device.fd })
-    const modified = options.files.reduce((last, file) => (file.modified > last ? file.modified : last), new Date(0))
-    return new Server(options, files, new FileAnswers(files, modified, owner), device, reader)
+    return new Server(options, answers, device, reader)
   } catch (error) {
     await device.close()
     throw error
@@ -88,8 +103,7 @@ class Server implements FuseServer {
   readonly ended: Promise<void>
   readonly #log: Log
   readonly #clock: Clock
-  readonly #files: readonly ServedFile[]
-  readonly #answers: FileAnswers
+  readonly #answers: Answers
   readonly #device: ScratchFile
   readonly #reader: RunningProgram
   readonly #underWay = new Map<bigint, { readonly stop: AbortController; readonly work: Promise<void> }>()
@@ -98,11 +112,10 @@ class Server implements FuseServer {
   #working = 0
   #closed: Promise<void> | undefined
 
-  constructor(options: FuseOptions, files: readonly ServedFile[], answers: FileAnswers, device: ScratchFile, reader: RunningProgram) {
+  constructor(options: FuseOptions, answers: Answers, device: ScratchFile, reader: RunningProgram) {
     this.directory = options.directory
     this.#log = options.log
     this.#clock = options.clock
-    this.#files = files
     this.#answers = answers
     this.#device = device
     this.#reader = reader
@@ -110,7 +123,7 @@ class Server implements FuseServer {
   }
 
   get activity(): readonly FileActivity[] {
-    return this.#files.map((file) => file.activity)
+    return this.#answers.activity
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -165,7 +165,8 @@ describe('raw files of a lease', () => {
     const pids = (await run('pgrep', '-P', String(process.pid), '-x', 'dd')).split('\n').filter((pid) => !before.has(pid))
     expect(pids).toHaveLength(1)
     await run('kill', '-9', pids[0] ?? '')
-    await images.ended
+    for (let tries = 0; (await images.lost()) === undefined && tries < 100; tries++) await systemClock.sleep(20)
+    expect(await images.lost()).toBe(`What is mounted on ${directory} is served no more.`)
     await expect(run('timeout', '10', 'cat', join(directory, 'one.raw'))).rejects.toThrow('Transport endpoint is not connected')
   })
 })

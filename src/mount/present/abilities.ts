@@ -31,6 +31,7 @@ export async function volumeAbility(type: FileSystemType, deps: Deps): Promise<M
   const raw = await rawAbility()
   if (!raw.verdict.ok) return { ...raw, what: type }
   const kind = mountKind(type)
+  if (kind.by === 'us') return { what: type, verdict: { ok: true, note: 'vcb itself' }, next: undefined }
   if (kind.by === 'program') {
     return (await isProgram(kind.program))
       ? { what: type, verdict: { ok: true, note: kind.program }, next: undefined }
@@ -42,7 +43,7 @@ export async function volumeAbility(type: FileSystemType, deps: Deps): Promise<M
   return no(
     type,
     `the kernel of this proxy has no ${kind.type}`,
-    `Use a proxy whose kernel has ${kind.type}, or take the disk as a raw file to a tool that reads it${type === 'fat' ? ' (mtools)' : ''}.`,
+    `Use a proxy whose kernel has ${kind.type}, or take the disk as a raw file to a tool that reads it.`,
   )
 }
 

@@ -1,10 +1,14 @@
 import { AgentError } from '../../core/index.ts'
 import type { FileSystemType } from '../volumes/volume.ts'
 
-/** How a file system is mounted: by the kernel through a loop device, or by a FUSE program that reads the image file itself. */
+/**
+ * How a file system is mounted: by the kernel through a loop device, by a FUSE program that reads the image file itself, or by this process, which reads its files
+ * (docs/adr/0012-fat.md).
+ */
 export type MountKind =
   | { readonly by: 'kernel'; readonly type: string; readonly options: readonly string[] }
   | { readonly by: 'program'; readonly program: 'ntfs-3g'; readonly options: readonly string[] }
+  | { readonly by: 'us' }
 
 /** What every mount of a guest's file system gets: nothing in it may run, be a device, or raise anyone's rights. */
 export const SAFE = ['ro', 'nosuid', 'nodev', 'noexec'] as const
@@ -22,7 +26,7 @@ export function mountKind(type: FileSystemType): MountKind {
     case 'ntfs':
       return { by: 'program', program: 'ntfs-3g', options: ['streams_interface=xattr', 'no_detach'] }
     case 'fat':
-      return { by: 'kernel', type: 'vfat', options: ['utf8', 'shortname=mixed'] }
+      return { by: 'us' }
     default:
       return { by: 'kernel', type, options: [] }
   }

@@ -26,12 +26,12 @@ export async function mountAgainBy({ source, directory }: Place, options: Option
   if (ended.exit !== 0) throw cannot('bind', directory, ended.complaint)
 }
 
-/** Starts a FUSE program over an image file, which then is its source in the mount table, and waits until it has mounted it. It ends when it is unmounted. */
+/** Starts a FUSE program over an image file, which then is its source in the mount table, and waits until it has mounted it. It ends when it is unmounted. Gives what resolves when it has ended. */
 export async function mountByProgram(
   kind: MountKind & { readonly by: 'program' },
   { source, directory }: Place,
   options: Options,
-): Promise<void> {
+): Promise<{ readonly ended: Promise<unknown> }> {
   const { clock, signal } = options
   const flags = [...SAFE, ...kind.options].join(',')
   const running = await startProgram(kind.program, ['-o', flags, source, directory], { clock })
@@ -46,6 +46,7 @@ export async function mountByProgram(
     }
     await Promise.race([clock.sleep(READY_PAUSE_MS), end])
   }
+  return { ended: end }
 }
 
 const cannot = (type: string, directory: string, complaint: string): AgentError =>

@@ -7,6 +7,10 @@ export const mountTable = async (): Promise<readonly MountedFileSystem[]> => par
 /** The word by which the mount table and the command lines of programs tell whose a mount is. */
 export const markOf = (claim: string): string => `vcb-${claim}`
 
+/** Whether `source` is mounted on `path`, in a table that was read before. */
+export const isMountedIn = (table: readonly MountedFileSystem[], path: string, source: string): boolean =>
+  table.some((mount) => mount.mountPoint === path && mount.source === source)
+
 /** What is mounted on `path` from `source`; undefined when it is not there (any more). */
 export async function mountedFrom(path: string, source: string): Promise<MountedFileSystem | undefined> {
   return (await mountTable()).findLast((mount) => mount.mountPoint === path && mount.source === source)

@@ -1,8 +1,9 @@
 import type { BlockSource, ClaimId } from '../../core/index.ts'
-import type { FileActivity } from '../../fuse/index.ts'
+import { type FileActivity, serveFiles } from '../../fuse/index.ts'
 import type { Claims } from '../../journal/index.ts'
 import { makeMountPoint } from './mount-point.ts'
-import { mountFiles, type PresentDeps } from './served-mount.ts'
+import { mountTable } from './mount-table.ts'
+import { mountServed, type PresentDeps } from './served-mount.ts'
 
 /** A disk to show as a raw file. */
 export type ImageToPresent = {
@@ -16,8 +17,8 @@ export type ImageToPresent = {
 /** Disposal unmounts them, waiting a few seconds for who still reads. */
 export interface PresentedImages extends AsyncDisposable {
   readonly activity: readonly FileActivity[]
-  /** Resolves when they are served no more, also when somebody else unmounted them. */
-  readonly ended: Promise<void>
+  /** Why they cannot be read any more, though nothing here has ended it: one sentence. Asked now and then; reads the mount table alone. */
+  lost(): Promise<string | undefined>
 }
 
 /**
@@ -33,12 +34,12 @@ export async function presentImages(
   dependsOn: readonly ClaimId[] = [],
 ): Promise<PresentedImages> {
   await makeMountPoint(directory, deps)
-  const mounted = await mountFiles(() => images, directory, deps, claims, dependsOn)
+  const mounted = await mountServed((_claim, place) => serveFiles({ ...place, files: images }), directory, deps, claims, dependsOn)
   return {
     get activity() {
       return mounted.server.activity
     },
-    ended: mounted.server.ended,
+    lost: async () => mounted.lost(await mountTable()),
     [Symbol.asyncDispose]: () => mounted[Symbol.asyncDispose](),
   }
 }

@@ -1,4 +1,5 @@
 import { type Evidence, fileSystem } from './evidence.ts'
+import { readFatShape } from './fat-shape.ts'
 import type { VolumeContent } from './volume.ts'
 
 const VOLUME_ID = 0x08
@@ -6,19 +7,13 @@ const LONG_NAME = 0x0f
 /** A label is among the first entries of the root directory, or there is none. */
 const MOST_ROOT = 65_536
 
-type Shape = {
-  readonly bits: 12 | 16 | 32
-  /** Bytes from the beginning of the volume. */
-  readonly fat: number
-  readonly root: number
-  readonly rootBytes: number
-}
-
 /** FAT12, FAT16 and FAT32 (docs/formats/file-systems.md). */
 export async function recogniseFat(evidence: Evidence): Promise<VolumeContent | undefined> {
   const { head } = evidence
-  const shape = readShape(head)
-  if (shape === undefined || shape.root > evidence.size) return undefined
+  const shape = readFatShape(head)
+  if (shape === undefined) return undefined
+  const root = shape.bits === 32 ? shape.data + (shape.rootCluster - 2) * shape.clusterBytes : shape.root
+  if (root > evidence.size) return undefined
   const extended = shape.bits === 32 ? 64 : 36
   const signature = head.readUInt8(extended + 2)
   const serial =
@@ -30,7 +25,10 @@ export async function recogniseFat(evidence: Evidence): Promise<VolumeContent | 
           .padStart(8, '0')
       : undefined
   const bootLabel = signature === 0x29 ? oem(head.subarray(extended + 7, extended + 18)) : undefined
-  const directory = await evidence.part(shape.root, Math.min(shape.rootBytes, evidence.size - shape.root))
+  const directory = await evidence.part(
+    root,
+    Math.min(shape.bits === 32 ? shape.clusterBytes : shape.rootBytes, MOST_ROOT, evidence.size - root),
+  )
   const fat = await evidence.part(shape.fat, 8)
   return fileSystem('fat', {
     uuid: serial === undefined ? undefined : `${serial.slice(0, 4)}-${serial.slice(4)}`,
@@ -38,34 +36,6 @@ export async function recogniseFat(evidence: Evidence): Promise<VolumeContent | 
     dirty: (head.readUInt8(extended + 1) & 1) !== 0 || (fat !== undefined && isMarkedInFat(fat, shape.bits)),
     note: shape.bits === 12 ? 'FAT12 has no mark for not having been unmounted, but the one of Linux.' : undefined,
   })
-}
-
-function readShape(boot: Buffer): Shape | undefined {
-  const sectorBytes = boot.readUInt16LE(11)
-  const clusterSectors = boot.readUInt8(13)
-  const reserved = boot.readUInt16LE(14)
-  const fats = boot.readUInt8(16)
-  const rootEntries = boot.readUInt16LE(17)
-  const media = boot.readUInt8(21)
-  const isPower = clusterSectors > 0 && (clusterSectors & (clusterSectors - 1)) === 0
-  if (![512, 1024, 2048, 4096].includes(sectorBytes) || !isPower || reserved === 0 || (fats !== 1 && fats !== 2)) return undefined
-  if ((media !== 0xf0 && media < 0xf8) || boot.readUInt16LE(510) !== 0xaa55) return undefined
-  const fatSectors = boot.readUInt16LE(22) || boot.readUInt32LE(36)
-  const sectors = boot.readUInt16LE(19) || boot.readUInt32LE(32)
-  const rootSectors = Math.ceil((rootEntries * 32) / sectorBytes)
-  const data = reserved + fats * fatSectors + rootSectors
-  if (fatSectors === 0 || data >= sectors) return undefined
-  const clusters = Math.floor((sectors - data) / clusterSectors)
-  const fat = reserved * sectorBytes
-  if (boot.readUInt16LE(22) !== 0) {
-    if (rootEntries === 0) return undefined
-    const root = (reserved + fats * fatSectors) * sectorBytes
-    return { bits: clusters < 4085 ? 12 : 16, fat, root, rootBytes: Math.min(rootEntries * 32, MOST_ROOT) }
-  }
-  const rootCluster = boot.readUInt32LE(44)
-  if (rootEntries !== 0 || rootCluster < 2 || rootCluster >= clusters + 2) return undefined
-  const root = (data + (rootCluster - 2) * clusterSectors) * sectorBytes
-  return { bits: 32, fat, root, rootBytes: Math.min(clusterSectors * sectorBytes, MOST_ROOT) }
 }
 
 /** The second entry of the FAT: its highest bit but four (FAT32) or its highest (FAT16) is set when it was unmounted. */
