@@ -40,7 +40,7 @@ import type { GuestScripts } from '../quiesce/index.ts'
 import { hasAgentId, openAgentId, openState } from '../state/index.ts'
 import type { SnapshotChanges } from '../snapshot/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
-import { createLimits, type Limits, type NfcLimits, ProxyGuest } from '../transport/index.ts'
+import { type Buckets, createLimits, createSharedBuckets, type Limits, type NfcLimits, ProxyGuest } from '../transport/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config/config.ts'
 import { createGuestScripts } from './guest-scripts.ts'
@@ -89,6 +89,8 @@ export class Agent implements AsyncDisposable {
   readonly locks: VmLocks
   /** What all runs of this process take of vSphere at most. */
   readonly limits: Limits
+  /** Where they are counted, over all processes of this proxy. */
+  readonly buckets: Buckets
   readonly nfcLimits: NfcLimits
   /** Hosts whose shell may be used, with the connections of all runs of this process. */
   readonly sshHosts: SshHosts
@@ -116,7 +118,7 @@ export class Agent implements AsyncDisposable {
   private constructor(
     config: AgentConfig,
     deps: AgentDeps,
-    opened: { journal: Journal; locks: VmLocks; catalog: Catalog; ids: Ids; marks: Marks; stack: AsyncDisposableStack },
+    opened: { journal: Journal; locks: VmLocks; catalog: Catalog; buckets: Buckets; ids: Ids; marks: Marks; stack: AsyncDisposableStack },
   ) {
     this.config = config
     this.clock = deps.clock
@@ -132,7 +134,8 @@ export class Agent implements AsyncDisposable {
     this.snapshotChanges = snapshotChangesOf(config.ssh, this.sshHosts)
     const { bandwidth } = config.limits
     const rate = bandwidth.length === 0 ? undefined : () => bandwidthAt(bandwidth, deps.clock.now())
-    this.limits = createLimits({ ...config.limits, rate }, deps)
+    this.buckets = opened.buckets
+    this.limits = createLimits({ ...config.limits, rate }, { ...deps, buckets: opened.buckets })
     this.nfcLimits = this.limits.nfc
     this.guest = new ProxyGuest({ ...config.hotadd, clock: deps.clock })
     this.scripts = createGuestScripts(config.guestScripts, deps, opened.stack)
@@ -166,7 +169,8 @@ export class Agent implements AsyncDisposable {
     const marks = createMarks({ agent, host: hostname(), pid: process.pid, clock })
     const journal = await openSqliteJournal({ state, clock, ids, processes: systemProcesses })
     const locks = new SqliteVmLocks({ state, clock, processes: systemProcesses })
-    return new Agent(config, deps, { journal, locks, catalog: openSqliteCatalog(state), ids, marks, stack: stack.move() })
+    const buckets = createSharedBuckets({ state, clock, log: deps.log, owners: systemProcesses })
+    return new Agent(config, deps, { journal, locks, catalog: openSqliteCatalog(state), buckets, ids, marks, stack: stack.move() })
   }
 
   /**

@@ -113,7 +113,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
       },
     })
     // As long: a snapshot counts until it is removed.
-    using limits = agent.limits.of(vm.name, { onWait })
+    await using limits = agent.limits.of(vm.name, { onWait })
     const read = new Map<string, BackupProgress>()
     try {
       const deps = {

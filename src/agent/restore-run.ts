@@ -1,3 +1,4 @@
+import type { JobId } from '../core/index.ts'
 import {
   type DirectoryRestoreRequest,
   type DirectoryRestoreResult,
@@ -9,6 +10,7 @@ import {
 } from '../flow/index.ts'
 import type { Agent } from './agent.ts'
 import { createTransports } from './transports.ts'
+import { noticeWaits } from './wait-notice.ts'
 
 export type RestoreRunOptions = { readonly onProgress?: ((progress: RestoreProgress) => void) | undefined }
 
@@ -31,13 +33,24 @@ export async function runVmRestore(agent: Agent, request: VmRestoreRequest, opti
   const points = await agent.points()
   const { clock, log } = agent
   const transports = createTransports(agent, vsphere, request.transports)
-  return agent.job('restore-vm', { point: request.point, name: request.name ?? null }, (claims, signal) =>
-    restoreVm(vsphere, points, claims, request, {
+  let job: JobId | undefined
+  const onWait = noticeWaits({
+    clock,
+    log,
+    tell: async (wait) => {
+      if (wait !== undefined) log.info('a restore waits', { point: request.point, wait })
+      if (job !== undefined) await agent.journal.waits(job, wait)
+    },
+  })
+  await using limits = agent.limits.of(request.name ?? `restore of ${request.point}`, { onWait })
+  return await agent.job('restore-vm', { point: request.point, name: request.name ?? null }, (claims, signal) => {
+    job = claims.job
+    return restoreVm(vsphere, points, claims, request, {
       log,
       marks: agent.marks,
-      writers: { transports, reopen: agent.config.resume, clock, log },
+      writers: { transports, reopen: agent.config.resume, limits, clock, log },
       signal,
       onProgress: options.onProgress,
-    }),
-  )
+    })
+  })
 }

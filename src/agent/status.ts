@@ -8,6 +8,7 @@ import {
   type JournaledJob,
   type ProcessIdentity,
 } from '../journal/index.ts'
+import type { Buckets, BucketUse } from '../transport/index.ts'
 import { leaseOf } from './lease.ts'
 
 /** One thing held, as a list shows it. */
@@ -39,7 +40,7 @@ export type JobStatus = {
   readonly directory?: string | undefined
   /** When a lease that a process holds ends at the latest. */
   readonly until?: string | undefined
-  /** What it waits for, in words: `waits for one of the read streams of datastore …`. */
+  /** What it waits for, in words: `waits for one of the disk streams of datastore …`. */
   readonly waitsFor: string | undefined
   /** Who asked for its end, and when. */
   readonly cancel: { readonly by: string; readonly at: string } | undefined
@@ -56,18 +57,21 @@ export type StatusReport = {
   readonly leases: readonly JobStatus[]
   /** Of processes that are dead, or that could not release it. */
   readonly leftOver: readonly JobStatus[]
+  /** What processes that live have of each limit, or wait for. */
+  readonly limits: readonly BucketUse[]
   /** The last one first. */
   readonly finished: readonly (Omit<FinishedJob, 'args' | 'id'> & { readonly job: JobId; readonly subject: string | undefined })[]
 }
 
 export type StatusDeps = {
   readonly journal: Pick<Journal, 'unfinished' | 'finished'>
+  readonly buckets: Pick<Buckets, 'inUse'>
   readonly isAlive: (owner: ProcessIdentity) => Promise<boolean>
   readonly clock: Clock
 }
 
-/** What is going on and what is held, from the journal alone: no vCenter is asked. Changes nothing. `finished` limits the list of ended jobs. */
-export async function readStatus({ journal, isAlive, clock }: StatusDeps, finished: number): Promise<StatusReport> {
+/** What is going on and what is held, from the state database alone: no vCenter is asked. Changes nothing. `finished` limits the list of ended jobs. */
+export async function readStatus({ journal, buckets, isAlive, clock }: StatusDeps, finished: number): Promise<StatusReport> {
   const now = clock.now()
   const running: JobStatus[] = []
   const leases: JobStatus[] = []
@@ -78,7 +82,7 @@ export async function readStatus({ journal, isAlive, clock }: StatusDeps, finish
     else leftOver.push({ ...jobStatus(job, now), release: `vcb recover --job ${job.id}` })
   }
   const ended = (await journal.finished(finished)).map(({ id, args, ...job }) => ({ job: id, subject: jobSubject(args), ...job }))
-  return { running, leases, leftOver, finished: ended }
+  return { running, leases, leftOver, limits: await buckets.inUse(), finished: ended }
 }
 
 const jobStatus = (job: JournaledJob, now: Date): JobStatus => ({

@@ -16,7 +16,7 @@ export function registerStatus(program: Command, io: CliIo, status: ExitStatus):
       'after',
       examples(['vcb status', 'vcb status --all --json']) +
         `
-Reads the journal of this proxy alone and changes nothing; no vCenter is needed.
+Reads the state database of this proxy alone and changes nothing; no vCenter is needed.
 
 Exit codes: 0 nothing is left over, 12 something of a process that has ended is still held.
 `,
@@ -24,8 +24,11 @@ Exit codes: 0 nothing is left over, 12 something of a process that has ended is 
     .action(async (flags: CommandFlags & { readonly all?: boolean | undefined }) => {
       const [{ withAgent }, { readStatus }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
       await withAgent(io, flags, async ({ agent, output }) => {
-        const { journal, clock, processes } = agent
-        const report = await readStatus({ journal, clock, isAlive: (owner) => processes.isAlive(owner) }, flags.all === true ? MANY : SOME)
+        const { journal, buckets, clock, processes } = agent
+        const report = await readStatus(
+          { journal, buckets, clock, isAlive: (owner) => processes.isAlive(owner) },
+          flags.all === true ? MANY : SOME,
+        )
         if (report.leftOver.length > 0) status.exit = new AgentError('PARTIAL', '').exit
         output.result(report, (shown) => textOf(shown, clock.now()))
       })
@@ -62,6 +65,7 @@ function textOf(report: StatusReport, now: Date): string {
       : `its lease ran out at ${job.leaseUntil}`
   })
   if (lines.length === 0) lines.push('Nothing runs and nothing is held.')
+  if (report.limits.length > 0) lines.push('Limits', ...report.limits.map((use) => `  ${limitLine(use)}`))
   if (report.finished.length > 0) lines.push('Finished, the last first')
   for (const job of report.finished) {
     const reason = job.outcome.reason === undefined ? '' : `: ${printable(job.outcome.reason)}`
@@ -70,6 +74,16 @@ function textOf(report: StatusReport, now: Date): string {
     )
   }
   return lines.join('\n')
+}
+
+/** `2 of 4 disk streams of datastore nfs1: web01 (process 4711), db (process 4712); waiting: app (process 4712)` */
+function limitLine({ name, limit, uses }: StatusReport['limits'][number]): string {
+  const named = (waits: boolean): readonly string[] =>
+    uses
+      .filter((use) => use.waits === waits)
+      .map(({ holder, pid }) => `${printable(holder)}${pid === undefined ? '' : ` (process ${pid})`}`)
+  const [holds, waits] = [named(false), named(true)]
+  return `${holds.length} of ${limit} ${printable(name)}: ${holds.join(', ')}${waits.length === 0 ? '' : `; waiting: ${waits.join(', ')}`}`
 }
 
 function heldLines(held: HeldStatus, now: Date): readonly string[] {

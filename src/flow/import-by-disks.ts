@@ -12,7 +12,7 @@ import {
 } from '../core/index.ts'
 import { describeVm } from '../inventory/index.ts'
 import type { Claims } from '../journal/index.ts'
-import { type ReopenPolicy, type TargetDisk, type Transport, writePlanned } from '../transport/index.ts'
+import { type JobLimits, type ReopenPolicy, type TargetDisk, type Transport, writePlanned } from '../transport/index.ts'
 import { makeVmFiles } from './new-vm-files.ts'
 import type { RestoreOptions } from './restore-directory.ts'
 import { transportClaims } from './transport-claims.ts'
@@ -26,6 +26,8 @@ export type DiskWriters = {
   /** In the order they are tried. */
   readonly transports: readonly Transport[]
   readonly reopen: ReopenPolicy
+  /** What writing takes of the limits. */
+  readonly limits: JobLimits
   readonly clock: Clock
   readonly log: Log
 }
@@ -42,15 +44,19 @@ export async function importByDisks(work: VmImport, writers: DiskWriters, claims
   const config = await describeNew(work, held.ref.moref, options)
   const targets = work.disks.map((disk): readonly [DiskFacts, TargetDisk] => [disk, targetOf(config, disk, made.disk(disk))])
 
+  const { limits } = writers
   const failed = new AbortController()
   const signal = anySignal(options.signal, failed.signal)
   const written = new Map<string, RestoredBy>()
   const write = async ([disk, target]: readonly [DiskFacts, TargetDisk]): Promise<void> => {
     throwIfAborted({ signal })
+    await using _stream = await limits.stream(work.placement.datastore, { signal })
     await using source = await work.readDisk(disk)
     const result = await writePlanned(source, target, writers.transports, {
       ...writers,
       signal,
+      onWait: limits.onWait,
+      pace: (bytes, pacing) => limits.pace(bytes, pacing),
       claims: transportClaims(claims, [held.id]),
       onProgress: ({ doneBytes }) => options.onProgress?.({ disk: disk.label, doneBytes, totalBytes: disk.capacityBytes }),
     })

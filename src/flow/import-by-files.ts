@@ -1,6 +1,8 @@
 import { type Abortable, AgentError, type BlockSource, formatBytes, MIB, type MoRef, throwIfAborted } from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
+import type { JobLimits } from '../transport/index.ts'
 import { makeVmFiles } from './new-vm-files.ts'
+import { paced } from './paced.ts'
 import type { RestoreOptions } from './restore-directory.ts'
 import { type Imported, type VmImport, wholly } from './vm-import.ts'
 
@@ -11,15 +13,16 @@ const UPLOAD_BLOCK = 4 * MIB
  * Imports through datastore files: a new directory, CreateVirtualDisk_Task and PUT over each flat file, PUT of the VMX, RegisterVM_Task. Works
  * where leases do not; every byte of a disk is sent, so thin disks become thick. CAPACITY when the datastore has no room for them whole.
  */
-export async function importByFiles(work: VmImport, claims: Claims, options: RestoreOptions): Promise<Imported> {
+export async function importByFiles(work: VmImport, limits: JobLimits, claims: Claims, options: RestoreOptions): Promise<Imported> {
   refuseTooLittleRoom(work)
   const made = await makeVmFiles(work, claims, options)
   for (const disk of work.disks) {
     await made.createDisk(disk)
+    await using _stream = await limits.stream(work.placement.datastore, options)
     await using source = await work.readDisk(disk)
     const report = (doneBytes: number): void => options.onProgress?.({ disk: disk.label, doneBytes, totalBytes: disk.capacityBytes })
     const flat = made.disk(disk).replace(/\.vmdk$/, '-flat.vmdk')
-    await made.files.upload(flat, () => wholeDisk(source, report, options), source.size, options)
+    await made.files.upload(flat, () => paced(wholeDisk(source, report, options), limits, options), source.size, options)
   }
   if (work.disks.some((disk) => disk.thin))
     work.warnings.push(

@@ -1,6 +1,7 @@
 import { AgentError, type DeviceRef, type MoRef, type VmConfig } from '../core/index.ts'
 import { streamOptimized } from '../disk/index.ts'
 import type { Claims } from '../journal/index.ts'
+import type { JobLimits } from '../transport/index.ts'
 import {
   anyValue,
   createImportSpec,
@@ -13,6 +14,7 @@ import {
   type VimData,
   type VimNode,
 } from '../vsphere/index.ts'
+import { paced } from './paced.ts'
 import { networkCards, ovfDescriptor, ovfFileName } from './ovf.ts'
 import type { RestoreOptions } from './restore-directory.ts'
 import { type Imported, type VmImport, wholly } from './vm-import.ts'
@@ -21,7 +23,9 @@ import { type Imported, type VmImport, wholly } from './vm-import.ts'
  * Imports through an NFC lease (CreateImportSpec, ImportVApp): vSphere makes the VM, its empty disks and their places; each disk is sent as a
  * streamOptimized VMDK, so that areas without data are never written. An aborted or expired lease removes the VM by itself.
  */
-export async function importByLease(work: VmImport, claims: Claims, options: RestoreOptions): Promise<Imported> {
+export async function importByLease(work: VmImport, limits: JobLimits, claims: Claims, options: RestoreOptions): Promise<Imported> {
+  // Before the lease, which would run out while one waits; its disks go one after the other.
+  await using _stream = await limits.stream(work.placement.datastore, options)
   const { vsphere, disks, placement, name } = work
   const { config } = work.reader.manifest
   const networks = new Map<string, string>()
@@ -69,7 +73,7 @@ export async function importByLease(work: VmImport, claims: Claims, options: Res
           lease.progress(Math.floor(((index + doneBytes / disk.capacityBytes) / disks.length) * 100))
         }
         const body = streamOptimized(source, file, { signal: options.signal, onProgress: (at) => report(at.doneBytes) })
-        await lease.upload(device, body, undefined, options)
+        await lease.upload(device, paced(body, limits, options), undefined, options)
       }
       if (lease.entity === undefined) {
         throw new AgentError('UNAVAILABLE', `The import lease of ${name} names no VM.`, {

@@ -63,8 +63,8 @@ function waysOf(order: readonly TransportName[], writers: DiskWriters, claims: C
   return groups.map((names) => ({
     names,
     run: (work) => {
-      if (names[0] === 'lease') return importByLease(work, claims, options)
-      if (names[0] === 'https') return importByFiles(work, claims, options)
+      if (names[0] === 'lease') return importByLease(work, writers.limits, claims, options)
+      if (names[0] === 'https') return importByFiles(work, writers.limits, claims, options)
       const transports = writers.transports.filter(({ name }) => names.includes(name))
       return importByDisks(work, { ...writers, transports }, claims, options)
     },

@@ -61,7 +61,7 @@ async function writeDisk(
   options: Writing,
 ): Promise<DiskFacts> {
   const store = storeOf(frozen.config, wanted.disk)
-  using _stream = store === undefined ? undefined : await deps.limits.stream(store, options)
+  await using _stream = store === undefined ? undefined : await deps.limits.stream(store, options)
   const { disk } = wanted
   const at = { vm: request.vm.name, disk: disk.label }
   const comparing = { ...at, step: 'compare', totalBytes: disk.capacityBytes } as const

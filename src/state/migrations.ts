@@ -74,4 +74,19 @@ export const MIGRATIONS: readonly string[] = [
   `
   ALTER TABLE job ADD COLUMN waits_for TEXT;
   `,
+  // What processes have of limits that they share, and wait for: a row a token. A reused id would let one who waits pass another.
+  `
+  CREATE TABLE limit_token (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    bucket       TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    most         INTEGER NOT NULL,
+    holder       TEXT NOT NULL,
+    owner_pid    INTEGER NOT NULL,
+    owner_boot   TEXT NOT NULL,
+    owner_start  INTEGER NOT NULL,
+    held         INTEGER NOT NULL CHECK (held IN (0, 1))
+  ) STRICT;
+  CREATE INDEX limit_token_bucket ON limit_token (bucket, id);
+  `,
 ]

@@ -1,6 +1,6 @@
 import { type Abortable, type BlockSource, type Range } from '../core/index.ts'
 import type { LatencyGate, Pace } from '../disk/index.ts'
-import type { Waiting } from './token-bucket.ts'
+import type { Waiting } from './buckets.ts'
 
 export type Gentleness = Waiting & {
   readonly pace: Pace | undefined

@@ -17,6 +17,9 @@ export { hotaddTransport } from './hotadd-transport.ts'
 export { ProxyGuest, type ProxyGuestOptions } from './hotadd-guest.ts'
 export { httpsTransport } from './https-transport.ts'
 export { leaseTransport } from './lease-transport.ts'
+export type { Buckets, BucketUse, TakeOptions, Token, Tokens, TokenUse, Waiting } from './buckets.ts'
+export { createMemoryBuckets } from './memory-buckets.ts'
+export { createSharedBuckets, type TokenOwner, type TokenOwners } from './shared-buckets.ts'
 export { createLimits, type JobLimits, type Limits, type LimitSettings } from './limits.ts'
 export { type MountedFileSystem, mountOf, parseMountInfo } from './mount-info.ts'
 export { mapDatastores, type MountedDatastore } from './mounted-datastores.ts'
@@ -29,7 +32,6 @@ export { sanTransport, type SanOptions } from './san-transport.ts'
 export { type RemotePart, remoteSink } from './remote-sink.ts'
 export type { SshOptions } from './ssh-files.ts'
 export { sshTransport } from './ssh-transport.ts'
-export { createTokens, type TakeOptions, type Tokens, type Waiting } from './token-bucket.ts'
 export type {
   BlockDigest,
   DiskWriting,

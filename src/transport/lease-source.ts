@@ -23,7 +23,7 @@ export type StreamSourceOptions = {
   /** Begins the stream again; only when the one before was disposed. */
   readonly restart: () => Promise<GrainStream>
   /** Called once, when the source was disposed and its stream with it. */
-  readonly closed?: (() => void) | undefined
+  readonly closed?: (() => void | Promise<void>) | undefined
 }
 
 /**
@@ -101,7 +101,7 @@ class StreamSource implements OpenDisk {
       await this.#endStream()
       await this.#pumping
     } finally {
-      this.#options.closed?.()
+      await this.#options.closed?.()
     }
   }
 

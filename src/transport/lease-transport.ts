@@ -3,7 +3,8 @@ import { missingPrivileges, type Vsphere, vmMoRef } from '../vsphere/index.ts'
 import { judged } from './judged.ts'
 import { streamSource } from './lease-source.ts'
 import { openLeaseStream } from './lease-stream.ts'
-import { createTokens, type Tokens } from './token-bucket.ts'
+import type { Tokens } from './buckets.ts'
+import { createTokens } from './memory-buckets.ts'
 import type { OpenDisk, OpenOptions, PresentDisk, SnapshotDisk, Transport } from './transport.ts'
 import { hasFile } from './verify-disk.ts'
 
@@ -42,11 +43,17 @@ export function leaseTransport(vsphere: Vsphere): Transport {
       const begin = (abort?: Abortable) => openLeaseStream(vsphere, disk, { ...abort, claims: options.claims })
       const { label, capacityBytes } = disk.disk
       const { vm } = disk.config
-      using stack = new DisposableStack()
+      await using stack = new AsyncDisposableStack()
       stack.use(await leaseOf(vm).take({ signal: options.signal, onWait: options.onWait, holder: label }))
       const first = await begin(options)
       const turn = stack.move()
-      return streamSource(first, { size: capacityBytes, label, log: vsphere.log, restart: () => begin(), closed: () => turn.dispose() })
+      return streamSource(first, {
+        size: capacityBytes,
+        label,
+        log: vsphere.log,
+        restart: () => begin(),
+        closed: () => turn.disposeAsync(),
+      })
     },
   }
 }

@@ -22,7 +22,7 @@ import { judged } from './judged.ts'
 import type { NfcLimits } from './nfc-limits.ts'
 import { striped } from './striped-source.ts'
 import { canBeWritten } from './target-disk.ts'
-import type { Waiting } from './token-bucket.ts'
+import type { Waiting } from './buckets.ts'
 import type { PresentDisk, SnapshotDisk, TargetDisk, Transport } from './transport.ts'
 import { hasFile, sameUuid } from './verify-disk.ts'
 
@@ -60,7 +60,7 @@ export function nbdTransport(vsphere: Vsphere, options: NbdOptions): Transport {
     const { host } = first
     const holder = `${disk.config.vm.name} ${label}`
     for (const tokens of options.limits.of(vsphere.host, host)) {
-      const token = how.wait ? await tokens.take({ ...waiting, holder }) : tokens.tryTake(holder)
+      const token = await (how.wait ? tokens.take({ ...waiting, holder }) : tokens.tryTake(holder))
       if (token === undefined) return undefined
       stack.use(token)
     }

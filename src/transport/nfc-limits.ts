@@ -1,5 +1,6 @@
 import { MIB } from '../core/index.ts'
-import { createTokens, type Tokens } from './token-bucket.ts'
+import type { Buckets, Tokens } from './buckets.ts'
+import { createMemoryBuckets } from './memory-buckets.ts'
 
 /** NFC buffers that one session of ours takes from its host, bytes. */
 const SESSION_BYTES = 4 * MIB
@@ -16,33 +17,23 @@ export type NfcLimitSettings = {
   readonly perVcenter?: number | undefined
 }
 
-/** Which limits an NFC session counts against. One object for all transports and runs of a process, made by the composition root. */
+/** Which limits an NFC session counts against, reading or writing. One object for all transports and runs of a process, made by the composition root. */
 export interface NfcLimits {
   /**
    * Every limit that a session of this host, asked for at this vCenter, counts against; always taken in this order: who waits for a busy host
    * holds nothing that others need.
    */
   of(vcenter: string, host: string): readonly Tokens[]
-  /** All that are in use, for status. */
-  readonly all: readonly Tokens[]
 }
 
-export function createNfcLimits(limits: NfcLimitSettings = {}): NfcLimits {
+export function createNfcLimits(limits: NfcLimitSettings = {}, buckets: Buckets = createMemoryBuckets()): NfcLimits {
   const room = Math.max(1, Math.floor((limits.memoryPerHost ?? MEMORY_PER_HOST) / SESSION_BYTES))
   const perHost = Math.min(limits.perHost ?? room, room)
-  const known = new Map<string, Tokens>()
-  const named = (name: string, limit: number): Tokens => {
-    const tokens = known.get(name) ?? createTokens(name, limit)
-    known.set(name, tokens)
-    return tokens
-  }
+  const named = (name: string, limit: number): Tokens => buckets.tokens(name, name, limit)
   return Object.freeze({
     of: (vcenter: string, host: string) => [
       named(`NFC sessions of host ${host}`, perHost),
       named(`NFC connections through ${vcenter}`, limits.perVcenter ?? PER_VCENTER),
     ],
-    get all() {
-      return [...known.values()]
-    },
   })
 }

@@ -10,7 +10,7 @@ import type {
   Verdict,
   VmConfig,
 } from '../core/index.ts'
-import type { Waiting } from './token-bucket.ts'
+import type { Waiting } from './buckets.ts'
 
 /** A disk of a snapshot, with the configuration as of that snapshot. */
 export type SnapshotDisk = {

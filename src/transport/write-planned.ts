@@ -1,4 +1,12 @@
-import { AgentError, type BlockSource, throwIfAborted, toAgentError, type TransportName } from '../core/index.ts'
+import {
+  type Abortable,
+  AgentError,
+  type BlockSink,
+  type BlockSource,
+  throwIfAborted,
+  toAgentError,
+  type TransportName,
+} from '../core/index.ts'
 import { fillDisk, noticing } from '../disk/index.ts'
 import { DEFAULT_REOPEN, type PlanOptions } from './planned-disk.ts'
 import type { Refusal } from './refusal.ts'
@@ -21,6 +29,8 @@ export type WrittenDisk = {
 
 export type WriteOptions = PlanOptions & {
   readonly onProgress?: ((at: { readonly doneBytes: number }) => void) | undefined
+  /** Asked before each write: resolves when so many bytes may be sent. */
+  readonly pace?: ((bytes: number, options?: Abortable) => Promise<void>) | undefined
   /** Bytes written before they are made durable; 16 GiB when absent. */
   readonly durableEvery?: number | undefined
 }
@@ -66,6 +76,21 @@ export class NoWriterError extends AgentError {
 /** Whether the same transport may do better in a moment. A host may keep the lock of a connection that broke for a while. */
 const canPass = (error: AgentError, again: boolean): boolean =>
   (error.code === 'UNAVAILABLE' && error.retry === 'now') || (again && error.code === 'CONFLICT' && error.retry === 'later')
+
+/** Does not own `sink`. */
+function paced(sink: BlockSink, pace: WriteOptions['pace']): BlockSink {
+  if (pace === undefined) return sink
+  return {
+    size: sink.size,
+    write: async (offset, data, options) => {
+      await pace(data.length, options)
+      return sink.write(offset, data, options)
+    },
+    zero: (range, options) => sink.zero(range, options),
+    flush: (options) => sink.flush(options),
+    [Symbol.asyncDispose]: async () => undefined,
+  }
+}
 
 class PlannedWriter {
   readonly refused: Refusal[] = []
@@ -136,7 +161,7 @@ class PlannedWriter {
     do {
       const sent = this.#sent
       await using sink = await writing.open(this.#target, { signal, claims, onWait })
-      const { end, written } = await fillDisk(this.#source, sink, this.#durable, {
+      const { end, written } = await fillDisk(this.#source, paced(sink, this.#options.pace), this.#durable, {
         signal,
         limit: durableEvery,
         onProgress: (at) => {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { systemClock } from '../../src/core/index.ts'
-import { createNfcLimits, nbdTransport } from '../../src/transport/index.ts'
+import { createMemoryBuckets, createNfcLimits, nbdTransport } from '../../src/transport/index.ts'
 import { openEmptyDisks } from '../transports/empty-disks.ts'
 import { diskWritingContract } from './disk-writing-contract.ts'
 
@@ -14,7 +14,8 @@ for (const [name, compression] of [
     `${name} with ${compression ?? 'skipz'}`,
     async () => {
       const world = await openEmptyDisks()
-      const limits = createNfcLimits()
+      const buckets = createMemoryBuckets()
+      const limits = createNfcLimits({}, buckets)
       const { writing } = nbdTransport(world.vsphere, {
         name,
         clock: systemClock,
@@ -29,7 +30,7 @@ for (const [name, compression] of [
         left: async () => {
           for (let turn = 0; ; turn++) {
             const { nfc, locks } = await world.lab.control.state()
-            const left = [...nfc.sessions, ...locks.filter(({ holder }) => holder.startsWith('NFC')), ...inUse(limits)]
+            const left = [...nfc.sessions, ...locks.filter(({ holder }) => holder.startsWith('NFC')), ...(await buckets.inUse())]
             if (left.length === 0 || turn > 100) return left
             await systemClock.sleep(20)
           }
@@ -40,6 +41,3 @@ for (const [name, compression] of [
     { cut: { on: 'nfc:write', nth: 2, cut: 'before' } },
   )
 }
-
-const inUse = (limits: ReturnType<typeof createNfcLimits>): readonly string[] =>
-  limits.all.filter((tokens) => tokens.inUse > 0).map((tokens) => tokens.name)

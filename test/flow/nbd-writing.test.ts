@@ -3,7 +3,14 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type BlockSource, type ErrorCode, MIB, silentLog, systemClock, toAgentError } from '../../src/core/index.ts'
 import { memorySource } from '../../src/disk/index.ts'
 import type { FaultRule } from '../../src/lab/index.ts'
-import { createNfcLimits, nbdTransport, type TargetDisk, writePlanned, type WrittenDisk } from '../../src/transport/index.ts'
+import {
+  createMemoryBuckets,
+  createNfcLimits,
+  nbdTransport,
+  type TargetDisk,
+  writePlanned,
+  type WrittenDisk,
+} from '../../src/transport/index.ts'
 import { destroyVm, powerOn } from '../../src/vsphere/index.ts'
 import { type EmptyDisks, openEmptyDisks } from '../transports/empty-disks.ts'
 
@@ -16,7 +23,8 @@ const source = (): BlockSource => memorySource(image)
 const REOPEN = { attempts: 2, lastAttempts: 2, delayMs: 1, maxDelayMs: 50 }
 
 let world: EmptyDisks
-const limits = createNfcLimits()
+const buckets = createMemoryBuckets()
+const limits = createNfcLimits({}, buckets)
 beforeAll(async () => {
   world = await openEmptyDisks()
 }, 60_000)
@@ -26,11 +34,7 @@ afterEach(async () => expect(await left()).toEqual([]))
 async function left(): Promise<readonly unknown[]> {
   for (let turn = 0; ; turn++) {
     const { nfc, locks } = await world.lab.control.state()
-    const found = [
-      ...nfc.sessions,
-      ...locks.filter(({ holder }) => holder.startsWith('NFC')),
-      ...limits.all.filter(({ inUse }) => inUse > 0),
-    ]
+    const found = [...nfc.sessions, ...locks.filter(({ holder }) => holder.startsWith('NFC')), ...(await buckets.inUse())]
     if (found.length === 0 || turn > 100) return found
     await systemClock.sleep(20)
   }
