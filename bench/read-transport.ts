@@ -28,7 +28,7 @@ async function measure(): Promise<ReadCost> {
   const datastores = Object.fromEntries((env['VCB_DATASTORES'] ?? '').split(',').map((pair) => pair.split('=') as [string, string]))
   // The host's shell is measured against a real sshd, in bench/read-ssh.ts.
   const ssh = createSshHosts([], { clock: systemClock, log: silentLog })
-  const transport = TRANSPORTS.find((each) => each.name === name)?.make({ vsphere, datastores, ssh, guest: NO_PROXY })
+  const transport = TRANSPORTS.find((each) => each.name === name)?.make({ vsphere, datastores, ssh, guest: NO_PROXY, vddk: undefined })
   if (transport === undefined) throw new Error(`there is no transport ${name}`)
   await using stack = new AsyncDisposableStack()
   const sources: BlockSource[] = []

@@ -140,10 +140,11 @@ describe('a restore', () => {
       }
     }
     const before = (await peaks())['NFC writers of one'] ?? 0
-    const slow = session.faulty({ on: 'nfc:write', delayMs: 150 }, () => restore({ nfcPerHost: 1 }, 'few', 'one', 'nbdssl'))
+    const slow = session.faulty({ on: 'nfc:write', delayMs: 80 }, () => restore({ nfcPerHost: 1 }, 'few', 'one', 'nbdssl'))
     await Promise.all([slow.finally(() => done.abort()), watch()])
     expect([before, (await peaks())['NFC writers of one']]).toEqual([0, 1])
-    expect([...waits]).toEqual([expect.stringMatching(/^waits for one of the NFC sessions of host .*: 1 of 1 in use by few scsi0:\d$/)])
+    expect(waits.size).toBeGreaterThan(0)
+    for (const wait of waits) expect(wait).toMatch(/^waits for one of the NFC sessions of host .*: 1 of 1 in use by few scsi0:\d$/)
     await session.expectClean()
   }, 60_000)
 

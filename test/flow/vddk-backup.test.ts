@@ -1,15 +1,13 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { chmod, copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { describePeers } from '../peer.ts'
+import { makeVddkStandIn } from '../vddk-stand-in.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 
-/*
- * The real nbdkit, and in place of its plugin for VMware's library (which nobody may pass on) a stand-in that takes the same parameters. What the
- * library itself does is not tested by anything here.
- */
+/* The real nbdkit, and in place of its plugin for VMware's library a stand-in. */
 const scenario = {
   taskMs: 0,
   recordDigests: true,
@@ -42,17 +40,7 @@ describePeers(['nbdkit', 'qemu-img'], 'the transport vddk', ({ nbdkit }) => {
   beforeAll(async () => {
     session = await openLabSession({ scenario })
     library = join(session.directory, 'vddk')
-    await mkdir(join(library, 'datastores'), { recursive: true })
-    for (const [name, path] of Object.entries(session.lab.datastores)) await symlink(path, join(library, 'datastores', name))
-    await copyFile(session.lab.passwordFile, join(library, 'password'))
-    // nbdkit with its plugin `vddk` being the stand-in; everything else is handed on as it comes.
-    const program = join(library, 'nbdkit')
-    const plugin = join(import.meta.dirname, '..', 'peers', 'vddk-plugin.sh')
-    await writeFile(
-      program,
-      `#!/bin/bash\nprintf '%s\\n' "$@" >${library}/arguments\nset -- "\${@/#vddk/sh}"\nargs=()\nfor each; do args+=("$each"); [ "$each" = sh ] && args+=(${plugin}); done\nexec ${nbdkit} "\${args[@]}"\n`,
-    )
-    await chmod(program, 0o755)
+    const { nbdkit: program } = await makeVddkStandIn(library, session.lab, nbdkit)
     await writeFile(join(session.directory, 'vcb.yaml'), `vddk:\n  libdir: ${library}\n  nbdkit: ${program}\n  modes: nbdssl\n`)
   }, 60_000)
   afterAll(() => session[Symbol.asyncDispose]())

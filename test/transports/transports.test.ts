@@ -1,7 +1,13 @@
 import { expect, test } from 'vitest'
+import { requirePeer } from '../peer.ts'
 import { diskKinds } from './disk-kinds.ts'
 import { readEverything, tableHead, tableLine, wrongCells } from './table.ts'
 import { TRANSPORTS } from './transports.ts'
+
+test('vddk is among them, where its stand-in can run', () => {
+  for (const name of ['nbdkit', 'qemu-img'] as const) requirePeer(name)
+  expect(TRANSPORTS.map(({ name }) => name)).toContain('vddk')
+})
 
 /* At full size: npm run test:transports */
 test('every kind of disk reads the same by every transport, full and changed-only, as the lab itself digests it', {

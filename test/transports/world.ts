@@ -6,7 +6,9 @@ import { selectVms } from '../../src/inventory/index.ts'
 import { createSshHosts } from '../../src/ssh/index.ts'
 import { ProxyGuest } from '../../src/transport/index.ts'
 import { connectVsphere, createSnapshot, vmMoRef } from '../../src/vsphere/index.ts'
+import { peer } from '../peer.ts'
 import { LabProcess } from '../storm/lab-process.ts'
+import { makeVddkStandIn } from '../vddk-stand-in.ts'
 import type { TransportSite } from './transports.ts'
 
 /** A lab as a process of its own, so that what stays open in this one is ours, and what transports of its disks are made of. */
@@ -28,7 +30,9 @@ export async function openTransportWorld(scenario: object): Promise<TransportWor
   const file = join(directory, 'scenario.json')
   await writeFile(file, JSON.stringify(scenario))
   const lab = stack.use(await LabProcess.start(join(directory, 'lab'), file))
-  const openSite = (): Promise<TransportSite & AsyncDisposable> => siteOf(lab)
+  const [nbdkit, qemu] = [peer('nbdkit'), peer('qemu-img')]
+  const vddk = nbdkit === undefined || qemu === undefined ? undefined : await makeVddkStandIn(join(directory, 'vddk'), lab.ready, nbdkit)
+  const openSite = (): Promise<TransportSite & AsyncDisposable> => siteOf(lab, vddk)
   const site = stack.use(await openSite())
   const kept = stack.move()
   return {
@@ -61,7 +65,7 @@ export const PROXY_VM = Object.freeze({
   disks: [{ size: '1MiB' }],
 })
 
-async function siteOf(lab: LabProcess): Promise<TransportSite & AsyncDisposable> {
+async function siteOf(lab: LabProcess, vddk: TransportSite['vddk']): Promise<TransportSite & AsyncDisposable> {
   await using stack = new AsyncDisposableStack()
   const { ready } = lab
   const { url, thumbprint, user, passwordFile, datastores } = ready
@@ -87,7 +91,7 @@ async function siteOf(lab: LabProcess): Promise<TransportSite & AsyncDisposable>
     clock: systemClock,
   })
   const kept = stack.move()
-  return { vsphere, datastores, ssh, guest, [Symbol.asyncDispose]: () => kept.disposeAsync() }
+  return { vsphere, datastores, ssh, guest, vddk, [Symbol.asyncDispose]: () => kept.disposeAsync() }
 }
 
 function leftIn({ vms, leases, nfc, locks, tasks }: Awaited<ReturnType<LabProcess['state']>>): readonly string[] {
