@@ -141,7 +141,7 @@ const CAPABILITIES: readonly Capability[] = Object.freeze([
   yes(
     'transport',
     'hot-add to the inside of a proxy VM',
-    'its guest’s /sys and /dev as directories, with loop devices where this process may make them; no kernel finds the disks, no I/O error of SCSI',
+    'its guest’s /sys and /dev as directories, with loop devices where this process may make them; SCSI disks and NVMe namespaces (NGUID from the uuid); no kernel finds the disks, no I/O error of theirs',
   ),
   no(
     'host',
