@@ -1,6 +1,6 @@
 /**
  * Rank 1. The agent's database: one SQLite file (WAL, full synchronisation), opened with its numbered migrations, and a thin typed layer
- * over statements. No ORM, no table is read here: `journal/` and `catalog/` own theirs.
+ * over statements. No ORM, no table is read here: `journal/`, `catalog/` and `transport/` own theirs.
  *
  * A transaction that has returned is on disk. Several processes may have the file open; writers queue for a bounded time.
  * The file is never the only copy of anything: the catalog is rebuilt from repositories, and what the agent holds in vSphere carries its
