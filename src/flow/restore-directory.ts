@@ -18,9 +18,9 @@ import {
   syncDirectory,
   writeFileWhole,
 } from '../core/index.ts'
-import { exportDisk, type ExportFormat } from '../disk/index.ts'
+import type { ExportFormat } from '../disk/index.ts'
 import type { Claims } from '../journal/index.ts'
-import type { BackupReader, PointStore } from '../provider/index.ts'
+import { type BackupReader, exportImage, type PointStore } from '../provider/index.ts'
 import { restoredVmx, Vmx } from '../vmx/index.ts'
 import { recordLocks } from './record-locks.ts'
 import { chooseDisks, diskFileNames } from './restored-disks.ts'
@@ -79,12 +79,17 @@ export async function restoreToDirectory(
   const written: { name: string; size: number }[] = []
   for (const disk of disks) {
     await using source = await reader.disk(disk.key, options)
-    const exported = await exportDisk(source, partial, (files.get(disk.label) ?? '').replace(/\.vmdk$/, ''), request.format, {
-      signal: options.signal,
-      uuid: disk.uuid,
-      thin: disk.thin,
-      onProgress: (at) => options.onProgress?.({ disk: disk.label, doneBytes: at.doneBytes, totalBytes: disk.capacityBytes }),
-    })
+    const stem = (files.get(disk.label) ?? '').replace(/\.vmdk$/, '')
+    const exported = await exportImage(
+      manifest,
+      disk,
+      source,
+      { directory: partial, stem, format: request.format },
+      {
+        signal: options.signal,
+        onProgress: (at) => options.onProgress?.({ disk: disk.label, doneBytes: at.doneBytes, totalBytes: disk.capacityBytes }),
+      },
+    )
     written.push(...exported.files)
   }
   const nvram = await saveNvram(reader, partial, base, written, options)

@@ -10,7 +10,7 @@ export const CATALOG_FILE = 'catalog'
 /** File names of an export: of a `vcb:` restore point, and of what a lease exports. */
 export const exportNames = (config: VmConfig): PointNames => new PointNames(config, exportStem)
 
-/** Writes one disk of an export, the same bytes whoever exports it: everything in its descriptor comes from the VM's configuration and the moment it shows. Errors as `exportDisk`. */
+/** Writes one disk of an export, of a lease or of a restore to a directory, the same bytes whoever does: everything in its descriptor comes from the VM's configuration and the moment it shows. Errors as `exportDisk`. */
 export const exportImage = (
   { config, time }: { readonly config: VmConfig; readonly time: string },
   disk: Parameters<typeof diskLook>[1],

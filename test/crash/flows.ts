@@ -38,8 +38,8 @@ export type Flow = {
   readonly next: string
 }
 
-/** A lease that ends by itself soon, in the command's own process. */
-const BRIEFLY: readonly string[] = ['--max-hold', '1s', '--foreground']
+/** A lease that ends by itself soon after it is ready, however long that took, in the command's own process. */
+const BRIEFLY: readonly string[] = ['--idle', '300ms', '--foreground']
 
 const forgetFlow = (scheme?: 'tar' | 'dir'): Flow => ({
   name: scheme === undefined ? 'forget' : `forget-${scheme}`,

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { localDiskFiles, openChain } from '../../src/disk/index.ts'
@@ -144,6 +144,20 @@ describe('vcbMounter', () => {
       err: expect.stringContaining('no complete export'),
     })
     expect(await readdir(place('other'))).toEqual(['important'])
+  })
+
+  test('PREEXISTING_MOUNTPOINT of config.js: an export that is there is replaced, anything else is not', async () => {
+    await writeFile(place('config.js'), 'PREEXISTING_MOUNTPOINT="delete";\nVM_LOOKUP_METHOD="name";\n')
+    const argv = ['-a', 'off', '-r', place('nightly'), '-Q'] as const
+    const mounter = () => tools.runWith({ VCB_CONFIG_JS: place('config.js') }, 'vcbMounter', ...argv)
+    await mkdir(place('nightly'))
+    for (let night = 0; night < 2; night++) expect(await mounter()).toMatchObject({ exit: 0, out: '', err: '' })
+    await writeFile(place('nightly', 'notes.txt'), 'mine')
+    expect(await mounter()).toMatchObject({ exit: 6, err: expect.stringContaining('notes.txt') })
+    expect(await readFile(place('nightly', 'notes.txt'), 'utf8')).toBe('mine')
+    expect(await digestsOf(place('nightly'))).toEqual(await session.frozenDigests('off'))
+    await rm(place('nightly'), { recursive: true })
+    await session.expectClean()
   })
 
   test('refuses what it cannot do, and leaves nothing', async () => {

@@ -1,5 +1,6 @@
-import { exportPlace, runExport, runRemoveExport } from '../../agent/index.ts'
-import { AgentError } from '../../core/index.ts'
+import { readdir } from 'node:fs/promises'
+import { exportPlace, runExport, runRemoveExport, runUnmountDirectory } from '../../agent/index.ts'
+import { AgentError, fromErrno, isMissing } from '../../core/index.ts'
 import { findOneBySpecification, parseSearchSpecification } from '../../inventory/index.ts'
 import { exitOf } from '../backup.ts'
 import { printable } from '../io.ts'
@@ -45,6 +46,7 @@ async function mount(call: ToolCall): Promise<number> {
   const specification = parseSearchSpecification(text, call.settings.lookup)
   const directory = targetDirectory(call, values.get('r'))
   const format = exportFormat(call)
+  if (call.settings.replacesExisting) await removeExisting(call, directory)
   if (mountType(call) === 'file') {
     const vm = await call.withAgent(async ({ agent }) =>
       findOneBySpecification(await agent.vsphere(), text, specification, { signal: call.io.signal }),
@@ -64,6 +66,27 @@ async function mount(call: ToolCall): Promise<number> {
     },
     { repo: url, transport: transportOf(call), changeTracking: false },
   )
+}
+
+/** What an earlier run left in the directory goes, if it is one of ours; an empty directory can stay. CONFLICT for anything else. */
+async function removeExisting(call: ToolCall, directory: string): Promise<void> {
+  await call.withAgent(
+    async ({ agent }) => {
+      if ((await runUnmountDirectory(agent, directory)) === undefined && !(await isEmpty(directory)))
+        await runRemoveExport(agent, directory)
+    },
+    { repo: exportPlace(directory).url },
+  )
+}
+
+/** True for a directory that is not there, too. */
+async function isEmpty(directory: string): Promise<boolean> {
+  try {
+    return (await readdir(directory)).length === 0
+  } catch (error) {
+    if (isMissing(error)) return true
+    throw fromErrno(error, directory) ?? error
+  }
 }
 
 async function unmount(call: ToolCall): Promise<number> {

@@ -16,6 +16,8 @@ export type ToolSettings = {
   readonly lookup: LookupMethod | undefined
   /** Where relative mount points lie. */
   readonly backupRoot: string | undefined
+  /** What vcbMounter finds in its directory, an export or a mount, it removes first. */
+  readonly replacesExisting: boolean
   /** How long mounts are held, and whether vcbCleanup ends them. */
   readonly mounts: Pick<AgentConfig['vcbTools'], 'maxHoldMs' | 'idleMs' | 'cleanupMounts'>
 }
@@ -52,6 +54,7 @@ export async function readToolSettings(tool: string, { values }: ToolFlags, io: 
     environment: argument === undefined ? environment : { ...environment, VCB_PASSWORD: argument, VCB_PASSWORD_FILE: undefined },
     lookup: lookupMethod(framework),
     backupRoot: framework.get('BACKUPROOT'),
+    replacesExisting: framework.get('PREEXISTING_MOUNTPOINT')?.toLowerCase() === 'delete',
     mounts: config.vcbTools,
   }
 }
