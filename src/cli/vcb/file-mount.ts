@@ -40,8 +40,8 @@ export function reportMounted({ flags, io }: ToolCall, mounted: Mounted, unasked
   const name = printable(mounted.vm.name)
   const note = (line: string): void => io.err(`${line}\n`)
   for (const { what, reason } of left) note(`${name}: ${printable(what)} is not mounted: ${printable(reason)}`)
-  for (const warning of mounted.warnings) note(`${name}: ${printable(warning)}`)
   if (!flags.values.has('Q')) {
+    for (const warning of mounted.warnings) note(`${name}: ${printable(warning)}`)
     note(`${name} is mounted in ${printable(mounted.directory)} until ${mounted.until}, ${mounted.consistency}-consistent`)
   }
   return left.length === 0 ? 0 : new AgentError('PARTIAL', '').exit

@@ -60,7 +60,7 @@ async function mount(call: ToolCall): Promise<number> {
       const { vms } = await runExport(agent, { vms: [vm], format, name: () => point })
       const [outcome] = vms
       if (outcome?.ok !== true) throw outcome?.error ?? new AgentError('INTERNAL', `Nothing was exported of ${vm.name}.`)
-      noteLeftOut(output, outcome)
+      noteLeftOut(output, outcome, values.has('Q'))
       if (!values.has('Q')) output.note(`${printable(vm.name)} is exported to ${printable(directory)}, ${outcome.consistency}-consistent`)
       return exitOf(vms, call.io.signal.aborted)
     },

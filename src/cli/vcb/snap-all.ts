@@ -56,7 +56,7 @@ ${EXPORT_HELP}${LOGIN_HELP}`,
             failed(outcome.vm, outcome.error)
             continue
           }
-          noteLeftOut(output, outcome)
+          noteLeftOut(output, outcome, values.has('Q'))
           there(outcome.point)
         }
         return exitOf(run.vms, call.io.signal.aborted)
