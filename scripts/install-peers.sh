@@ -12,11 +12,13 @@ dest=$top/.peers
 packages=(restic qemu-utils nbdkit libnbd-bin nbd-client openssh-server openssh-client busybox strace tar e2fsprogs procps ntfs-3g fdisk gdisk parted fuse3 openssl curl
   ca-certificates python3 python3-pyvmomi
   xfsprogs btrfs-progs dosfstools mtools exfatprogs cryptsetup-bin genisoimage util-linux libhivex-bin shellcheck borgbackup borgmatic rsnapshot
+  sqlite3 bacula-director-sqlite3 bacula-director bacula-sd bacula-fd bacula-console
   golang-go golang-github-vmware-govmomi-dev golang-github-kr-pretty-dev golang-github-davecgh-go-xdr-dev golang-github-vmware-vmw-guestinfo-dev dpkg-dev)
 built=(vcsim govc vcsim-lite)
 log=$(mktemp)
 work=$(mktemp -d)
-trap 'rm -rf "$work" "$log"' EXIT
+policy=
+trap '[ -z "$policy" ] || as_root rm -f "$policy"; rm -rf "$work" "$log"' EXIT
 
 fail() {
   echo "install-peers: $1" >&2
@@ -29,6 +31,12 @@ as_root() {
   elif command -v sudo >/dev/null; then sudo -n "$@"
   else echo "neither root nor sudo: run as root: $*" && return 1
   fi
+}
+# Debian starts the daemons it installs (Bacula's, sshd, a mail server). The tests start their own: what installs here starts none (101 = forbidden).
+start_no_daemon() {
+  [ ! -e /usr/sbin/policy-rc.d ] || return 0
+  policy=/usr/sbin/policy-rc.d
+  printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy"
 }
 missing_packages() {
   local package
@@ -55,6 +63,7 @@ fi
 if [ ${#lacking[@]} -gt 0 ]; then
   echo "peers: installing ${#lacking[@]} packages"
   quietly as_root apt-get -qq update || fail 'apt-get update failed'
+  quietly start_no_daemon || fail 'the start of daemons could not be forbidden'
   quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "${lacking[@]}" ||
     fail "apt-get could not install: ${lacking[*]}"
 fi

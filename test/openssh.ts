@@ -2,11 +2,11 @@ import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { Secret, silentLog, systemClock } from '../src/core/index.ts'
 import { createSshHosts, fingerprintOf, type SshHost, type SshHosts } from '../src/ssh/index.ts'
+import { freePort } from './free-port.ts'
 
 /** A private OpenSSH server on a loopback port, for the user who runs the tests, with keys made for it. */
 export type OpenSshd = AsyncDisposable & {
@@ -88,13 +88,4 @@ export async function startSshd(sshd: string, more: readonly string[] = []): Pro
     hosts: (change) => createSshHosts([host(change)], { clock: systemClock, log: silentLog }),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  return typeof address === 'object' && address !== null ? address.port : 0
 }

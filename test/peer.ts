@@ -57,6 +57,11 @@ export type PeerName =
   | 'borg'
   | 'borgmatic'
   | 'rsnapshot'
+  | 'sqlite3'
+  | 'bconsole'
+  | 'bacula-dir'
+  | 'bacula-sd'
+  | 'bacula-fd'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 const SEARCHED = [BUILT, ...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin']

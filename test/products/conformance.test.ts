@@ -29,7 +29,7 @@ async function started(module: Module, world: StandIn, vm: string, run: string, 
 /** A lease that no owner watches ends by its deadline, in a real set-up by --idle before that. */
 const short = (module: Module): Readonly<Record<string, string>> => (module.owners.length > 0 ? {} : { VCB_MAX_HOLD: '2s' })
 /** The slowest cases are the same for all that call alike: a script that is its own owner, an owner found by name, a daemon, a plug-in. */
-const ONE_OF_EACH_KIND = new Set(['generic', 'rsnapshot', 'bacula', 'amanda', 'kopia'])
+const ONE_OF_EACH_KIND = new Set(['generic', 'rsnapshot', 'bareos', 'amanda', 'kopia'])
 const oneLine = /^\S+: [^\n]+\n$/
 
 describe.concurrent.each(readModules().map((module) => [module.product, module] as const))('%s', (_, module) => {

@@ -30,7 +30,7 @@ const module = z.strictObject({
   /** `real`: the product itself ran these scripts in a test (`versions` says which); `emulated`: a caller that does what its documentation says. */
   proof: z.enum(['real', 'emulated']),
   versions: z.array(z.string()),
-  /** Processes that live exactly as long as one job; empty where only a daemon does. `parent`: whoever calls. */
+  /** Processes without which a job is over: those of one job, or a daemon that calls post-backup whenever it lives. `parent`: whoever calls. */
   owners: z.array(z.string()),
   calls,
 })

@@ -16,6 +16,8 @@ export type ProductWorld = {
   readonly root: string
   /** Settings of the scripts, restic and Borg with repositories of their own. */
   readonly environment: NodeJS.ProcessEnv
+  /** What a daemon's unit would set for the scripts, and the command's own settings, which stand in a file elsewhere. */
+  readonly serviceEnvironment: Readonly<Record<string, string>>
   run(program: string, ...argv: readonly string[]): Promise<void>
   /** Through `vcb-run`. */
   wrapped(options: readonly string[], ...command: readonly string[]): Promise<void>
@@ -32,10 +34,10 @@ export async function productWorld({ directory, environment: own }: LabSession):
   await writeFile(command, `#!/bin/sh\nexec ${quoted(process.execPath)} ${quoted(COMMAND)} "$@"\n`, { mode: 0o755 })
   const settings = join(directory, 'scripts.conf')
   await writeFile(settings, `VCB_COMMAND=${command}\nVCB_MOUNT_ROOT=${root}\nVCB_SCRIPTS_STATE=${join(directory, 'scripts')}\n`)
+  const serviceEnvironment = { ...own, VCB_SCRIPTS_CONF: settings }
   const environment = {
     ...process.env,
-    ...own,
-    VCB_SCRIPTS_CONF: settings,
+    ...serviceEnvironment,
     RESTIC_REPOSITORY: join(directory, 'restic'),
     RESTIC_PASSWORD: 'test',
     RESTIC_CACHE_DIR: join(directory, 'cache'),
@@ -49,6 +51,7 @@ export async function productWorld({ directory, environment: own }: LabSession):
   return {
     root,
     environment,
+    serviceEnvironment,
     run,
     wrapped: (options, ...argv) => run(VCB_RUN, ...options, '--', ...argv),
     rsnapshot: async (program, vm, options = '') => {
