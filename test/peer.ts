@@ -53,6 +53,7 @@ export type PeerName =
   | 'ssh-keygen'
   | 'busybox'
   | 'python3'
+  | 'setpriv'
   | 'shellcheck'
   | 'borg'
   | 'borgmatic'

@@ -1,5 +1,5 @@
 import { basename, resolve } from 'node:path'
-import { AgentError, type PointId, type QuiescePolicy, type VmRef } from '../core/index.ts'
+import { AgentError, type FileReader, type PointId, type QuiescePolicy, type VmRef } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import {
   mountDirectoryPath,
@@ -15,6 +15,7 @@ import { selectVms } from '../inventory/index.ts'
 import type { Claims, JobOutcome, LeftError, ProcessIdentity } from '../journal/index.ts'
 import { createSnapshots, createSpaceGuard, noSpaceGuard } from '../snapshot/index.ts'
 import type { Agent } from './agent.ts'
+import { fileReader } from './file-reader.ts'
 import { BY_UNMOUNT, type LeaseArgs, type LeaseFacts, MOUNT } from './lease.ts'
 import { holdersOf } from './state-holders.ts'
 import { createTransports } from './transports.ts'
@@ -25,6 +26,8 @@ export type MountRunRequest = {
   readonly from: { readonly expression: string } | { readonly point: string } | { readonly vmdk: string }
   readonly directory: string
   readonly types: readonly MountType[]
+  /** Names of a user and a group that may read disks and exported files, too. */
+  readonly allow: { readonly user?: string | undefined; readonly group?: string | undefined }
   readonly exportFormat: ExportFormat
   readonly quiesce: QuiescePolicy
   /** False: no guest scripts; `require` or `try`: instead of their own policy. */
@@ -48,6 +51,7 @@ export type MountRun = MountResult & { readonly facts: LeaseFacts; readonly stil
 export async function runMount(agent: Agent, request: MountRunRequest): Promise<MountRun> {
   const { clock, log, processes } = agent
   const directory = await mountDirectoryPath(request.directory)
+  const reader = await readerOf(agent, request)
   const owner = await processOf(agent, request.ownerPid)
   const caller = await processOf(agent, request.callerPid)
   await agent.recoverFirst()
@@ -72,7 +76,7 @@ export async function runMount(agent: Agent, request: MountRunRequest): Promise<
       const ended = await mountSession(
         { clock, log, isAlive: (one) => processes.isAlive(one), isOpen: async (path) => (await holdersOf(path)).length > 0 },
         claims,
-        { from, directory, types, exportFormat, maxHoldMs, until: args.until, owner, idleMs, caller },
+        { from, directory, types, exportFormat, reader, maxHoldMs, until: args.until, owner, idleMs, caller },
         { signal, onReady: request.onReady },
       )
       return { result: ended, facts: await factsFor(agent, claims, ended) }
@@ -85,6 +89,15 @@ export async function runMount(agent: Agent, request: MountRunRequest): Promise<
     },
   )
   return { ...result, facts, stillHeld }
+}
+
+/** Who else may read. USAGE together with file systems, whose files belong to users of the guest. */
+async function readerOf({ clock }: Agent, { allow, types }: MountRunRequest): Promise<FileReader | undefined> {
+  const reader = await fileReader(allow, { clock })
+  if (reader === undefined || !types.includes('file')) return reader
+  throw new AgentError('USAGE', 'The files of a guest keep its own owners, so --type file cannot be shown to one user of this machine.', {
+    next: 'Read them as root, or mount with --type disk or export.',
+  })
 }
 
 /** A process as it is now. USAGE when there is none: a lease for it would be over at once. */

@@ -30,6 +30,8 @@ type MountFlags = CommandFlags &
     readonly idle: string
     readonly wait?: string | undefined
     readonly ownerPid?: string | undefined
+    readonly allowUser?: string | undefined
+    readonly allowGroup?: string | undefined
     readonly job?: string | undefined
     readonly excludeDisk?: readonly string[] | undefined
     readonly foreground?: boolean | undefined
@@ -56,6 +58,8 @@ export function registerMount(program: Command, io: CliIo, status: ExitStatus): 
     .option('--max-hold <time>', 'the lease ends by itself after so long', '12h')
     .option('--owner-pid <pid>', 'the lease ends two seconds after this process has')
     .option('--idle <time>', 'without an owner the lease ends after so long without a read; 0 = never', '30m')
+    .option('--allow-user <name>', 'this user may read raw files, NBD exports and exported files; nobody but root when not set')
+    .option('--allow-group <name>', 'so may the members of this group')
     .option('--job <name>', 'what the product calls its job; shown in lists')
     .option('--wait <time>', 'how long a VM that another job has is waited for; not at all when not set')
     .option('--exclude-disk <disk>', 'scsi0:1, a device key, or a glob over the file name; repeatable', repeatable)
@@ -103,6 +107,7 @@ async function hold(
       from: await sourceOf(agent, what, io.signal),
       directory,
       types,
+      allow: { user: flags.allowUser, group: flags.allowGroup },
       exportFormat: flags.exportFormat,
       quiesce: agent.config.quiesce,
       guestScripts: guestScriptsOf(flags),

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { access, chmod, type FileHandle, link, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { access, chmod, type FileHandle, lchown, link, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { effect } from './effect.ts'
 import { fromErrno } from './errors.ts'
@@ -203,6 +203,11 @@ export async function ensureDirectory(path: string): Promise<void> {
 /** Sets who may read and write a file or directory: permission bits, as 0600. */
 export async function setPermissions(path: string, permissions: number): Promise<void> {
   await file('set permissions', path, () => chmod(path, permissions))
+}
+
+/** Sets whose a file or directory is, by number; only root can. A symbolic link is not followed. */
+export async function setOwner(path: string, user: number, group: number): Promise<void> {
+  await file('set owner', path, () => lchown(path, user, group))
 }
 
 /** Makes names created or removed in `path` durable. */

@@ -38,6 +38,7 @@ export {
   removeTree,
   renameFile,
   type ScratchFile,
+  setOwner,
   setPermissions,
   syncDirectory,
   writeFileAtomic,
@@ -72,6 +73,7 @@ export {
   totalLength,
 } from './range.ts'
 export { readMemory } from './read-memory.ts'
+export { type FileReader, readableMode } from './file-reader.ts'
 export type { ScriptPair } from './script-pair.ts'
 export { Secret } from './secret.ts'
 export { SilenceWatch } from './silence-watch.ts'

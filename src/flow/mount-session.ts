@@ -5,6 +5,7 @@ import { type ExportedVm, exportVm } from './export-vm.ts'
 import { releaseSnapshot } from './frozen-vm.ts'
 import { scriptsFile, type ScriptsSaid } from './guest-scripts.ts'
 import { endsAt, endsWith, holdLease } from './hold-lease.ts'
+import { letRead } from './let-read.ts'
 import { ownDirectory, recordShown, takeMountDirectory } from './mount-directory.ts'
 import { type MountSource, openPoint, openSnapshot } from './mount-source.ts'
 import type { MountDeps, Mounted, MountRequest, MountResult } from './mount-types.ts'
@@ -46,7 +47,9 @@ export async function mountSession(
     exported = done.exported
     directory = done.shown
   }
-  const shown = types.includes('disk') ? opened.use(await showDisks(source, { path, claim: directory.id }, deps, claims)) : undefined
+  const shown = types.includes('disk')
+    ? opened.use(await showDisks(source, { path, claim: directory.id }, deps, claims, request.reader))
+    : undefined
   const volumes = types.includes('file')
     ? opened.use(await showVolumes(source, { path, claim: [directory.id] }, deps, claims, preparing))
     : undefined
@@ -84,6 +87,7 @@ export async function mountSession(
     warnings: [...warnings, ...(volumes?.notes ?? [])],
   }
   await writeFileAtomic(join(ownDirectory(path), 'manifest.json'), `${JSON.stringify(mounted, undefined, 2)}\n`)
+  if (request.reader !== undefined) await letRead(request.reader, directory.ref, shown !== undefined, exported)
   throwIfAborted(preparing)
   // Asked once more, because it is looked at only now and then: a lease that nobody waits for any more would be nobody's.
   if (caller !== undefined && !(await deps.isAlive(caller))) throw ownerGone(caller)

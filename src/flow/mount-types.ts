@@ -1,4 +1,15 @@
-import type { BlockSource, Clock, ConsistencyLevel, JobId, Log, PointId, QuiescePolicy, TransportName, VmRef } from '../core/index.ts'
+import type {
+  BlockSource,
+  Clock,
+  ConsistencyLevel,
+  FileReader,
+  JobId,
+  Log,
+  PointId,
+  QuiescePolicy,
+  TransportName,
+  VmRef,
+} from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import type { ProcessIdentity } from '../journal/index.ts'
 import type { PointStore } from '../provider/index.ts'
@@ -57,6 +68,8 @@ export type MountRequest = {
   readonly directory: string
   readonly types: readonly MountType[]
   readonly exportFormat: ExportFormat
+  /** Who may read disks and exported files beside vcb's own user; undefined = nobody. Not the file systems: they keep the guest's owners. */
+  readonly reader: FileReader | undefined
   /** From the beginning on, ms. */
   readonly maxHoldMs: number
   /** The same as a moment, for people. */

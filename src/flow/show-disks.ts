@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type ClaimId, isAgentError } from '../core/index.ts'
+import { type ClaimId, type FileReader, isAgentError } from '../core/index.ts'
 import type { Claims } from '../journal/index.ts'
 import { type PresentedImages, presentImages } from '../mount/index.ts'
 import { serveNbd } from '../nbd/index.ts'
@@ -34,9 +34,10 @@ export async function showDisks(
   directory: { readonly path: string; readonly claim: ClaimId },
   { clock, log }: Deps,
   claims: Claims,
+  reader?: FileReader | undefined,
 ): Promise<ShownDisks> {
   await using opened = new AsyncDisposableStack()
-  const path = join(ownDirectory(directory.path), 'nbd.sock')
+  const path = nbdSocket(directory.path)
   const server = opened.use(
     await serveNbd({
       path,
@@ -50,7 +51,7 @@ export async function showDisks(
     }),
   )
   const names = new Map(source.disks.map((disk) => [disk.label, `${exportStem(disk)}.raw`]))
-  const images = await rawFiles(source, names, directory, { clock, log }, claims)
+  const images = await rawFiles(source, names, directory, { clock, log }, claims, reader)
   if (!('reason' in images)) opened.use(images)
   const activity = 'reason' in images ? [] : [images]
   const held = opened.move()
@@ -92,16 +93,20 @@ async function rawFiles(
   directory: { readonly path: string; readonly claim: ClaimId },
   deps: Deps,
   claims: Claims,
+  reader: FileReader | undefined,
 ): Promise<PresentedImages | { readonly reason: string }> {
   const modified = new Date(source.time)
   const images = source.disks.map((disk) => ({ name: names.get(disk.label) ?? disk.label, source: disk.source, modified }))
   try {
-    return await presentImages(images, join(directory.path, 'disks'), deps, claims, [directory.claim])
+    return await presentImages(images, join(directory.path, 'disks'), deps, claims, [directory.claim], reader)
   } catch (error) {
     if (!isAgentError(error, 'CONFIG')) throw error
     return { reason: error.message }
   }
 }
+
+/** Where the exports of a lease are served. */
+export const nbdSocket = (directory: string): string => join(ownDirectory(directory), 'nbd.sock')
 
 /** The URI of one export (the NBD URI specification, `nbd+unix`). */
 const nbdUri = (socket: string, name: string): string =>

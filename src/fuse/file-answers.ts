@@ -1,4 +1,4 @@
-import type { Abortable } from '../core/index.ts'
+import { type Abortable, type FileReader, readableMode } from '../core/index.ts'
 import { type Answer, type Answers, nameOf, numberOf, Refusal } from './answers.ts'
 import {
   type Attributes,
@@ -26,11 +26,20 @@ export class FileAnswers implements Answers {
   readonly #files: readonly ServedFile[]
   readonly #root: Attributes
   readonly #owner: { readonly user: number; readonly group: number }
+  readonly #permissions: number
 
-  constructor(files: readonly ServedFile[], modified: Date, owner: { readonly user: number; readonly group: number }) {
+  /** `reader` gets files and directory beside `owner`, which must be able to pass by permissions: root. */
+  constructor(
+    files: readonly ServedFile[],
+    modified: Date,
+    owner: { readonly user: number; readonly group: number },
+    reader?: FileReader | undefined,
+  ) {
     this.#files = files
-    this.#owner = owner
-    this.#root = { node: ROOT_NODE, directory: true, size: 4096, allocated: 0, modified, permissions: 0o500, ...owner }
+    this.#owner = reader === undefined ? owner : { user: reader.user ?? owner.user, group: reader.group }
+    this.#permissions = readableMode(reader)
+    const permissions = reader === undefined ? 0o500 : 0o550
+    this.#root = { node: ROOT_NODE, directory: true, size: 4096, allocated: 0, modified, permissions, ...this.#owner }
   }
 
   get activity(): readonly FileActivity[] {
@@ -86,7 +95,7 @@ export class FileAnswers implements Answers {
   }
 
   #attributes(file: ServedFile): Attributes {
-    return file.attributes(this.#owner.user, this.#owner.group)
+    return file.attributes(this.#owner.user, this.#owner.group, this.#permissions)
   }
 
   #at(node: number): ServedFile {

@@ -101,14 +101,14 @@ export class ServedFile {
     }
   }
 
-  attributes(user: number, group: number): Attributes {
+  attributes(user: number, group: number, permissions = 0o400): Attributes {
     return {
       node: this.node,
       directory: false,
       size: this.size,
       allocated: this.#allocated,
       modified: this.#file.modified,
-      permissions: this.writable ? 0o600 : 0o400,
+      permissions: this.writable ? 0o600 : permissions,
       user,
       group,
     }

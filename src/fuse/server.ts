@@ -1,6 +1,7 @@
 import {
   AgentError,
   type Clock,
+  type FileReader,
   isSafeFileName,
   type Log,
   openFuseDevice,
@@ -45,8 +46,10 @@ export interface FuseServer extends AsyncDisposable {
   readonly ended: Promise<void>
 }
 
-/** Shows disks as files in one directory. Mounted and served when it resolves. Errors: CONFIG (no FUSE, not root, no such directory), USAGE (a name), UNAVAILABLE. */
-export async function serveFiles(options: FuseOptions & { readonly files: readonly FileToServe[] }): Promise<FuseServer> {
+/** Shows disks as files in one directory, read-only ones to `reader` too. Mounted and served when it resolves. Errors: CONFIG (no FUSE, not root, no such directory), USAGE (a name), UNAVAILABLE. */
+export async function serveFiles(
+  options: FuseOptions & { readonly files: readonly FileToServe[]; readonly reader?: FileReader | undefined },
+): Promise<FuseServer> {
   const { directory, clock } = options
   const names = options.files.map(({ name }) => name)
   if (new Set(names).size < names.length || !names.every(isSafeFileName)) {
@@ -55,7 +58,7 @@ export async function serveFiles(options: FuseOptions & { readonly files: readon
   const files = options.files.map((file, index) => new ServedFile(file, index, clock))
   await Promise.all(files.filter(({ writable }) => !writable).map((file) => file.count()))
   const modified = options.files.reduce((last, file) => (file.modified > last ? file.modified : last), new Date(0))
-  return serve(options, new FileAnswers(files, modified, owner()), files.some((file) => file.writable) ? 'rw' : 'ro')
+  return serve(options, new FileAnswers(files, modified, owner(), options.reader), files.some((file) => file.writable) ? 'rw' : 'ro')
 }
 
 /** Shows a tree, whose activity is told under `name`. As `serveFiles`. */

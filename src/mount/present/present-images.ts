@@ -1,4 +1,4 @@
-import type { BlockSource, ClaimId } from '../../core/index.ts'
+import type { BlockSource, ClaimId, FileReader } from '../../core/index.ts'
 import { type FileActivity, serveFiles } from '../../fuse/index.ts'
 import type { Claims } from '../../journal/index.ts'
 import { makeMountPoint } from './mount-point.ts'
@@ -23,7 +23,7 @@ export interface PresentedImages extends AsyncDisposable {
 
 /**
  * Shows disks as read-only raw files in `directory`, which is made when it is missing and must be empty: of the right size, with true `st_blocks`, and with holes that
- * SEEK_HOLE tells. Root alone can read them. The sources stay the caller's. This process serves them: it must not read them itself, and only start programs
+ * SEEK_HOLE tells. Root alone can read them, and `reader`. The sources stay the caller's. This process serves them: it must not read them itself, and only start programs
  * that do. Errors: CONFIG (see `mountAbilities`), those of the sources.
  */
 export async function presentImages(
@@ -32,9 +32,10 @@ export async function presentImages(
   deps: PresentDeps,
   claims: Claims,
   dependsOn: readonly ClaimId[] = [],
+  reader?: FileReader | undefined,
 ): Promise<PresentedImages> {
   await makeMountPoint(directory, deps)
-  const mounted = await mountServed((_claim, place) => serveFiles({ ...place, files: images }), directory, deps, claims, dependsOn)
+  const mounted = await mountServed((_claim, place) => serveFiles({ ...place, files: images, reader }), directory, deps, claims, dependsOn)
   return {
     get activity() {
       return mounted.server.activity
