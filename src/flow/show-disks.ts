@@ -34,7 +34,7 @@ export async function showDisks(
   directory: { readonly path: string; readonly claim: ClaimId },
   { clock, log }: Deps,
   claims: Claims,
-  reader?: FileReader | undefined,
+  reader?: FileReader,
 ): Promise<ShownDisks> {
   await using opened = new AsyncDisposableStack()
   const path = nbdSocket(directory.path)

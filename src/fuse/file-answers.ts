@@ -33,7 +33,7 @@ export class FileAnswers implements Answers {
     files: readonly ServedFile[],
     modified: Date,
     owner: { readonly user: number; readonly group: number },
-    reader?: FileReader | undefined,
+    reader?: FileReader,
   ) {
     this.#files = files
     this.#owner = reader === undefined ? owner : { user: reader.user ?? owner.user, group: reader.group }

@@ -32,7 +32,7 @@ export async function presentImages(
   deps: PresentDeps,
   claims: Claims,
   dependsOn: readonly ClaimId[] = [],
-  reader?: FileReader | undefined,
+  reader?: FileReader,
 ): Promise<PresentedImages> {
   await makeMountPoint(directory, deps)
   const mounted = await mountServed((_claim, place) => serveFiles({ ...place, files: images, reader }), directory, deps, claims, dependsOn)
