@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { type Abortable, AgentError, effect, isMissing, isThere, openInput } from '../core/index.ts'
+import { type Abortable, AgentError, effect, type InputFile, isMissing, isThere, openInput } from '../core/index.ts'
 
 /** A report has a few lines for each disk. Bytes. */
 const LONGEST_REPORT = 4 * 1024 * 1024
@@ -14,16 +14,21 @@ export type HolderStart = {
   /** The command line of a `vcb` that holds a lease and prints one line of JSON when it is there, or when it failed. */
   readonly arguments: readonly string[]
   readonly environment: Readonly<Record<string, string | undefined>>
+  /** Where its standard error goes: what Node says when it breaks. */
+  readonly log: InputFile
   /** What it reads a password from, when it is to read one from its standard input. */
   readonly input?: Readable | undefined
 }
 
 /**
- * Starts the process that holds a lease, and waits for its one line. It is a session of its own with nothing of ours open but the pipe that the line comes through, so that whoever
+ * Starts the process that holds a lease, and waits for its one line. It is a session of its own with nothing of ours open but its log and the pipe that the line comes through, so that whoever
  * waits for our output does not wait for it, and no signal of our terminal reaches it. Its own job in the journal answers for it, so no claim is needed. An abort
  * ends it in order, and what it says then counts. Undefined: it ended without a word.
  */
-export async function startHolder({ arguments: argv, environment, input }: HolderStart, options: Abortable): Promise<string | undefined> {
+export async function startHolder(
+  { arguments: argv, environment, log, input }: HolderStart,
+  options: Abortable,
+): Promise<string | undefined> {
   const entry = await findEntry()
   await using nothing = await openInput('/dev/null')
   const inherited = await highestInherited()
@@ -33,7 +38,7 @@ export async function startHolder({ arguments: argv, environment, input }: Holde
       stdio: [
         input === undefined ? 'ignore' : 'pipe',
         'pipe',
-        'ignore',
+        log.fd,
         ...Array.from({ length: Math.max(0, inherited - 2) }, () => nothing.fd),
       ],
       env: { ...process.env, ...environment },

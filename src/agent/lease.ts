@@ -20,6 +20,7 @@ const leaseArgs = z.object({
   idleMs: z.number().optional(),
   owner: processIdentity.optional(),
   job: z.string().optional(),
+  log: z.string().optional(),
 })
 export type LeaseArgs = z.infer<typeof leaseArgs>
 
@@ -76,6 +77,8 @@ export type LeaseStatus = {
   readonly holder: number | undefined
   readonly owner?: number | undefined
   readonly job?: string | undefined
+  /** Where its holder logs; absent when that is standard error. */
+  readonly log?: string | undefined
 }
 
 /** Every lease that is not over, the oldest first. Reads the journal alone. */
@@ -101,6 +104,7 @@ export async function listLeases(deps: {
       holder: job.owner?.pid,
       owner: lease.owner?.pid,
       job: lease.job,
+      log: lease.log,
     })
   }
   return found

@@ -1,7 +1,12 @@
 import winston from 'winston'
 import type { Log, LogFields } from '../core/index.ts'
 
-export type LogSettings = { readonly level: string; readonly file?: string | undefined }
+export type LogSettings = {
+  readonly level: string
+  readonly file?: string | undefined
+  /** The file goes on in a new one when it has so many bytes, and so many files are kept; without it the administrator's own rotation does that. */
+  readonly bounded?: { readonly maxBytes: number; readonly files: number } | undefined
+}
 
 /**
  * The product's log on winston: JSON lines into `file`, or readable lines on standard error when no file is given.
@@ -22,6 +27,10 @@ export function createLog(settings: LogSettings): Log & AsyncDisposable {
         })
       : new winston.transports.File({
           filename: settings.file,
+          options: { flags: 'a', mode: 0o600 },
+          ...(settings.bounded === undefined
+            ? {}
+            : { maxsize: settings.bounded.maxBytes, maxFiles: settings.bounded.files, tailable: true }),
           format: winston.format.combine(winston.format.timestamp(), winston.format.json()),
         })
   const logger = winston.createLogger({ level: settings.level, transports: [transport] })

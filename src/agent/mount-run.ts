@@ -41,6 +41,8 @@ export type MountRunRequest = {
   readonly callerPid: number | undefined
   /** What the product calls its job; shown in lists. */
   readonly job: string | undefined
+  /** Where this process logs; shown in lists. */
+  readonly log: string | undefined
   readonly onReady: (mounted: Mounted) => Promise<void>
 }
 
@@ -66,6 +68,7 @@ export async function runMount(agent: Agent, request: MountRunRequest): Promise<
     ...(request.idleMs === undefined ? {} : { idleMs: request.idleMs }),
     ...(owner === undefined ? {} : { owner }),
     ...(request.job === undefined ? {} : { job: request.job }),
+    ...(request.log === undefined ? {} : { log: request.log }),
   }
   let stillHeld: LeftError | undefined
   const { result, facts } = await agent.job(

@@ -28,7 +28,10 @@ export function registerLeases(program: Command, io: CliIo): void {
           ])
           const left = leases
             .filter(({ state }) => state === 'left')
-            .map(({ lease }) => `The holder of ${lease} has died; "vcb unmount ${lease}" releases what it held.`)
+            .map(
+              ({ lease, log }) =>
+                `The holder of ${lease} has died; "vcb unmount ${lease}" releases what it held.${log === undefined ? '' : ` Its log: ${log}`}`,
+            )
           return [renderTable(['LEASE', 'STATE', 'VM', 'TYPES', 'DIRECTORY', 'UNTIL', 'OWNER', 'JOB'], rows), ...left.map(printable)].join(
             '\n',
           )

@@ -19,6 +19,7 @@ import {
   withTransports,
 } from './options.ts'
 import type { ExitStatus } from './program.ts'
+import type { CommandSession } from './session.ts'
 
 const TYPES: readonly MountType[] = ['disk', 'file', 'export']
 
@@ -36,6 +37,7 @@ type MountFlags = CommandFlags &
     readonly excludeDisk?: readonly string[] | undefined
     readonly foreground?: boolean | undefined
     readonly callerPid?: string | undefined
+    readonly holderLog?: string | undefined
   }
 
 export function registerMount(program: Command, io: CliIo, status: ExitStatus): void {
@@ -65,6 +67,7 @@ export function registerMount(program: Command, io: CliIo, status: ExitStatus): 
     .option('--exclude-disk <disk>', 'scsi0:1, a device key, or a glob over the file name; repeatable', repeatable)
     .option('--foreground', 'hold the lease in this command, which ends with it')
     .addOption(new Option('--caller-pid <pid>', 'the command that waits').hideHelp())
+    .addOption(new Option('--holder-log <file>', 'where it logs when no log is configured').hideHelp())
     .addHelpText(
       'after',
       examples([
@@ -95,14 +98,15 @@ async function hold(
   types: readonly MountType[],
   flags: MountFlags,
 ): Promise<void> {
-  const [{ withAgent }, { parseDuration, runMount }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+  const [{ withAgent }, { HOLDER_LOG, parseDuration, runMount }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
   const idleMs = parseDuration('--idle', flags.idle)
   const times = {
     maxHoldMs: parseDuration('--max-hold', flags.maxHold),
     idleMs: idleMs === 0 ? undefined : idleMs,
     waitMs: flags.wait === undefined ? 0 : parseDuration('--wait', flags.wait),
   }
-  await withAgent(io, flags, async ({ agent, output }) => {
+  const logged = flags.holderLog === undefined ? undefined : { level: 'info', file: flags.holderLog, bounded: HOLDER_LOG }
+  const work = async ({ agent, output }: CommandSession): Promise<void> => {
     const run = await runMount(agent, {
       from: await sourceOf(agent, what, io.signal),
       directory,
@@ -116,6 +120,7 @@ async function hold(
       ownerPid: pidOf('--owner-pid', flags.ownerPid),
       callerPid: pidOf('--caller-pid', flags.callerPid),
       job: flags.job,
+      log: flags.holderLog ?? agent.config.logFile,
       onReady: async (mounted) => output.result(mounted, describe),
     })
     output.note(`The lease has ended: ${printable(run.end.reason)}`)
@@ -124,15 +129,17 @@ async function hold(
     if (run.stillHeld !== undefined) output.note(printable(`${run.stillHeld.message} ${run.stillHeld.next}`))
     if (broken !== undefined) status.exit = new AgentError('INTEGRITY', '').exit
     else if (run.stillHeld !== undefined) status.exit = new AgentError('PARTIAL', '').exit
-  })
+  }
+  await withAgent(io, flags, work, undefined, logged)
 }
 
 /** Another process becomes the holder; this one waits until everything is there. */
 async function start(io: CliIo, status: ExitStatus, command: Command, words: readonly string[], flags: MountFlags): Promise<void> {
-  const { startMount } = await import('./start-mount.ts')
+  const [{ startMount }, { loadConfig }] = await Promise.all([import('./start-mount.ts'), import('../agent/index.ts')])
   const json = flags.json === true
   const input = flags.passwordFile === '-' || flags.repoPasswordFile === '-' ? process.stdin : undefined
-  const answer = await startMount(io, { flags: givenFlags(command), words, input })
+  const { stateDirectory, logFile } = await loadConfig(flags, io.environment)
+  const answer = await startMount(io, { flags: givenFlags(command), words, input, log: { stateDirectory, logFile } })
   if (answer.mounted !== undefined) createOutput(io, json).result(answer.mounted, describe)
   else if (answer.said !== undefined && json) {
     io.out(answer.said)
@@ -145,7 +152,7 @@ function givenFlags(command: Command): readonly string[] {
   return command.options.flatMap((option) => {
     const name = option.attributeName()
     const flag = option.long ?? ''
-    if (command.getOptionValueSource(name) !== 'cli' || ['json', 'foreground', 'callerPid'].includes(name)) return []
+    if (command.getOptionValueSource(name) !== 'cli' || ['json', 'foreground', 'callerPid', 'holderLog'].includes(name)) return []
     const value: unknown = command.getOptionValue(name)
     if (typeof value === 'boolean') return [flag]
     return (Array.isArray(value) ? value : [value]).map((each) => `${flag}=${String(each)}`)

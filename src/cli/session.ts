@@ -1,4 +1,4 @@
-import { Agent, createLog, loadConfig } from '../agent/index.ts'
+import { Agent, createLog, loadConfig, type LogSettings } from '../agent/index.ts'
 import { type Clock, systemClock, unlessAborted } from '../core/index.ts'
 import { type CliIo, createOutput, type Output } from './io.ts'
 import type { CommandFlags } from './options.ts'
@@ -15,10 +15,11 @@ export async function withAgent<T>(
   flags: CommandFlags,
   body: (session: CommandSession) => Promise<T>,
   stdout?: NodeJS.WritableStream & import('node:stream').Writable,
+  logged?: Partial<LogSettings>,
 ): Promise<T> {
   const { giveUp } = io
   const config = await loadConfig(flags, io.environment)
-  await using log = createLog({ level: config.logLevel, file: config.logFile })
+  await using log = createLog({ level: config.logLevel, file: config.logFile, ...logged })
   using patience = patienceAfter(giveUp, systemClock)
   const agent = await Agent.open(config, { clock: systemClock, log, signal: io.signal, giveUp, stdout })
   try {

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
-import { startHolder } from '../agent/index.ts'
-import { AgentError, type ErrorCode } from '../core/index.ts'
+import { type AgentConfig, openHolderLog, startHolder } from '../agent/index.ts'
+import { AgentError, type ErrorCode, systemClock } from '../core/index.ts'
 import type { Mounted } from '../flow/index.ts'
 import type { CliIo } from './io.ts'
 
@@ -9,35 +9,43 @@ export type MountAnswer =
   | { readonly mounted: Mounted }
   | { readonly mounted?: undefined; readonly error: AgentError; readonly said: string | undefined }
 
+/** `log`: where the holder logs, as it is configured. */
+export type HolderCall = {
+  readonly flags: readonly string[]
+  readonly words: readonly string[]
+  readonly input?: Readable | undefined
+  readonly log: Pick<AgentConfig, 'stateDirectory' | 'logFile'>
+}
+
 /**
  * Starts `vcb mount FLAGS -- WORDS` in a process of its own, which holds the lease, and waits until everything is there. When this process ends before, the other one undoes
  * everything. Called by `vcb mount` and by the VCB commands.
  */
-export async function startMount(
-  io: CliIo,
-  { flags, words, input }: { readonly flags: readonly string[]; readonly words: readonly string[]; readonly input?: Readable | undefined },
-): Promise<MountAnswer> {
+export async function startMount(io: CliIo, { flags, words, input, log: where }: HolderCall): Promise<MountAnswer> {
+  await using log = await openHolderLog(where.stateDirectory, where.logFile, { clock: systemClock })
+  const own = where.logFile === undefined ? [`--holder-log=${log.path}`] : []
   const said = await startHolder(
     {
-      arguments: ['mount', ...flags, '--json', '--foreground', `--caller-pid=${process.pid}`, '--', ...words],
+      arguments: ['mount', ...flags, '--json', '--foreground', `--caller-pid=${process.pid}`, ...own, '--', ...words],
       environment: io.environment,
+      log: log.file,
       input,
     },
     { signal: io.signal },
   )
   const answer: unknown = said === undefined ? undefined : JSON.parse(said)
-  return isMounted(answer) ? { mounted: answer } : { error: errorOf(answer), said }
+  return isMounted(answer) ? { mounted: answer } : { error: errorOf(answer, log.path), said }
 }
 
 const isMounted = (answer: unknown): answer is Mounted => typeof answer === 'object' && answer !== null && 'lease' in answer
 
 /** What the holder said it failed with. */
-function errorOf(answer: unknown): AgentError {
+function errorOf(answer: unknown, log: string): AgentError {
   const error = typeof answer === 'object' && answer !== null && 'error' in answer ? answer.error : undefined
   if (typeof error === 'object' && error !== null && 'code' in error && 'message' in error && 'next' in error) {
     return new AgentError(error.code as ErrorCode, String(error.message), { next: String(error.next) })
   }
   return new AgentError('UNAVAILABLE', 'The process that was to hold the lease ended before everything was there.', {
-    next: 'Run "vcb recover", and the command again with --foreground, which shows why.',
+    next: `Read its log, ${log}, and run "vcb recover".`,
   })
 }

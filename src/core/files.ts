@@ -20,6 +20,15 @@ export function openInput(path: string, options: { readonly careful?: boolean | 
   return open(path, constants.O_RDONLY | (options.careful === true ? constants.O_NONBLOCK | constants.O_NOFOLLOW : 0))
 }
 
+/** Opens a file whose descriptor a program is given to append to; made when it is missing, private to the user. Errors: CONFIG, CAPACITY. */
+export async function openToAppend(path: string): Promise<InputFile> {
+  try {
+    return await file('open to append', path, () => open(path, 'a', 0o600))
+  } catch (error) {
+    throw fromErrno(error, path) ?? error
+  }
+}
+
 /** How a file is opened: new (fails when it exists), made or emptied, or an existing one to write into. */
 export type OutputMode = 'wx' | 'wx+' | 'w' | 'r+'
 

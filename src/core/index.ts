@@ -31,6 +31,7 @@ export {
   openInput,
   openOutput,
   openScratch,
+  openToAppend,
   type OutputFile,
   type OutputMode,
   removeDirectory,

@@ -29,12 +29,7 @@ export class FileAnswers implements Answers {
   readonly #permissions: number
 
   /** `reader` gets files and directory beside `owner`, which must be able to pass by permissions: root. */
-  constructor(
-    files: readonly ServedFile[],
-    modified: Date,
-    owner: { readonly user: number; readonly group: number },
-    reader?: FileReader,
-  ) {
+  constructor(files: readonly ServedFile[], modified: Date, owner: { readonly user: number; readonly group: number }, reader?: FileReader) {
     this.#files = files
     this.#owner = reader === undefined ? owner : { user: reader.user ?? owner.user, group: reader.group }
     this.#permissions = readableMode(reader)

@@ -112,7 +112,9 @@ describe('whose holder is killed', () => {
     expect(preparing).toMatchObject({ state: 'preparing' })
     await killHolder(preparing.holder)
     expect(await command.ended).toBe(7)
-    expect(JSON.parse(command.out() || '{}')).toMatchObject({ error: { code: 'UNAVAILABLE' } })
+    expect(JSON.parse(command.out() || '{}')).toMatchObject({
+      error: { code: 'UNAVAILABLE', next: expect.stringContaining(session.environment['VCB_LOG_FILE'] ?? '?') },
+    })
     await session.json(['recover', '--wait', '20s'])
     await session.expectClean()
   }, 60_000)
@@ -184,8 +186,31 @@ test('the process that holds a lease is a session of its own, and keeps nothing 
   const holder = await holderOf(lease)
   const fields = (await readFile(`/proc/${holder}/stat`, 'utf8')).replace(/^.*\) /s, '').split(' ')
   expect(Number(fields[3])).toBe(holder)
-  expect([await readlink(`/proc/${holder}/fd/0`), await readlink(`/proc/${holder}/fd/2`)]).toEqual(['/dev/null', '/dev/null'])
+  // Its standard error is its log.
+  expect([await readlink(`/proc/${holder}/fd/0`), await readlink(`/proc/${holder}/fd/2`)]).toEqual([
+    '/dev/null',
+    session.environment['VCB_LOG_FILE'],
+  ])
   await session.json(['unmount', lease])
+  await session.expectClean()
+}, 30_000)
+
+test('a holder without a configured log has one in the state directory, and the error names it when it dies', async () => {
+  const bare = { VCB_LOG_FILE: undefined, VCB_LOG_LEVEL: undefined }
+  const { exit, json } = await session.vcbWith(bare, 'mount', 'one', await newTarget(session), '--max-hold', '1h', '--json')
+  expect(exit).toBe(0)
+  const [lease] = await leasesOf(session)
+  expect(lease.log).toMatch(new RegExp(`^${session.environment['VCB_STATE_DIR']}/holders/[0-9TZ]+-\\d+\\.log$`))
+  await killHolder(lease.holder)
+  expect((await session.vcb('leases')).out).toContain(`Its log: ${lease.log}`)
+  expect((await session.json(['unmount', json().lease], 9)).held).toEqual([])
+  const other = await session.vcbWith(bare, 'mount', 'one', await newTarget(session), '--json')
+  const { log } = (await leasesOf(session))[0]
+  await session.json(['unmount', other.json().lease])
+  const lines = (await readFile(log, 'utf8')).trim().split('\n')
+  expect(lines.map((line) => JSON.parse(line).message)).toContain('a lease ends')
+  for (const path of [session.environment['VCB_PASSWORD_FILE'], session.environment['VCB_REPO_PASSWORD_FILE']])
+    expect(lines.join('\n')).not.toContain((await readFile(path ?? '', 'utf8')).trim())
   await session.expectClean()
 }, 30_000)
 

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import { runUnmountDirectory } from '../../agent/index.ts'
+import { loadConfig, runUnmountDirectory } from '../../agent/index.ts'
 import { AgentError, ensureDirectory } from '../../core/index.ts'
 import type { Mounted } from '../../flow/index.ts'
 import { printable } from '../io.ts'
@@ -29,6 +29,7 @@ export async function mountFiles(call: ToolCall, what: string, directory: string
       ...flags,
     ],
     words: [what, directory],
+    log: await loadConfig(settings.flags, io.environment),
   })
   if (answer.mounted === undefined) throw answer.error
   return answer.mounted
