@@ -145,6 +145,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
               mode: request.mode,
               quiesce: request.quiesce,
               freezeLimitMs: config.freezeLimitMs,
+              windowsQuiesce: config.windowsQuiesce,
               guestScripts: request.guestScripts,
               changeTracking: config.changeTracking,
               excludeDisks: request.excludeDisks,

@@ -56,6 +56,7 @@ export function withSnapshot(command: Command): Command {
   return command
     .option('--quiesce <policy>', 'require, try or none (VCB_QUIESCE); try when not set')
     .option('--freeze-limit <time>', 'a guest is frozen for so long at most (VCB_FREEZE_LIMIT); 2m when not set')
+    .option('--windows-quiesce <context>', 'of Windows guests: auto, backup or file-share, for VSS (VCB_WINDOWS_QUIESCE)')
     .addOption(
       new Option(
         '--guest-script-policy <policy>',

@@ -73,6 +73,7 @@ export {
   rangeEnd,
   totalLength,
 } from './range.ts'
+export { VSS_BACKUP_TYPES, VSS_CONTEXTS, type WindowsQuiesce } from './windows-quiesce.ts'
 export { readMemory } from './read-memory.ts'
 export { type FileReader, readableMode } from './file-reader.ts'
 export type { ScriptPair } from './script-pair.ts'

@@ -10,6 +10,7 @@ import type {
   QuiescePolicy,
   RunId,
   VmRef,
+  WindowsQuiesce,
 } from '../core/index.ts'
 import type { VmLocks } from '../journal/index.ts'
 import type { GuestScripts } from '../quiesce/index.ts'
@@ -47,6 +48,8 @@ export type BackupRequest = {
   readonly quiesce: QuiescePolicy
   /** The guest is frozen for so long at most, ms. */
   readonly freezeLimitMs: number
+  /** What VSS of a Windows guest is told; the server's own choice when absent. */
+  readonly windowsQuiesce?: WindowsQuiesce | undefined
   /** Guest scripts: false = none, `require` or `try` instead of their own policy. */
   readonly guestScripts?: boolean | 'require' | 'try' | undefined
   /** Whether change tracking may be switched on. */

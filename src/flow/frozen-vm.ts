@@ -1,7 +1,8 @@
-import type { Abortable, ClaimId, DiskRef, VmBefore, VmConfig, VmRef } from '../core/index.ts'
+import type { Abortable, ClaimId, DiskRef, VmBefore, VmConfig, VmRef, WindowsQuiesce } from '../core/index.ts'
 import { describeVm } from '../inventory/index.ts'
 import { type Claims, LeftError } from '../journal/index.ts'
-import { takeConsistent } from '../quiesce/index.ts'
+import { takeConsistent, toolsQuiescer } from '../quiesce/index.ts'
+import { takesQuiesceSpec } from '../vsphere/index.ts'
 import { linksOf } from '../snapshot/index.ts'
 import type { BackupDeps, BackupRequest } from './backup-types.ts'
 import { disksToRead, nothingToRead, refuseVm, storesOf } from './disks-to-read.ts'
@@ -50,7 +51,7 @@ export async function freezeVm(
   deps: FreezeDeps,
   claims: Claims,
   locked: LockedVm,
-  request: Pick<BackupRequest, 'quiesce' | 'freezeLimitMs' | 'guestScripts' | 'excludeDisks'>,
+  request: Pick<BackupRequest, 'quiesce' | 'freezeLimitMs' | 'windowsQuiesce' | 'guestScripts' | 'excludeDisks'>,
   options: Abortable,
 ): Promise<FrozenVm> {
   const { snapshots, clock, log, marks } = deps
@@ -58,6 +59,7 @@ export async function freezeVm(
   const { vm } = before
   const warnings: string[] = []
   const around = aroundSnapshot({ ...deps, scripts: deps.scripts, claims }, before, request, lock, warnings, options)
+  const quiescer = toolsQuiescer({ windows: windowsQuiesceFor(deps, before, request, warnings) })
   const reached = await takeConsistent(
     before,
     request.quiesce,
@@ -68,7 +70,7 @@ export async function freezeVm(
         )
         return { ...held.ref, claim: held.id, sinceMs: clock.monotonicMs() }
       }),
-    { clock, log, freezeLimitMs: request.freezeLimitMs, signal: options.signal },
+    { clock, log, quiescer, freezeLimitMs: request.freezeLimitMs, signal: options.signal },
   )
   const consistent = around.consistent(reached)
   const { claim, sinceMs, ...snapshot } = consistent.taken
@@ -79,6 +81,20 @@ export async function freezeVm(
   const scripts = around.said()
   const files = scripts === undefined ? [] : [scriptsFile(scripts)]
   return { config, snapshot, level, reason, notProtected, files, claim, sinceMs, frozenMs, disks, warnings, scripts }
+}
+
+/** What VSS is told, where the server takes it; it is quiesced as ever where not, and said so. */
+function windowsQuiesceFor(
+  { vsphere }: Pick<FreezeDeps, 'vsphere'>,
+  { guestId, vm }: VmConfig,
+  { windowsQuiesce, quiesce }: Pick<BackupRequest, 'windowsQuiesce' | 'quiesce'>,
+  warnings: string[],
+): WindowsQuiesce | undefined {
+  if (windowsQuiesce === undefined || quiesce === 'none' || !/^win/i.test(guestId)) return undefined
+  if (takesQuiesceSpec(vsphere)) return windowsQuiesce
+  const { apiVersion } = vsphere.about
+  warnings.push(`${vm.name} is quiesced without the settings for VSS: ${vsphere.host} speaks API ${apiVersion}, and they need 6.5.`)
+  return undefined
 }
 
 /**

@@ -9,6 +9,7 @@ import type {
   QuiescePolicy,
   TransportName,
   VmRef,
+  WindowsQuiesce,
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import type { ProcessIdentity } from '../journal/index.ts'
@@ -38,6 +39,7 @@ export type VmToMount = {
   readonly deps: FreezeDeps & Pick<BackupDeps, 'reopen'> & { readonly space: SpaceWatch }
   readonly quiesce: QuiescePolicy
   readonly freezeLimitMs: number
+  readonly windowsQuiesce?: WindowsQuiesce | undefined
   /** As for a backup: false = none, `require` or `try` instead of their own policy. */
   readonly guestScripts?: boolean | 'require' | 'try' | undefined
   readonly excludeDisks: readonly string[]

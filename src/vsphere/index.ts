@@ -64,6 +64,7 @@ export {
   consolidateDisks,
   createSnapshot,
   type GuestQuiesce,
+  takesQuiesceSpec,
   queryChangedDiskAreas,
   reconfigureVm,
   removeSnapshot,

@@ -1,4 +1,4 @@
-import { AgentError, type MoRef, type Range } from '../core/index.ts'
+import { AgentError, type MoRef, type Range, VSS_BACKUP_TYPES, type WindowsQuiesce } from '../core/index.ts'
 import { retrieveOne } from './property-collector.ts'
 import { resultRef, runTask, type TaskOptions } from './task.ts'
 import { compareVersions } from './versions.ts'
@@ -11,6 +11,8 @@ import type { CallOptions, Vsphere } from './vsphere.ts'
 export type GuestQuiesce = {
   /** 5..240 minutes; the server's own limit when absent. Not known to servers before 6.5. */
   readonly timeoutMinutes?: number | undefined
+  /** Of a Windows guest; not known to servers before 6.5 either. */
+  readonly windows?: WindowsQuiesce | undefined
 }
 
 /** A node of `VirtualMachine.snapshot.rootSnapshotList`. */
@@ -39,9 +41,9 @@ export async function createSnapshot(
 ): Promise<MoRef> {
   const common = { name: spec.name.replaceAll('%', '%25'), description: spec.description, memory: false }
   const { quiesce } = spec
-  if (compareVersions(vsphere.about.apiVersion, '6.5') >= 0) {
+  if (takesQuiesceSpec(vsphere)) {
     try {
-      const quiesceSpec = quiesce === undefined ? undefined : typed('VirtualMachineGuestQuiesceSpec', { timeout: quiesce.timeoutMinutes })
+      const quiesceSpec = quiesce === undefined ? undefined : quiesceSpecOf(quiesce)
       return resultRef(await runTask(vsphere, 'CreateSnapshotEx_Task', vm, { ...common, quiesceSpec }, options), 'snapshot')
     } catch (error) {
       // A plain refusal of the method itself: nothing was started.
@@ -50,6 +52,23 @@ export async function createSnapshot(
   }
   return resultRef(await runTask(vsphere, 'CreateSnapshot_Task', vm, { ...common, quiesce: quiesce !== undefined }, options), 'snapshot')
 }
+
+/** Whether a server can be told how to quiesce, beyond that it should (CreateSnapshotEx_Task, API 6.5). */
+export const takesQuiesceSpec = ({ about }: Vsphere): boolean => compareVersions(about.apiVersion, '6.5') >= 0
+
+function quiesceSpecOf({ timeoutMinutes, windows }: GuestQuiesce): VimData {
+  if (windows === undefined) return typed('VirtualMachineGuestQuiesceSpec', { timeout: timeoutMinutes })
+  const { context, backupType, bootableSystemState, partialFileSupport } = windows
+  return typed('VirtualMachineWindowsQuiesceSpec', {
+    timeout: timeoutMinutes,
+    vssBackupType: backupType === undefined ? undefined : VSS_BACKUP_TYPES.indexOf(backupType) + 1,
+    vssBootableSystemState: bootableSystemState,
+    vssPartialFileSupport: partialFileSupport,
+    vssBackupContext: context === undefined ? undefined : CONTEXTS[context],
+  })
+}
+
+const CONTEXTS = { auto: 'ctx_auto', backup: 'ctx_backup', 'file-share': 'ctx_file_share_backup' } as const
 
 /**
  * RemoveSnapshot_Task with removeChildren=false, consolidate=true: the snapshot goes, its data stays in the chain. An abort leaves the task to

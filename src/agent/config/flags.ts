@@ -11,6 +11,7 @@ export type ConfigFlags = {
   readonly restoreTransport?: string | undefined
   readonly quiesce?: string | undefined
   readonly freezeLimit?: string | undefined
+  readonly windowsQuiesce?: string | undefined
   readonly spaceReserve?: string | undefined
   readonly spaceGuard?: boolean | undefined
   readonly bandwidth?: string | undefined

@@ -20,6 +20,8 @@ export type GuestEvent = {
   /** Of a program: its path and arguments. */
   readonly command?: readonly string[] | undefined
   readonly exitCode?: number | undefined
+  /** Of a freeze: what VSS was told. */
+  readonly vss?: readonly string[] | undefined
   /** Last record of the workload at that moment. */
   readonly lastRecord: number
   readonly time: string
@@ -75,7 +77,10 @@ export class GuestSystem implements Disposable {
     return this.#options.accounts.some((account) => account.user === user && account.password === password)
   }
 
-  note(what: GuestEvent['what'], of: Pick<GuestEvent, 'command' | 'exitCode'> = {}): void {
+  /** What VSS is told at the next freeze. */
+  vss: readonly string[] | undefined
+
+  note(what: GuestEvent['what'], of: Pick<GuestEvent, 'command' | 'exitCode' | 'vss'> = {}): void {
     const { clock, lastRecord } = this.#options
     if (this.#events.length < EVENTS) this.#events.push({ what, ...of, lastRecord: lastRecord(), time: clock.now().toISOString() })
   }

@@ -155,7 +155,7 @@ export class Machine implements AsyncDisposable {
         recordsPerSecond: this.vm.workload,
         tools: toolsOf(this.vm),
         onFreeze: () => {
-          this.system.note('frozen')
+          this.system.note('frozen', this.system.vss === undefined ? {} : { vss: this.system.vss })
           this.vm.frozenSince = this.#options.clock.now().toISOString()
         },
         onThaw: (frozenMs) => {

@@ -20,6 +20,8 @@ export type SnapshotWish = {
   readonly quiesce: boolean
   /** The caller's time-out for quiescing, minutes; what VMware Tools allow by themselves when absent. */
   readonly timeoutMinutes?: number | undefined
+  /** What VSS of a Windows guest is told, in words; the guest's history has it. */
+  readonly vss?: readonly string[] | undefined
   /** CancelTask: heeded until the redo logs are made. */
   readonly signal?: AbortSignal | undefined
 }
@@ -155,6 +157,7 @@ async function quiesce(model: Model, vm: VmRecord, machine: Machine, wish: Snaps
   const { signal } = wish
   if (vm.freezeMs > 0) await model.clock.sleep(Math.min(vm.freezeMs, holdMs, timeoutMs), { signal })
   if (vm.freezeMs > Math.min(holdMs, timeoutMs)) throw new VimFault('FilesystemQuiesceFault', {}, 'The guest did not become still in time.')
+  machine.system.vss = /^win/i.test(vm.config.guestId) ? wish.vss : undefined
   const frozen = await machine.guest.quiesce(holdMs, { signal })
   if (!hang) return frozen
   try {

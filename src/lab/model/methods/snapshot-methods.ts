@@ -1,4 +1,4 @@
-import { invalidArgument, type MethodCall, type Methods } from '../../wire/index.ts'
+import { invalidArgument, type LabObject, type MethodCall, type Methods } from '../../wire/index.ts'
 import { flag, needNumber, needText, number, object, reference, text } from '../arguments.ts'
 import { changedAreas } from '../changed-areas.ts'
 import { type Endpoint, selfVm, snapshotOf } from '../endpoint.ts'
@@ -54,6 +54,7 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
           memory: flag(call.args, 'memory') ?? false,
           quiesce: spec !== undefined,
           timeoutMinutes: minutes,
+          vss: vssOf(spec),
         })
       },
       RefreshStorageInfo: (call) => {
@@ -149,3 +150,21 @@ export function snapshotMethods(endpoint: Endpoint): Methods {
 /** `%25`, `%2f` and `%5c` in names stand for `%`, `/` and `\`. */
 export const unescapeName = (name: string): string =>
   name.replace(/%(25|2f|5c)/gi, (_whole, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
+
+const CONTEXTS = ['ctx_auto', 'ctx_backup', 'ctx_file_share_backup']
+/** VSS_BT_FULL to VSS_BT_OTHER (vss.h). */
+const BACKUP_TYPES = { least: 1, most: 6 }
+
+/** What a VirtualMachineWindowsQuiesceSpec tells VSS, in words. That a host refuses other values with InvalidArgument is our reading of the documentation. */
+function vssOf(spec: LabObject | undefined): readonly string[] | undefined {
+  if (spec?.$type !== 'VirtualMachineWindowsQuiesceSpec') return undefined
+  const [context, type] = [text(spec, 'vssBackupContext'), number(spec, 'vssBackupType')]
+  if (context !== undefined && !CONTEXTS.includes(context)) throw invalidArgument('quiesceSpec.vssBackupContext')
+  if (type !== undefined && (type < BACKUP_TYPES.least || type > BACKUP_TYPES.most)) throw invalidArgument('quiesceSpec.vssBackupType')
+  return [
+    `context ${context ?? 'unset'}`,
+    `type ${type ?? 'unset'}`,
+    `bootable ${flag(spec, 'vssBootableSystemState') ?? 'unset'}`,
+    `partial ${flag(spec, 'vssPartialFileSupport') ?? 'unset'}`,
+  ]
+}
