@@ -9,6 +9,7 @@ import {
 } from '../vsphere/index.ts'
 import type { Agent } from './agent.ts'
 import { mapDatastores, type MountedDatastore } from '../transport/index.ts'
+import { checkGuests } from './doctor-guest.ts'
 import { checkHotadd } from './doctor-hotadd.ts'
 import { checkMount } from './doctor-mount.ts'
 import { checkNfc } from './doctor-nfc.ts'
@@ -53,6 +54,7 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
       await attempt('snapshots', findings, () => checkSnapshots(agent, vsphere, findings))
       await attempt('hotadd', findings, () => checkHotadd(agent, vsphere, findings))
       await attempt('NFC', findings, () => checkNfc(agent, vsphere, findings))
+      await attempt('guest scripts', findings, () => checkGuests(agent, vsphere, findings))
     })
   }
   await attempt('SSH', findings, () => checkSsh(agent, findings))

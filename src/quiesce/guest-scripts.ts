@@ -23,6 +23,8 @@ export type ScriptRule = {
   readonly timeoutMs: number
   /** A pre-freeze script that fails: `require` ends the backup, `try` goes on and says so. Follows --quiesce when absent. */
   readonly policy: 'require' | 'try' | undefined
+  /** Who logs in; empty where the way itself knows. */
+  readonly user: string
 }
 
 /** One run of one script, as it is kept with the restore point. Output is cut after `OUTPUT_BYTES` of each stream. */
@@ -78,6 +80,14 @@ export class GuestScripts {
 
   of(vmName: string): ScriptRule | undefined {
     return this.#deps.rules.find((rule) => rule.matches(vmName))
+  }
+
+  /** Which of both scripts are not in the guest. Logs in and starts nothing. AUTH, GUEST, UNAVAILABLE, CONFIG. */
+  async absent(pair: ScriptPair, vsphere: Vsphere, options?: Abortable): Promise<readonly string[]> {
+    const shell = await this.#deps.open(pair, vsphere)
+    const absent: string[] = []
+    for (const path of [pair.preFreeze, pair.postThaw]) if (!(await shell.exists(path, options))) absent.push(path)
+    return absent
   }
 
   /** Runs the pre-freeze script. GuestScriptError, CANCELED; what it may have begun is undone by `postThaw`. */

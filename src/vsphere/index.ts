@@ -56,7 +56,7 @@ export { type NfcServiceTicket, ticketToRead, ticketToWrite } from './nfc-ticket
 export { createImportSpec, type ImportItem, type ImportLease, type ImportTarget, importVm } from './ovf-import.ts'
 export { isNotNow, passesByItself, type Patience, patiently } from './patience.ts'
 export { findPlacement, type Placement, type PlacementWish } from './placement.ts'
-export { BACKUP_PRIVILEGES, HOTADD_PRIVILEGES, missingPrivileges, RESTORE_PRIVILEGES } from './privileges.ts'
+export { BACKUP_PRIVILEGES, GUEST_PRIVILEGES, HOTADD_PRIVILEGES, missingPrivileges, RESTORE_PRIVILEGES } from './privileges.ts'
 export { type ObjectProps, retrieveAll, retrieveMany, retrieveOne, type RetrieveSpec } from './property-collector.ts'
 export { connectVsphere } from './session.ts'
 export {

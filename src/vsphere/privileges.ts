@@ -18,6 +18,13 @@ export const BACKUP_PRIVILEGES: readonly string[] = Object.freeze([
   'Global.LogEvent',
 ])
 
+/** What guest scripts through guest operations need, on the VM. */
+export const GUEST_PRIVILEGES: readonly string[] = Object.freeze([
+  'VirtualMachine.GuestOperations.Query',
+  'VirtualMachine.GuestOperations.Execute',
+  'VirtualMachine.GuestOperations.Modify',
+])
+
 /** What attaching disks to the proxy VM needs, on that VM. */
 export const HOTADD_PRIVILEGES: readonly string[] = Object.freeze([
   'VirtualMachine.Config.AddExistingDisk',

@@ -273,6 +273,31 @@ describe('guest scripts through guest operations', () => {
     await clean('fails')
   })
 
+  test('doctor says which could be run, and what is missing where not', async () => {
+    const look = async (environment: Record<string, string> = {}): Promise<ReadonlyMap<string, Json>> => {
+      const { json } = await session.vcbWith(environment, 'doctor', '--json')
+      const findings: Json[] = json().findings
+      return new Map(
+        findings.flatMap((each) => (each.check.startsWith('guest scripts of ') ? [[each.check.slice(17), each] as const] : [])),
+      )
+    }
+    const before = await story('db')
+    const found = await look()
+    expect(found.get('db')).toMatchObject({ result: 'ok', detail: 'backup gets in by guest operations, and both scripts are there' })
+    expect(found.get('win')).toMatchObject({ result: 'ok' })
+    expect(found.get('off')).toMatchObject({ result: 'ok', detail: 'not asked: the VM does not run' })
+    expect(found.get('stranger')).toMatchObject({ result: 'warning', detail: expect.stringContaining('user name or password is wrong') })
+    expect(found.get('bare')).toMatchObject({ detail: 'not in the guest: /opt/vcb/pre-freeze, /opt/vcb/post-thaw' })
+    expect(found.get('toolless')).toMatchObject({ detail: 'VMware Tools are not running in the guest.' })
+    expect(await story('db')).toEqual(before)
+    const { user, passwordFile } = session.lab.restricted
+    const restricted = await look({ VCB_USER: user, VCB_PASSWORD_FILE: passwordFile, VCB_QUIESCE: 'require' })
+    expect(restricted.get('db')).toMatchObject({
+      result: 'failed',
+      detail: `missing on the VM: ${['Query', 'Execute', 'Modify'].map((each) => `VirtualMachine.GuestOperations.${each}`).join(', ')}`,
+    })
+  })
+
   test('the agent is killed between freeze and thaw: recovery runs the post-thaw script once', async () => {
     await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', object: 'killed', taskMs: 1500, times: 1 })
     const child = spawn(process.execPath, [COMMAND, ...backup('killed')], {
@@ -331,11 +356,17 @@ describePeers(['sshd', 'ssh-keygen'], 'guest scripts over SSH, in the shell of a
     expect(await readFile(at('log'), 'utf8')).toBe(
       ['pre freeze', 'post thaw', 'pre freeze', 'post freezeFail', 'pre freeze', 'post freezeFail', ''].join('\n'),
     )
+    const doctor = async (): Promise<Json> => {
+      const { json } = await session.vcbWith({ VCB_CONFIG: join(session.directory, 'ssh.yaml') }, 'doctor', '--json')
+      return json().findings.find((each: Json) => each.check === 'guest scripts of db')
+    }
+    expect(await doctor()).toMatchObject({ result: 'ok', detail: expect.stringContaining('by SSH, and both scripts are there') })
     await writeFile(
       join(session.directory, 'ssh.yaml'),
       config.replace(/SHA256:./, 'SHA256:_'.replace('_', server.fingerprint[7] === 'A' ? 'B' : 'A')),
     )
     expect(await run('well', 0)).toMatchObject({ consistency: 'filesystem', warnings: [expect.stringContaining('host key')] })
+    expect(await doctor()).toMatchObject({ result: 'warning', detail: expect.stringContaining('host key') })
     expect((await readFile(at('log'), 'utf8')).split('\n')).toHaveLength(7)
   })
 })

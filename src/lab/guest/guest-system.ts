@@ -145,8 +145,9 @@ export class GuestSystem implements Disposable {
     return true
   }
 
+  /** A program is a file, too; what is in it is nobody's concern. */
   read(path: string): Buffer | undefined {
-    return this.#files.get(path)
+    return this.#files.get(path) ?? (this.#options.programs.some((program) => program.path === path) ? Buffer.alloc(0) : undefined)
   }
 
   /** False when the guest has no room for it. */
