@@ -196,12 +196,15 @@ function describe(mounted: Mounted): string {
     )
   }
   for (const each of mounted.volumes)
-    lines.push(`    ${each.path.map(printable).join(', ')}  ${each.type}${each.label === undefined ? '' : `  ${printable(each.label)}`}`)
+    lines.push(
+      `    ${each.path.map((path) => printable(`${directory}/${path}`)).join(', ')}  ${each.type}${each.label === undefined ? '' : `  ${printable(each.label)}`}`,
+    )
   for (const ran of mounted.guestScripts?.runs ?? []) {
     const end = ran.timedOut === true ? 'ended because its time was over' : (ran.error ?? `exit ${ran.exitCode ?? 'unknown'}`)
     lines.push(`    ${printable(ran.script)} ${ran.argument}  ${printable(end)}  ${(ran.ms / 1000).toFixed(1)} s`)
   }
   for (const left of mounted.notMounted) lines.push(`    ${printable(left.what)}  NOT SHOWN  ${printable(left.reason)}`)
   for (const warning of mounted.warnings) lines.push(`    warning: ${printable(warning)}`)
+  lines.push(`    vcb unmount ${lease}  ends it`)
   return lines.join('\n')
 }
