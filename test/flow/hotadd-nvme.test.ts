@@ -40,19 +40,23 @@ describe('a proxy VM with an NVMe controller alone', () => {
     await world.expectNothingLeft()
   }, 60_000)
 
-  test('writes a restored VM, whose disks are on the controllers they were on', async () => {
-    const { session } = world
-    const [point] = (await world.backup(['mixed', '--mode', 'full'])).vms
-    const place = ['--to-vcenter', '--name', 'again', '--to-datastore', 'v6']
-    const restored = await session.json(['restore', point.point, ...place, '--transport', 'hotadd'])
-    expect(restored.disks.map((disk: Json) => [disk.label, disk.transport])).toEqual(LABELS.map((label) => [label, 'hotadd']))
-    expect(placesOf(await world.vm('again'))).toEqual(['nvme0:0 nvme', 'nvme1:3 nvme', 'sata0:2 sata', 'scsi0:0 lsisas'])
-    expect(placesOf(await world.vm('mixed'))).toEqual(placesOf(await world.vm('again')))
-    const byLabel = (disks: readonly Json[]): Json => Object.fromEntries(disks.map(({ label, sha256 }) => [label, sha256]))
-    const wanted = (await session.lab.control.digestsAtSnapshot('mixed')).at(-1)?.disks ?? []
-    expect(byLabel(await session.lab.control.sha256(restored.vm.moref))).toEqual(byLabel(wanted))
-    await world.expectNothingLeft()
-  }, 60_000)
+  test.each(['hotadd', 'https', 'lease'])(
+    'gives a VM that is restored over %s disks on the controllers they were on',
+    async (transport) => {
+      const { session } = world
+      const [point] = (await world.backup(['mixed', '--mode', 'full'])).vms
+      const place = ['--to-vcenter', '--name', `again by ${transport}`, '--to-datastore', 'v6']
+      const restored = await session.json(['restore', point.point, ...place, '--transport', transport])
+      expect(restored.disks.map((disk: Json) => [disk.label, disk.transport])).toEqual(LABELS.map((label) => [label, transport]))
+      const places = ['nvme0:0 nvme', 'nvme1:3 nvme', 'sata0:2 sata', 'scsi0:0 lsisas']
+      expect([placesOf(await world.vm('mixed')), placesOf(await world.vm(restored.vm.name))]).toEqual([places, places])
+      const byLabel = (disks: readonly Json[]): Json => Object.fromEntries(disks.map(({ label, sha256 }) => [label, sha256]))
+      const wanted = (await session.lab.control.digestsAtSnapshot('mixed')).at(-1)?.disks ?? []
+      expect(byLabel(await session.lab.control.sha256(restored.vm.moref))).toEqual(byLabel(wanted))
+      await world.expectNothingLeft()
+    },
+    60_000,
+  )
 
   test.each(['wrongDisk', 'wrongSize', 'never'] as const)(
     'whose guest shows %s: another transport reads',

@@ -25,11 +25,24 @@ case $1 in
     [ ! -e "$(had libdir)/refuse" ] || refuse 'VixDiskLib_Open: [datastore]: Unknown error'
     [[ $(had file) =~ ^\[([^]/]+)\]\ (.+)$ ]] || refuse "file is $(had file)"
     path="$(had libdir)/datastores/${BASH_REMATCH[1]}/${BASH_REMATCH[2]}"
-    [ -e "$tmpdir/disk" ] || qemu-img convert -f vmdk -O raw "$path" "$tmpdir/disk" || refuse "VixDiskLib_Open: $path"
+    size=$(qemu-img info -f vmdk "$path" | sed -n 's/^virtual size:.*(\([0-9]*\) bytes)$/\1/p')
+    [ -n "$size" ] || refuse "VixDiskLib_Open: $path"
+    keep size "$size"
+    keep path "$path"
+    # qemu looks at every grain of a disk that it converts, which takes minutes for terabytes of none: those are read where they are.
+    [ "$size" -gt 1073741824 ] || [ -e "$tmpdir/disk" ] || qemu-img convert -f vmdk -O raw "$path" "$tmpdir/disk" || refuse "VixDiskLib_Open: $path"
     ;;
-  get_size) stat -c %s "$tmpdir/disk" ;;
+  get_size) had size ;;
   pread)
-    [ ! -e "$(had libdir)/break" ] || { rm -f "$(had libdir)/break"; kill -9 $PPID; }
+    [ ! -e "$(had libdir)/break" ] || { rm -rf "$(had libdir)/break" "$tmpdir"; kill -9 $PPID; }
+    if [ ! -e "$tmpdir/disk" ]; then
+      piece=$(mktemp "$tmpdir/piece.XXXXXX")
+      # Its count includes what is skipped.
+      qemu-img dd -f vmdk -O raw bs=512 skip="$(($4 / 512))" count="$((($4 + $3 + 511) / 512))" if="$(had path)" of="$piece" >&2 || refuse "VixDiskLib_Read: $(had path)"
+      head -c "$3" "$piece"
+      rm -f "$piece"
+      exit
+    fi
     dd status=none if="$tmpdir/disk" iflag=skip_bytes,count_bytes,fullblock bs=1M skip="$4" count="$3"
     ;;
   thread_model) echo parallel ;;
