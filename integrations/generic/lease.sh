@@ -33,6 +33,7 @@ read_settings() {
       VCB_LIMIT=*) : "${VCB_LIMIT:=$value}" ;;
       VCB_QUIESCE=*) : "${VCB_QUIESCE:=$value}" ;;
       VCB_READ_ALL=*) : "${VCB_READ_ALL:=$value}" ;;
+      VCB_COVER=*) : "${VCB_COVER:=$value}" ;;
       *) fail 3 "$settings has the line ${line%%=*}, which is no setting of the scripts" ;;
       esac
     done <"$settings"
@@ -196,6 +197,27 @@ write_state() {
     >"$state/.$key.$$" && sync "$state/.$key.$$" && mv -f "$state/.$key.$$" "$state/$key"
 }
 
+# ---- the directory while nothing is shown in it
+
+# A FUSE mount that nobody serves, for a user who is nobody: the kernel refuses everybody else, root too, with "Permission denied". Needs no process.
+COVER=vcb-nothing-shown
+
+is_covered() { [ "$(findmnt --noheadings --output SOURCE --mountpoint "$dir" 2>/dev/null)" = "$COVER" ]; }
+
+# With VCB_COVER=1, when nothing is in the directory: a product that reads it all the same gets an error, not an empty VM. 1 when it cannot be done.
+cover() {
+  [ "${VCB_COVER:-0}" != 0 ] && ! is_covered && [ -d "$dir" ] && [ -z "$(ls -A "$dir")" ] || return 0
+  options=rootmode=40000,user_id=65534,group_id=65534,ro,nosuid,nodev,noexec
+  # The connection ends with this subshell.
+  (exec 3<>/dev/fuse && exec mount -i -t fuse -o "fd=3,$options" "$COVER" "$dir") >/dev/null 2>&1 && return 0
+  say "$vm: $dir could not be covered (VCB_COVER needs root and /dev/fuse), so it looks empty while nothing is shown"
+  return 1
+}
+
+uncover() {
+  ! is_covered || umount -i -c "$dir" 2>/dev/null || fail 3 "the cover of $dir cannot be taken away"
+}
+
 # ---- the command
 
 # Runs vcb with standard output in $state/.out.$$, errors in $state/.err.$$, no other descriptor of ours; its status in the variable status.
@@ -231,6 +253,7 @@ vcb() {
 # Mounts; the lease to the variable lease. On an error everything is undone, by vcb or here, and the script ends with its status.
 take_lease() {
   lease='' timed=''
+  uncover
   # It stays when the lease is over: rsnapshot and others look at it before they call us.
   (umask 022 && mkdir -p "$dir") 2>/dev/null || fail 3 "the directory $dir cannot be made"
   set -- "$VCB_COMMAND" mount "$(selection)" "$dir" --type "$type" --job "${job:-$product $vm}" --json
@@ -247,7 +270,10 @@ take_lease() {
   if [ "$status" -ne 0 ]; then
     [ "$status" -ne 6 ] || [ -z "$follows" ] || : >"$state/$key.rejected"
     [ -z "$lease" ] || give_up "$status" "${said:-vcb mount ended with $status}"
-    fail "$status" "$vm: ${said:-vcb mount ended with $status}"
+    # A rejected duplicate must not cover what the other job is about to show.
+    failed=$status
+    [ "$failed" -eq 6 ] || cover || :
+    fail "$failed" "$vm: ${said:-vcb mount ended with $failed}"
   fi
   [ -n "$lease" ] || give_up 1 "vcb mount named no lease"
   [ -z "$stopped" ] || give_up 11 'stopped by a signal'
@@ -265,6 +291,7 @@ give_up() {
   vcb finish "$VCB_COMMAND" unmount "${lease:-$dir}"
   rm -f "$state/.out.$$" "$state/.err.$$" "$state/.$key.$$"
   [ "$status" -eq 0 ] || [ "$status" -eq 9 ] || say "$vm: could not be undone: ${said:-vcb unmount ended with $status}"
+  cover || :
   fail "$1" "$vm: $2"
 }
 
@@ -282,6 +309,14 @@ end_lease() {
   vcb finish "$@"
   rm -f "$state/.out.$$" "$state/.err.$$"
   [ "$status" -ne 0 ] || [ -z "$over" ] || { status=9 && said="the lease $lease had ended before the product was done, so what it read is not whole"; }
-  case $status in 0 | 9) rm -f "$file" ;; esac
+  case $status in
+  0 | 9)
+    dir=$(field "$file" dir)
+    rm -f "$file"
+    cover || :
+    ;;
+  # The state stays, so that another call of post-backup tries again.
+  12) : "${said:=the lease $lease is over, but something of it is still held; \"vcb recover\" releases it}" ;;
+  esac
   [ "$status" -eq 0 ] || say "$vm: ${said:-vcb unmount ended with $status}"
 }

@@ -1,10 +1,11 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
-import { describePeer } from '../peer.ts'
+import { requireMounting } from '../mount-world.ts'
+import { describePeer, requirePeer } from '../peer.ts'
 import { INTEGRATIONS, readModules } from './module.ts'
 import { AWKWARD, OTHER, StandIn } from './stand-in.ts'
 
@@ -104,6 +105,76 @@ describe('names and options', () => {
   it('a setting nobody knows is refused', () => {
     using world = new StandIn({ VCB_TYPO: '1' })
     expect(world.run(generic('pre-backup'), ['--vm', OTHER]).status).toBe(3)
+  })
+})
+
+describe('something of the lease that is still held', () => {
+  it('is 12, as "vcb unmount" says, and another call tries again', async () => {
+    using world = new StandIn()
+    expect(world.run(generic('pre-backup'), ['--vm', OTHER, '--run', '1']).status).toBe(0)
+    world.inject('held')
+    const first = world.run(generic('post-backup'), ['--vm', OTHER, '--run', '1'])
+    expect(first).toMatchObject({ status: 12, stdout: '' })
+    expect(first.stderr).toMatch(
+      /^post-backup: db01: the lease \S+ is over, but something of it is still held; "vcb recover" releases it\n$/,
+    )
+    expect(world.run(generic('post-backup'), ['--vm', OTHER, '--run', '1'])).toMatchObject({ status: 0, stderr: '' })
+    expect(world.states()).toEqual([])
+    await world.expectNothingLeft()
+  })
+})
+
+describe('a directory in which nothing is shown', () => {
+  const reads = (world: StandIn, vm: string) => world.run('ls', [world.mountOf(vm)])
+  const uncover = (world: StandIn, vm: string) => world.run('umount', ['-i', '-c', world.mountOf(vm)])
+
+  it.each([OTHER, AWKWARD])('is refused to root too, before, between and after leases: %s', (vm) => {
+    requireMounting()
+    using world = new StandIn({ VCB_COVER: '1' })
+    try {
+      for (let times = 0; times < 2; times++) expect(world.run(generic('cover'), ['--vm', vm])).toMatchObject({ status: 0, stderr: '' })
+      expect(reads(world, vm)).toMatchObject({ status: 2, stderr: expect.stringContaining('Permission denied') })
+      expect(world.run('tar', ['-cf', '/dev/null', world.mountOf(vm)]).status).toBe(2)
+      for (const run of ['1', '2']) {
+        expect(world.run(generic('pre-backup'), ['--vm', vm, '--run', run])).toMatchObject({ status: 0, stderr: '' })
+        expect(reads(world, vm).stdout).toBe('hostname\n')
+        expect(world.run(generic('cover'), ['--vm', vm]).status).toBe(0)
+        expect(reads(world, vm).status).toBe(0)
+        expect(world.run(generic('post-backup'), ['--vm', vm, '--run', run])).toMatchObject({ status: 0, stderr: '' })
+        expect(reads(world, vm).stderr).toContain('Permission denied')
+      }
+      world.inject('fail', '8')
+      expect(world.run(generic('pre-backup'), ['--vm', vm]).status).toBe(8)
+      expect(reads(world, vm).stderr).toContain('Permission denied')
+    } finally {
+      uncover(world, vm)
+    }
+    expect(reads(world, vm)).toMatchObject({ status: 0, stdout: '' })
+  })
+
+  it.each([
+    ['restic', ['backup', '-q']],
+    ['borg', ['create', '::vm']],
+  ] as const)('is no success for %s, whose pre-backup was never called', (product, argv) => {
+    requireMounting()
+    const program = requirePeer(product)
+    using world = new StandIn({ VCB_COVER: '1' })
+    const repository = join(world.directory, 'repository')
+    const settings = {
+      RESTIC_REPOSITORY: repository,
+      RESTIC_PASSWORD: 'test',
+      RESTIC_CACHE_DIR: `${repository}-cache`,
+      BORG_REPO: repository,
+      BORG_BASE_DIR: world.directory,
+    }
+    const env = { ...process.env, ...settings, BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK: 'yes' }
+    execFileSync(program, product === 'borg' ? ['init', '-e', 'none'] : ['init', '-q'], { env })
+    try {
+      expect(world.run(generic('cover'), ['--vm', OTHER]).status).toBe(0)
+      expect(spawnSync(program, [...argv, world.mountOf(OTHER)], { env }).status).toBeGreaterThan(0)
+    } finally {
+      uncover(world, OTHER)
+    }
   })
 })
 

@@ -34,7 +34,7 @@ export class StandIn implements Disposable {
     )
   }
 
-  inject(what: 'fail' | 'delay' | 'damaged', value = ''): void {
+  inject(what: 'fail' | 'delay' | 'damaged' | 'held', value = ''): void {
     writeFileSync(join(this.directory, 'inject', what), value)
   }
 
