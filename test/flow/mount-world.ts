@@ -31,12 +31,21 @@ const openWith = (vms: readonly object[]): Promise<LabSession> =>
 /** VMs to mount. */
 export const openMountSession = (): Promise<LabSession> => openWith([vm('web', ['8MiB', '4MiB']), vm('one', ['8MiB']), vm('two', ['6MiB'])])
 
-/** Two guests with file systems, whose files test/golden/guest-disks/README.md lists. */
-export const openGuestFiles = (): Promise<LabSession> =>
-  openWith([
-    { name: 'linux', power: 'poweredOn', disks: [{ size: '96MiB', content: 'fixture:ext4' }] },
-    { name: 'windows', power: 'poweredOn', disks: [{ size: '64MiB', content: 'fixture:ntfs' }] },
-  ])
+/** Guests with file systems, whose files test/golden/guest-disks/README.md lists; each with more disks of these sizes, of random bytes. */
+export const openGuestFiles = (
+  guests: Readonly<Record<string, 'ext4' | 'ntfs'>> = { linux: 'ext4', windows: 'ntfs' },
+  more: readonly string[] = [],
+): Promise<LabSession> =>
+  openWith(
+    Object.entries(guests).map(([name, type]) => ({
+      name,
+      power: 'poweredOn',
+      disks: [
+        { size: type === 'ext4' ? '96MiB' : '64MiB', content: `fixture:${type}` },
+        ...more.map((size) => ({ size, content: 'random' })),
+      ],
+    })),
+  )
 
 /** What `vcb mount … --json` printed. */
 export type Mounted = Json

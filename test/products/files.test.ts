@@ -50,7 +50,9 @@ describe('the files of a guest', () => {
     requireMounting()
     const borgmatic = requirePeer('borgmatic')
     for (const [vm, names] of VMS) {
-      const named = await world.borgmatic(borgmatic, vm)
+      const named = await world.borgmatic(vm)
+      // One repository for both.
+      if (vm === 'linux') await world.run(borgmatic, ...named, 'init', '-e', 'repokey')
       await world.run(borgmatic, ...named, 'create')
       await expectNothingLeft(session)
       const target = join(session.directory, `borgmatic-out-${vm}`)

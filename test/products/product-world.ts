@@ -18,23 +18,29 @@ export type ProductWorld = {
   readonly environment: NodeJS.ProcessEnv
   /** What a daemon's unit would set for the scripts, and the command's own settings, which stand in a file elsewhere. */
   readonly serviceEnvironment: Readonly<Record<string, string>>
-  run(program: string, ...argv: readonly string[]): Promise<void>
+  /** What the program says on standard output. */
+  run(program: string, ...argv: readonly string[]): Promise<string>
   /** Through `vcb-run`. */
   wrapped(options: readonly string[], ...command: readonly string[]): Promise<void>
-  /** One run of rsnapshot with its own pre- and post-scripts; the directory with the copies. */
+  /** Arguments that name the sample configuration of the product for this VM, with the places of this world. `changes`: what else is put in its place. */
+  borgmatic(vm: string, changes?: readonly Replacement[]): Promise<readonly string[]>
+  rsnapshotOf(vm: string, changes?: readonly Replacement[]): Promise<readonly string[]>
+  /** Both runs of rsnapshot; the directory with the copies. `options`: of pre-backup. */
   rsnapshot(program: string, vm: string, options?: string): Promise<string>
-  /** The sample configuration of borgmatic for this VM, with the places of this world and a new repository; the arguments that name it. */
-  borgmatic(program: string, vm: string): Promise<readonly string[]>
 }
 
-export async function productWorld({ directory, environment: own }: LabSession): Promise<ProductWorld> {
+type Replacement = readonly [text: string, by: string]
+
+/** `changed`: other settings of the command, for all that is run here. */
+export async function productWorld(session: LabSession, changed: NodeJS.ProcessEnv = {}): Promise<ProductWorld> {
+  const { directory } = session
   const root = join(directory, 'mnt')
   await mkdir(root)
   const command = join(directory, 'vcb')
   await writeFile(command, `#!/bin/sh\nexec ${quoted(process.execPath)} ${quoted(COMMAND)} "$@"\n`, { mode: 0o755 })
   const settings = join(directory, 'scripts.conf')
   await writeFile(settings, `VCB_COMMAND=${command}\nVCB_MOUNT_ROOT=${root}\nVCB_SCRIPTS_STATE=${join(directory, 'scripts')}\n`)
-  const serviceEnvironment = { ...own, VCB_SCRIPTS_CONF: settings }
+  const serviceEnvironment = { ...session.environment, VCB_SCRIPTS_CONF: settings }
   const environment = {
     ...process.env,
     ...serviceEnvironment,
@@ -44,57 +50,50 @@ export async function productWorld({ directory, environment: own }: LabSession):
     BORG_REPO: join(directory, 'borg'),
     BORG_BASE_DIR: directory,
     BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK: 'yes',
+    ...changed,
   }
-  const run = async (program: string, ...argv: readonly string[]): Promise<void> => {
-    await exec(program, [...argv], { env: environment, timeout: 120_000 })
+  const run = async (program: string, ...argv: readonly string[]): Promise<string> =>
+    (await exec(program, [...argv], { env: environment, timeout: 120_000 })).stdout
+  const configured = async (product: string, sample: string, vm: string, changes: readonly Replacement[] = []): Promise<string> => {
+    const file = join(directory, `${product}-${vm}.conf`)
+    const places: readonly Replacement[] = [
+      ['/usr/local/lib/vcb/integrations', INTEGRATIONS],
+      ['/var/lib/vcb/mnt', root],
+      ['/backup', join(directory, `backup-${product}`)],
+      ['/etc/vcb/borg.pw', join(directory, 'borg.pw')],
+      ['/run/rsnapshot', join(directory, 'rsnapshot')],
+      ['web01', vm],
+      ...changes,
+    ]
+    const text = await readFile(join(INTEGRATIONS, product, 'config', sample), 'utf8')
+    await writeFile(
+      file,
+      places.reduce((filled, [sampled, here]) => filled.replaceAll(sampled, here), text),
+    )
+    return file
+  }
+  const rsnapshotOf: ProductWorld['rsnapshotOf'] = async (vm, changes) => {
+    await mkdir(join(root, vm), { recursive: true })
+    return ['-c', await configured('rsnapshot', 'web01.conf', vm, changes)]
   }
   return {
     root,
     environment,
     serviceEnvironment,
     run,
-    wrapped: (options, ...argv) => run(VCB_RUN, ...options, '--', ...argv),
-    rsnapshot: async (program, vm, options = '') => {
-      const copies = join(directory, `rsnapshot-${vm}`)
-      const file = `${copies}.conf`
-      const script = (which: string): string => `${join(INTEGRATIONS, 'rsnapshot', which)} --vm ${vm} ${options}`.trimEnd()
-      const lines = [
-        ['config_version', '1.2'],
-        ['snapshot_root', `${copies}/`],
-        ['cmd_cp', '/bin/cp'],
-        ['cmd_rm', '/bin/rm'],
-        ['cmd_rsync', '/usr/bin/rsync'],
-        ['cmd_preexec', script('pre-backup')],
-        ['cmd_postexec', script('post-backup')],
-        ['retain', 'daily', '3'],
-        ['lockfile', `${copies}.pid`],
-        ['backup', `${join(root, vm)}/`, `${vm}/`],
-      ]
-      await writeFile(file, lines.map((fields) => `${fields.join('\t')}\n`).join(''))
-      await mkdir(join(root, vm), { recursive: true })
-      await run(program, '-c', file, 'daily')
-      return join(copies, 'daily.0')
-    },
-    borgmatic: async (program, vm) => {
-      const password = join(directory, 'borg.pw')
-      await writeFile(password, 'test\n', { mode: 0o600 })
-      const sample = await readFile(join(INTEGRATIONS, 'borgmatic', 'config', 'web01-1.7.yaml'), 'utf8')
-      const file = join(directory, `borgmatic-${vm}.yaml`)
-      const places = [
-        ['/usr/local/lib/vcb/integrations', INTEGRATIONS],
-        ['/var/lib/vcb/mnt', root],
-        ['/backup/borg', join(directory, `borgmatic-${vm}`)],
-        ['/etc/vcb/borg.pw', password],
-        ['web01', vm],
-      ] as const
-      await writeFile(
-        file,
-        places.reduce((text, [sampled, here]) => text.replaceAll(sampled, here), sample),
-      )
+    wrapped: async (options, ...argv) => void (await run(VCB_RUN, ...options, '--', ...argv)),
+    borgmatic: async (vm, changes) => {
+      await writeFile(join(directory, 'borg.pw'), 'test\n', { mode: 0o600 })
+      await mkdir(join(directory, 'backup-borgmatic'), { recursive: true })
       // No test machine has a syslog, of whose absence it complains at length.
-      const named = ['-c', file, '--syslog-verbosity', '-1']
-      await run(program, ...named, 'init', '-e', 'repokey')
-      return named
+      return ['-c', await configured('borgmatic', 'web01-1.7.yaml', vm, changes), '--syslog-verbosity', '-1']
+    },
+    rsnapshotOf,
+    rsnapshot: async (program, vm, options = '') => {
+      const named = await rsnapshotOf(vm, [[`pre-backup --vm ${vm}`, `pre-backup --vm ${vm} ${options}`.trimEnd()]])
+      await run(program, ...named, 'sync')
+      await run(program, ...named, 'daily')
+      return join(directory, 'backup-rsnapshot', 'rsnapshot', vm, 'daily.0')
     },
   }
 }
