@@ -19,7 +19,7 @@ export class EmulatedJob {
 
   constructor(
     module: Module,
-    world: StandIn,
+    world: Pick<StandIn, 'directory' | 'settings' | 'mountOf'>,
     vm: string,
     run: string,
     asked: { readonly post?: 'never' | 'twice'; readonly limit?: false } = {},
