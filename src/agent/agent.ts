@@ -14,6 +14,7 @@ import {
   type Marks,
   type RunId,
   toAgentError,
+  type Secret,
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
@@ -35,7 +36,16 @@ import {
   systemProcesses,
   type VmLocks,
 } from '../journal/index.ts'
-import { type BackupProvider, hasRepository, openProvider, type OpenProviderOptions, type PointStore } from '../provider/index.ts'
+import {
+  type BackupProvider,
+  hasRepository,
+  isOwnRepository,
+  keptByProduct,
+  openProvider,
+  type OpenProviderOptions,
+  type PointStore,
+  type ProductDeps,
+} from '../provider/index.ts'
 import type { GuestScripts } from '../quiesce/index.ts'
 import { hasAgentId, openAgentId, openState } from '../state/index.ts'
 import type { SnapshotChanges } from '../snapshot/index.ts'
@@ -44,7 +54,7 @@ import { type Buckets, createLimits, createSharedBuckets, type Limits, type NfcL
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config/config.ts'
 import { createGuestScripts } from './guest-scripts.ts'
-import { readSecret } from './config/secret-source.ts'
+import { readSecret, type SecretSource } from './config/secret-source.ts'
 import { bandwidthAt } from './config/quantity.ts'
 import { snapshotChangesOf } from './snapshot-changes.ts'
 import { sshHostsOf } from './ssh-hosts.ts'
@@ -147,6 +157,7 @@ export class Agent implements AsyncDisposable {
         locks: this.locks,
         changes: this.snapshotChanges,
         guest: this.guest,
+        products: (url) => this.#productDeps(url),
         clock: deps.clock,
         scripts: this.scripts,
         patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
@@ -231,9 +242,7 @@ export class Agent implements AsyncDisposable {
     const { url, password } = this.config.repository
     if (url === undefined)
       throw new AgentError('USAGE', 'No repository was given.', { next: 'Give --repo, or set VCB_REPO or repository.url in vcb.yaml.' })
-    const secret = /^(tar|dir|vcb|command):/.test(url)
-      ? undefined
-      : await readSecret(password, 'repository password', '--repo-password-file')
+    const secret = await this.#repositoryPassword(url, password)
     const open = (recordNew?: OpenProviderOptions['recordNew']): Promise<BackupProvider> =>
       openProvider(url, {
         clock: this.clock,
@@ -252,7 +261,24 @@ export class Agent implements AsyncDisposable {
         stdout: this.#stdout,
         signal: this.signal,
       })
-    return this.#stack.use(options.init === true && secret !== undefined ? await this.#openOrMake(url, open) : await open())
+    return this.#stack.use(options.init === true && isOwnRepository(url) ? await this.#openOrMake(url, open) : await open())
+  }
+
+  /** Of a product's repository only when it was given: it may have the password from elsewhere. */
+  async #repositoryPassword(url: string, source: SecretSource): Promise<Secret | undefined> {
+    const given = source.file !== undefined || source.env !== undefined
+    if (isOwnRepository(url) || (keptByProduct(url) && given)) {
+      return readSecret(source, 'repository password', '--repo-password-file')
+    }
+    return undefined
+  }
+
+  /** For what a dead run left in a product's repository. */
+  async #productDeps(url: string): Promise<ProductDeps | undefined> {
+    if (!keptByProduct(url)) return undefined
+    const { clock, log } = this
+    const password = await this.#repositoryPassword(url, this.config.repository.password)
+    return { clock, log, environment: process.env, password }
   }
 
   /** What is there is only opened. What is made is a claim until it is complete, so that half a repository does not stay. */

@@ -72,7 +72,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   })
   const transports = createTransports(agent, vsphere)
   await using spaceGuard = config.space.guard ? createSpaceGuard({ vsphere, clock, log: agent.log, ...config.space }) : noSpaceGuard()
-  const queue = new PQueue({ concurrency: config.parallel })
+  const queue = new PQueue({ concurrency: provider.oneAtATime === undefined ? config.parallel : 1 })
   // Held until no writer of the run is left: what a killed run half wrote is found by the run's id.
   const outcomes = await agent.job(
     'run',

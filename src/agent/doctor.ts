@@ -72,7 +72,11 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
     const provider = await agent.provider()
     let points = 0
     if (provider.points !== undefined) for await (const _ of provider.points.list({ signal: agent.signal })) points++
-    findings.push({ check: 'repository', result: 'ok', detail: `${provider.url} opens, ${points} restore points` })
+    findings.push({
+      check: 'repository',
+      result: 'ok',
+      detail: `${provider.url} opens${provider.about === undefined ? '' : ` (${provider.about})`}, ${points} restore points`,
+    })
   })
   await attempt('journal', findings, async () => {
     const open = await agent.journal.unfinished()

@@ -23,7 +23,10 @@ export function withConnection(command: Command): Command {
 export function withRepository(command: Command): Command {
   return command
     .optionsGroup('Repository:')
-    .option('--repo <url>', 'repository: DIR or restic:DIR, tar:PATH, dir:PATH, command:PROGRAM (VCB_REPO)')
+    .option(
+      '--repo <url>',
+      'repository: DIR or restic:DIR, tar:PATH, dir:PATH, borg:REPOSITORY, restic-binary:REPOSITORY, command:PROGRAM (VCB_REPO)',
+    )
     .option('--repo-password-file <file>', 'file with the repository password, - for standard input (VCB_REPO_PASSWORD_FILE)')
     .optionsGroup(OWN)
 }

@@ -95,17 +95,21 @@ export interface RunningProgram extends AsyncDisposable {
 }
 
 /**
- * Starts a program with `input` (a descriptor of ours) as its standard input, or with none. Disposal ends it: SIGTERM, and SIGKILL when that does
+ * Starts a program with `input` (a descriptor of ours) as its standard input, or with none; `environment` as for `runProgram`. Disposal ends it: SIGTERM, and SIGKILL when that does
  * nothing. Errors: CONFIG (there is no such program), UNAVAILABLE.
  */
 export async function startProgram(
   program: string,
   argv: readonly string[],
-  { clock, input }: { readonly clock: Clock; readonly input?: number | undefined },
+  {
+    clock,
+    input,
+    environment,
+  }: { readonly clock: Clock; readonly input?: number | undefined; readonly environment?: Readonly<Record<string, string>> | undefined },
 ): Promise<RunningProgram> {
   const name = basename(program)
   const child = await effect({ kind: 'process', what: `start ${name}`, on: argv.at(-1) ?? name }, () =>
-    spawnProgram(program, argv, [input ?? 'ignore', 'pipe', 'pipe']),
+    spawnProgram(program, argv, [input ?? 'ignore', 'pipe', 'pipe'], environment),
   )
   const complaint = collected(child.stderr, KEPT)
   const ended = once(child, 'exit').then(() => child.exitCode ?? undefined)

@@ -118,6 +118,12 @@ async function lockWithin(claims: Claims, { deps, vm, waitMs }: VmToMount, optio
 
 /** A restore point, kept from being removed, and its disks. */
 export async function openPoint(claims: Claims, { point, store, excludeDisks }: PointToMount, options: Abortable): Promise<MountSource> {
+  if (store.onlyForwards !== undefined) {
+    throw new AgentError('USAGE', `A point of this repository cannot be mounted: ${store.onlyForwards}.`, {
+      subject: point,
+      next: 'Restore it into a directory with "vcb restore --to-dir DIR".',
+    })
+  }
   await using opened = new AsyncDisposableStack()
   const hold = opened.use(await store.hold({ signal: options.signal, recordLocks: recordLocks(claims) }))
   const reader = opened.use(await store.open(point, { signal: anySignal(options.signal, hold.signal) }))

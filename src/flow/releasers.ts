@@ -1,7 +1,7 @@
 import { AgentError, type Clock, isAgentError, isThere, type MoRef, toAgentError } from '../core/index.ts'
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { presentReleasers } from '../mount/index.ts'
-import { removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
+import { type ProductDeps, removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
 import type { GuestScripts } from '../quiesce/index.ts'
 import { createSnapshots, presentVm, type SnapshotChanges, type Snapshots } from '../snapshot/index.ts'
 import { detachAttached, findAttached, type ProxyGuest } from '../transport/index.ts'
@@ -26,6 +26,8 @@ export type ReleaseDeps = {
   readonly clock: Clock
   /** Absent where no guest script ever runs. */
   readonly scripts?: GuestScripts | undefined
+  /** How programs of backup products are run for a repository of theirs, when one is asked for; absent where there are none. */
+  readonly products?: ((url: string) => Promise<ProductDeps | undefined>) | undefined
   /** This machine, as the guest of a proxy VM. */
   readonly guest: ProxyGuest
 }
@@ -113,7 +115,7 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
     repositoryWrite: {
       find: async (claim) => claim.args,
       release: async (ref) => {
-        await removePartials(ref)
+        await removePartials(ref, await deps.products?.(ref.url))
       },
     },
     newRepository: {

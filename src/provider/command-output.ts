@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Abortable, AgentError, type Clock, type Log } from '../core/index.ts'
 import type { ArchiveOutput } from './archive-output.ts'
-import { OwnedProgram } from './owned-program.ts'
+import { OwnedProgram, type ProgramHabits } from './owned-program.ts'
 
 /** How long a program may take, ms. */
 export type ProgramPatience = {
@@ -18,15 +18,15 @@ export type CommandDeps = { readonly clock: Clock; readonly log: Log; readonly p
 /**
  * An archive into the standard input of a program. It is complete when the program ended with status 0 after the end of the stream, and, where it
  * printed the stream's SHA-256 as `sha256sum` does, when that is the digest of what was sent. On everything else the program is ended before its
- * input closes. Errors: UNAVAILABLE (it ended, or stopped reading), INTEGRITY (it read something else), CONFIG (no such program).
+ * input closes. `asked`: its caller asks it afterwards what it stored. Errors: UNAVAILABLE (it ended, or stopped reading), INTEGRITY (it read something else), CONFIG (no such program).
  */
 export async function commandOutput(
   argv: readonly string[],
   environment: Readonly<NodeJS.ProcessEnv>,
   { clock, log, patience = PATIENCE }: CommandDeps,
-  { signal }: Abortable = {},
+  { signal, asked, ...habits }: Abortable & ProgramHabits & { readonly asked?: boolean | undefined } = {},
 ): Promise<ArchiveOutput> {
-  const program = await OwnedProgram.start(argv, environment, clock)
+  const program = await OwnedProgram.start(argv, environment, clock, habits)
   const { name } = program
   const sha256 = createHash('sha256')
   let sent = 0
@@ -80,6 +80,7 @@ export async function commandOutput(
       )
       if (status !== 0) throw await endOf()
       const told = /^([0-9a-f]{64})(?:\s|$)/mu.exec(program.output)?.[1]
+      if (told === undefined && asked === true) return
       if (told === undefined) {
         log.info('the program did not print the digest of what it read; only its exit status says that it took the archive', {
           program: name,

@@ -18,9 +18,11 @@ export const DIGEST_STEP = MIB
 export const DIGEST_BYTES = 32
 
 const spoolPrefix = (run: RunId): string => `vcb-digests-${run}-`
+/** Of the directory of a skeleton that is being written. */
+export const skeletonPrefix = (run: RunId): string => `vcb-skeleton-${run}-`
 
 /** Whether a name among temporary files is a spool of this run. */
-export const isSpoolOf = (name: string, run: RunId): boolean => name.startsWith(spoolPrefix(run))
+export const isSpoolOf = (name: string, run: RunId): boolean => name.startsWith(spoolPrefix(run)) || name.startsWith(skeletonPrefix(run))
 
 /**
  * SHA-256 of every MiB of a stream, kept in a nameless temporary file because their number grows with the disk: 32 MB for each TB of data.

@@ -1,13 +1,15 @@
 /**
- * Rank 2. Where restore points go, and how they come back. One interface (`provider.ts`), four adapters chosen by URL in `openProvider`:
+ * Rank 2. Where restore points go, and how they come back. One interface (`provider.ts`), adapters chosen by URL in `openProvider`:
  *
  * - `restic:PATH` or a plain path: a standard restic repository; every point a complete image, incrementals reuse the parent's blobs.
  * - `tar:PATH`, `tar:-`, a tape device: one tar archive per point, disks as sparse entries.
  * - `dir:PATH`: VMX and VMDK per point in a directory, full images only; `vcb:PATH` the same with VCB's names and a `catalog`.
+ * - `borg:REPOSITORY`: the same archive into a Borg repository through borg, and back (`stream-product.ts`).
  * - `command:PROGRAM`: the same archive into a program's standard input; the program dies with us, before its input ends.
  *
  * A point that did not commit does not exist, whichever the adapter. The layouts are in docs/formats/restore-point.md and tar-archive.md.
  */
+export { isOwnRepository, keptByProduct } from './provider-url.ts'
 export { hasRepository } from './has-repository.ts'
 export { type ExportFormat, openProvider, type OpenProviderOptions } from './open-provider.ts'
 export { parseProviderUrl } from './provider-url.ts'
@@ -15,7 +17,7 @@ export { exportCatalog, type ExportedDisk, exportImage, exportNames, exportStem 
 export { removeNewRepository } from './remove-new-repository.ts'
 export { removeLocks } from './remove-locks.ts'
 export { removeDeleted } from './remove-deleted.ts'
-export { removePartials, type RunPlaces } from './remove-partials.ts'
+export { removePartials, type RunPlaces, type ProductDeps } from './remove-partials.ts'
 export type {
   BackupProvider,
   BackupReader,

@@ -2,10 +2,12 @@ import type { Writable } from 'node:stream'
 import { type Abortable, AgentError, type Clock, type Log, type RunId, type Secret, type VmConfig } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import type { BackupProvider, NewRepository } from './provider.ts'
+import { openBorg } from './borg-product.ts'
 import { openDirProvider, openVcbExports } from './dir-provider.ts'
 import { openCommandProvider } from './command-provider.ts'
 import { parseProviderUrl } from './provider-url.ts'
 import { openResticProvider } from './restic-provider.ts'
+import { StreamProvider } from './stream-provider.ts'
 import { openTarProvider } from './tar-provider.ts'
 
 export type OpenProviderOptions = Abortable & {
@@ -17,7 +19,7 @@ export type OpenProviderOptions = Abortable & {
   readonly hostname: string
   readonly username: string
   readonly pid: number
-  /** Of a restic repository; the other kinds have none. */
+  /** Of a restic repository; where a product asks for one, instead of what its own environment says. The other kinds have none. */
   readonly password?: Secret | undefined
   /** Marks what this process half writes, so that the claim `repositoryWrite` finds it when the process is gone. */
   readonly run?: RunId | undefined
@@ -29,7 +31,7 @@ export type OpenProviderOptions = Abortable & {
   readonly exportFormat?: ExportFormat | undefined
   /** `vcb:` only: the name of a VM's export in the directory; the VM's name when absent. */
   readonly exportName?: ((config: VmConfig) => string) | undefined
-  /** `command:` only: what the program gets, but for `VCB_` variables. */
+  /** Of programs that are started (`command:`, `borg:`): what they get, but for `VCB_` variables. */
   readonly environment?: Readonly<NodeJS.ProcessEnv> | undefined
   /** Where `tar:-` goes. */
   readonly stdout?: Writable | undefined
@@ -44,7 +46,8 @@ export type { ExportFormat }
 /**
  * Opens a destination by its URL: a plain path or `restic:PATH` (restic repository), `tar:PATH` (archives in a directory, or a tape
  * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point), `vcb:PATH`
- * (the same with VCB's names, one directory a VM; for the VCB commands), `command:PROGRAM ARGUMENT...` (one archive to a program's standard input).
+ * (the same with VCB's names, one directory a VM; for the VCB commands), `command:PROGRAM ARGUMENT...` (one archive to a program's standard input),
+ * `borg:REPOSITORY` (archives in a Borg repository, through borg).
  * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password), CONFIG (no password, unknown scheme, no access), CONFLICT.
  */
 export async function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider> {
@@ -52,6 +55,7 @@ export async function openProvider(url: string, options: OpenProviderOptions): P
   if (scheme === 'tar') return openTarProvider(path, options)
   if (scheme === 'dir') return openDirProvider(path, options)
   if (scheme === 'command') return openCommandProvider(path, options.environment ?? {}, options)
+  if (scheme === 'borg') return new StreamProvider(await openBorg(path, { ...options, environment: options.environment ?? {} }, options))
   if (scheme === 'vcb') return openVcbExports(path, options)
   const { password } = options
   if (password === undefined) {

@@ -8,6 +8,8 @@ import { AgentError, type Clock, effect, isMissing } from '../core/index.ts'
 const KEPT = 4096
 /** A program that was told to end gets so long before it is killed, ms. */
 const GRACE_MS = 5000
+/** How often one that does not hear is told, ms. */
+const AGAIN_MS = 1000
 /** How long its outputs are read after it ended, ms. */
 const OUTPUT_MS = 2000
 
@@ -16,14 +18,25 @@ const GATE = 'read -r word <&3 && [ "$word" = go ] || exit 125; exec "$@" 3<&-'
 
 /**
  * Holds the writing end of the program's input open, so that the death of this process, even by kill -9, is no end of file for the program: it
- * is ended first, and only then its input closes. `$1` is the program's process group.
+ * is ended first, and only then its input closes. `$1` is the program's process group, `$2` the signal it ends at.
  */
 const KEEPER =
-  'read -r word <&3 || word=; [ "$word" = over ] && exit 0; kill -s TERM -- "-$1" 2>/dev/null; n=0; ' +
+  'read -r word <&3 || word=; [ "$word" = over ] && exit 0; kill -s "$2" -- "-$1" 2>/dev/null; n=0; ' +
   'while [ $n -lt 50 ] && kill -s 0 -- "-$1" 2>/dev/null; do sleep 0.1; n=$((n+1)); done; kill -s KILL -- "-$1" 2>/dev/null; exit 0'
+
+type Ending = { readonly signal: NodeJS.Signals; readonly deaf: boolean }
 
 /** How a program ended: its exit status, or the signal that ended it. */
 export type ProgramEnd = { readonly status: number | null; readonly signal: NodeJS.Signals | null }
+
+export type ProgramHabits = {
+  /** Where it runs; where this process does, when absent. */
+  readonly directory?: string | undefined
+  /** The signal at which it ends in order; TERM when absent. */
+  readonly endsAt?: 'TERM' | 'INT' | undefined
+  /** It sometimes does not hear the first, and is sent it again every second (borg: an exception inside its chunker is lost). */
+  readonly deaf?: boolean | undefined
+}
 
 /**
  * A program this process owns while it reads a stream from its standard input: in a process group of its own, which is ended with it, and watched by
@@ -37,14 +50,16 @@ export class OwnedProgram {
   readonly #child: ChildProcess
   readonly #keeper: ChildProcess
   readonly #clock: Clock
+  readonly #endsAt: Ending
   readonly #said: { output: string; errors: string }
 
-  private constructor(name: string, child: ChildProcess, keeper: ChildProcess, input: Writable, clock: Clock) {
+  private constructor(name: string, child: ChildProcess, keeper: ChildProcess, input: Writable, clock: Clock, endsAt: Ending) {
     this.name = name
     this.input = input
     this.#child = child
     this.#keeper = keeper
     this.#clock = clock
+    this.#endsAt = endsAt
     this.#said = { output: '', errors: '' }
     collect(child.stdout, (text) => (this.#said.output = (this.#said.output + text).slice(-KEPT)))
     collect(child.stderr, (text) => (this.#said.errors = (this.#said.errors + text).slice(-KEPT)))
@@ -54,11 +69,21 @@ export class OwnedProgram {
   }
 
   /** `argv[0]` is looked up in the PATH of `environment`. Errors: CONFIG (no such program), UNAVAILABLE. */
-  static async start(argv: readonly string[], environment: Readonly<NodeJS.ProcessEnv>, clock: Clock): Promise<OwnedProgram> {
+  static async start(
+    argv: readonly string[],
+    environment: Readonly<NodeJS.ProcessEnv>,
+    clock: Clock,
+    { directory, endsAt = 'TERM', deaf = false }: ProgramHabits = {},
+  ): Promise<OwnedProgram> {
     const name = basename(argv[0] ?? '')
     return effect({ kind: 'process', what: 'start program', on: name }, async () => {
       const child = await started(
-        spawn('/bin/sh', ['-c', GATE, 'vcb-gate', ...argv], { stdio: ['pipe', 'pipe', 'pipe', 'pipe'], detached: true, env: environment }),
+        spawn('/bin/sh', ['-c', GATE, 'vcb-gate', ...argv], {
+          stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+          detached: true,
+          env: environment,
+          cwd: directory,
+        }),
       )
       const { stdin, pid } = child
       const gate = child.stdio[3]
@@ -68,13 +93,13 @@ export class OwnedProgram {
       gate.on('error', () => undefined)
       try {
         const keeper = await started(
-          spawn('/bin/sh', ['-c', KEEPER, 'vcb-keeper', String(pid)], {
+          spawn('/bin/sh', ['-c', KEEPER, 'vcb-keeper', String(pid), endsAt], {
             stdio: ['ignore', 'ignore', 'ignore', 'pipe', stdin],
             detached: true,
             env: { PATH: environment['PATH'] ?? '/usr/bin:/bin' },
           }),
         )
-        return new OwnedProgram(name, child, keeper, stdin, clock)
+        return new OwnedProgram(name, child, keeper, stdin, clock, { signal: `SIG${endsAt}`, deaf })
       } finally {
         // After a failure the gate closes without its word, and nothing is started.
         gate.end(stdin.writable ? 'go\n' : '')
@@ -98,16 +123,15 @@ export class OwnedProgram {
     this.input.end()
   }
 
-  /** Ends the program and everything it started: TERM, after 5 s KILL; its input closes after that. Idempotent. */
+  /** Ends the program and everything it started: by the signal it ends at, after 5 s by KILL; its input closes after that. Idempotent. */
   async kill(): Promise<void> {
     await effect({ kind: 'process', what: 'end program', on: this.name }, async () => {
       if (this.#child.exitCode === null && this.#child.signalCode === null) {
         const waiting = new AbortController()
-        const late = this.#clock.sleep(GRACE_MS, { signal: waiting.signal }).then(
+        const late = this.#insist(waiting.signal).then(
           () => this.#signal('SIGKILL'),
           () => undefined, // it ended in time
         )
-        this.#signal('SIGTERM')
         await this.ended
         waiting.abort()
         await late
@@ -116,6 +140,15 @@ export class OwnedProgram {
       this.input.destroy()
       await this.ended
     })
+  }
+
+  /** Tells it to end, and gives it time to. Rejects when that is over by `signal`. */
+  async #insist(signal: AbortSignal): Promise<void> {
+    this.#signal(this.#endsAt.signal)
+    for (let waited = 0; waited < GRACE_MS; waited += AGAIN_MS) {
+      await this.#clock.sleep(AGAIN_MS, { signal })
+      if (this.#endsAt.deaf) this.#signal(this.#endsAt.signal)
+    }
   }
 
   /** To all of its group: what it started must not read on either. */

@@ -1,15 +1,24 @@
 import { AgentError } from '../core/index.ts'
 
+const SCHEMES = ['restic', 'tar', 'dir', 'vcb', 'command', 'borg'] as const
+type Scheme = (typeof SCHEMES)[number]
+
+/** A restic repository that vcb itself writes: it has a password, and can be made. */
+export const isOwnRepository = (url: string): boolean => parseProviderUrl(url).scheme === 'restic'
+
+/** A repository of a backup product, which may be protected by a password of its own. */
+export const keptByProduct = (url: string): boolean => parseProviderUrl(url).scheme === 'borg'
+
 /** What a `--repo` value means. A single letter before the colon is no scheme, and a path may hold colons: only known schemes count. */
-export function parseProviderUrl(url: string): { readonly scheme: 'restic' | 'tar' | 'dir' | 'vcb' | 'command'; readonly path: string } {
-  const [, scheme, rest] = /^(restic|tar|dir|vcb|command):(.*)$/su.exec(url) ?? []
+export function parseProviderUrl(url: string): { readonly scheme: Scheme; readonly path: string } {
+  const scheme = SCHEMES.find((name) => url.startsWith(`${name}:`))
   if (scheme === undefined && /^[a-z][a-z0-9+-]{1,15}:/u.test(url)) {
     throw new AgentError('CONFIG', `The repository ${url} has an unknown kind.`, {
       subject: url,
-      next: 'Use a path, restic:PATH, tar:PATH, tar:-, dir:PATH or command:PROGRAM.',
+      next: 'Use a path, restic:PATH, tar:PATH, tar:-, dir:PATH, command:PROGRAM or borg:REPOSITORY.',
     })
   }
-  const path = rest ?? url
+  const path = scheme === undefined ? url : url.slice(scheme.length + 1)
   if (path === '' || path.includes('\0')) throw new AgentError('CONFIG', `The repository "${url}" names no path.`, { subject: url })
-  return { scheme: scheme === 'tar' || scheme === 'dir' || scheme === 'vcb' || scheme === 'command' ? scheme : 'restic', path }
+  return { scheme: scheme ?? 'restic', path }
 }

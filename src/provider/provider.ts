@@ -42,6 +42,10 @@ export interface BackupProvider extends AsyncDisposable {
   readonly incremental: Verdict
   /** Whether its writers tell the digests of a parent's blocks, and why not. */
   readonly digests: Verdict
+  /** Why only one point can be written at a time; undefined where several can. */
+  readonly oneAtATime?: string | undefined
+  /** The program behind it and its version, for people. */
+  readonly about?: string | undefined
   /** Several disks of a point may be put at the same time, and gain by it; absent where they are stored one after the other. */
   readonly parallelDisks?: boolean | undefined
   /** Its points are exports that other programs open as they lie there, so their VMX is to name the files beside it (`exportNames`). */
@@ -66,6 +70,8 @@ export type PointRequest = {
 
 /** Reads restore points back. */
 export interface PointStore {
+  /** Why disks of its points are only fit to be read from beginning to end; undefined where they can be read anywhere. */
+  readonly onlyForwards?: string | undefined
   /** Complete points only, in no promised order. */
   list(options?: Abortable): AsyncIterable<PointSummary>
   /** A point by its id or an unambiguous beginning of at least 6 characters; `latest` is not known here. NOT_FOUND, USAGE (ambiguous). */

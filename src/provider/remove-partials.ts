@@ -1,24 +1,38 @@
 import { readdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { fromErrno, isMissing, removeTree, type RunId } from '../core/index.ts'
+import { AgentError, fromErrno, isAgentError, isMissing, removeTree, type RunId } from '../core/index.ts'
+import { type BorgDeps, openBorg } from './borg-product.ts'
 import { isSpoolOf } from './digest-spool.ts'
 import { parseProviderUrl } from './provider-url.ts'
 
 /** What one run's writers write to; `temporary` is where they keep what they need only meanwhile. */
 export type RunPlaces = { readonly url: string; readonly run: RunId; readonly temporary?: string }
 
+/** What a product's program needs to run; for its repositories. */
+export type ProductDeps = BorgDeps
+
 /**
  * Removes what the writers of one run left when their process died: in the destination half-written archives, exports and files of a restic
- * repository, which nobody lists, and temporary files. (Whole packs without a snapshot go at the repository's next prune.) Called when no writer
+ * repository, which nobody lists, unproven archives in a product's repository, and temporary files. (Whole packs without a snapshot go at the repository's next prune.) Called when no writer
  * of that run lives. Idempotent; a destination that is gone is success. Returns the paths removed.
  */
-export async function removePartials({ url, run, temporary }: RunPlaces): Promise<readonly string[]> {
+export async function removePartials({ url, run, temporary }: RunPlaces, deps?: ProductDeps): Promise<readonly string[]> {
   const { scheme, path } = parseProviderUrl(url)
-  const spools =
-    (scheme === 'tar' || scheme === 'command') && temporary !== undefined ? await removeFrom(temporary, (name) => isSpoolOf(name, run)) : []
+  const streamed = scheme === 'tar' || scheme === 'command' || scheme === 'borg'
+  const spools = streamed && temporary !== undefined ? await removeFrom(temporary, (name) => isSpoolOf(name, run)) : []
+  if (scheme === 'borg') {
+    if (deps === undefined) throw new AgentError('INTERNAL', `Nobody here can start the program of ${url}.`)
+    const borg = await openBorg(path, deps).catch(goneIsFine)
+    return [...spools, ...((await borg?.removeIncomplete(run)) ?? [])]
+  }
   if ((scheme === 'tar' && path === '-') || scheme === 'command') return spools
   const directory = scheme === 'tar' && path.endsWith('.tar') ? dirname(resolve(path)) : resolve(path)
   return [...spools, ...(await removeFrom(directory, (name) => isPartialOf(name, run)))]
+}
+
+/** A repository that is gone holds nothing of ours. */
+function goneIsFine(error: unknown): undefined {
+  if (!isAgentError(error, 'NOT_FOUND')) throw error
 }
 
 async function removeFrom(directory: string, isOurs: (name: string) => boolean): Promise<readonly string[]> {

@@ -32,7 +32,12 @@ export class TarArchive implements AsyncDisposable {
 
   /** INTEGRITY when the archive is truncated, was not committed, or its parts disagree; CONFIG when a newer vcb wrote it. */
   static async open(path: string, options?: Abortable): Promise<TarArchive> {
-    const bytes = await openLocalFile(path)
+    return TarArchive.read(await openLocalFile(path), options)
+  }
+
+  /** As `open`, of `bytes`, which belong to the archive afterwards; when it fails they are closed. */
+  static async read(bytes: ByteSource, options?: Abortable): Promise<TarArchive> {
+    const path = bytes.name
     try {
       const listed = await indexArchive(bytes, options)
       const [directory] = listed[0]?.name.split('/') ?? []

@@ -13,7 +13,10 @@ export type TarEntry = {
   readonly realSize: number | undefined
 }
 
-const BLOCK = 512
+/** What messages call an archive. */
+type Named = Pick<ByteSource, 'name'>
+
+export const BLOCK = 512
 const MOST_ENTRIES = 100_000
 const MOST_PAX_BYTES = MIB
 
@@ -63,9 +66,10 @@ function entry(archive: ByteSource, pax: ReadonlyMap<string, string>, plain: str
   return { name, size, offset, realSize }
 }
 
-function readHeader(
+/** What an entry's header says. INTEGRITY when its checksum is wrong. */
+export function readHeader(
   header: Buffer,
-  archive: ByteSource,
+  archive: Named,
   at: number,
 ): { readonly name: string; readonly size: number; readonly type: string } {
   const sum = parseInt(text(header, 148, 8).trim(), 8)
@@ -93,6 +97,11 @@ async function readPax(archive: ByteSource, offset: number, size: number, option
   if (size > MOST_PAX_BYTES) throw broken(archive, `has an extended header of ${size} bytes`)
   const bytes = Buffer.alloc(size)
   await archive.read(offset, bytes, options)
+  return parsePax(bytes, archive, offset)
+}
+
+/** The records of an extended header whose data is at byte `offset`. INTEGRITY when it is damaged. */
+export function parsePax(bytes: Buffer, archive: Named, offset: number): ReadonlyMap<string, string> {
   const records = new Map<string, string>()
   for (let at = 0; at < bytes.length; ) {
     const blank = bytes.indexOf(0x20, at)
@@ -123,5 +132,5 @@ function text(header: Buffer, start: number, length: number): string {
   return field.toString('utf8', 0, end < 0 ? length : end)
 }
 
-const broken = (archive: ByteSource, what: string): AgentError =>
+const broken = (archive: Named, what: string): AgentError =>
   new AgentError('INTEGRITY', `The archive ${archive.name} ${what}.`, { subject: archive.name })

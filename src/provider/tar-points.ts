@@ -193,7 +193,8 @@ export class TarReader implements BackupReader {
   }
 }
 
-async function openOwn(
+/** A disk's own part of an archive; `complete`: it is all of the disk. The archive must stay open. INTEGRITY. */
+export async function openOwn(
   archive: TarArchive,
   stem: string,
   options?: Abortable,
@@ -205,7 +206,7 @@ async function openOwn(
 }
 
 /** `source`, which closes `also` when it is closed. */
-function closing(source: BlockSource, also: AsyncDisposable): BlockSource {
+export function closing(source: BlockSource, also: AsyncDisposable): BlockSource {
   return {
     size: source.size,
     read: (offset, into, options) => source.read(offset, into, options),
