@@ -14,7 +14,7 @@ import { SKELETON_FILE } from './archive-skeleton.ts'
 import { commandOutput, type ProgramPatience } from './command-output.ts'
 import { explainBy, ProductProgram, type ProgramDeps } from './product-program.ts'
 import type { PointRequest } from './provider.ts'
-import { encodeSummary, parseSummary } from './stored-summary.ts'
+import { encodeSummary, fromJson, parseSummary } from './stored-summary.ts'
 import type { OpenedStream } from './stream-pool.ts'
 import type { ProductOutput, StoredFacts, StreamProduct } from './stream-product.ts'
 
@@ -203,11 +203,3 @@ export class BorgProduct implements StreamProduct {
 
 /** Also of a checkpoint of one, `NAME.incomplete.checkpoint.1`. */
 const isIncomplete = (name: string): boolean => /\.incomplete(?:\.checkpoint(?:\.\d+)?)?$/u.test(name)
-
-function fromJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined // a comment of somebody else's
-  }
-}

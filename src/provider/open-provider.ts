@@ -6,6 +6,7 @@ import { openBorg } from './borg-product.ts'
 import { openDirProvider, openVcbExports } from './dir-provider.ts'
 import { openCommandProvider } from './command-provider.ts'
 import { parseProviderUrl } from './provider-url.ts'
+import { openResticBinary } from './restic-binary-product.ts'
 import { openResticProvider } from './restic-provider.ts'
 import { StreamProvider } from './stream-provider.ts'
 import { openTarProvider } from './tar-provider.ts'
@@ -31,7 +32,7 @@ export type OpenProviderOptions = Abortable & {
   readonly exportFormat?: ExportFormat | undefined
   /** `vcb:` only: the name of a VM's export in the directory; the VM's name when absent. */
   readonly exportName?: ((config: VmConfig) => string) | undefined
-  /** Of programs that are started (`command:`, `borg:`): what they get, but for `VCB_` variables. */
+  /** Of programs that are started (`command:`, `borg:`, `restic-binary:`): what they get, but for `VCB_` variables. */
   readonly environment?: Readonly<NodeJS.ProcessEnv> | undefined
   /** Where `tar:-` goes. */
   readonly stdout?: Writable | undefined
@@ -47,7 +48,7 @@ export type { ExportFormat }
  * Opens a destination by its URL: a plain path or `restic:PATH` (restic repository), `tar:PATH` (archives in a directory, or a tape
  * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point), `vcb:PATH`
  * (the same with VCB's names, one directory a VM; for the VCB commands), `command:PROGRAM ARGUMENT...` (one archive to a program's standard input),
- * `borg:REPOSITORY` (archives in a Borg repository, through borg).
+ * `borg:REPOSITORY` (archives in a Borg repository, through borg), `restic-binary:REPOSITORY` (in a restic repository, through restic).
  * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password), CONFIG (no password, unknown scheme, no access), CONFLICT.
  */
 export async function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider> {
@@ -56,6 +57,9 @@ export async function openProvider(url: string, options: OpenProviderOptions): P
   if (scheme === 'dir') return openDirProvider(path, options)
   if (scheme === 'command') return openCommandProvider(path, options.environment ?? {}, options)
   if (scheme === 'borg') return new StreamProvider(await openBorg(path, { ...options, environment: options.environment ?? {} }, options))
+  if (scheme === 'restic-binary') {
+    return new StreamProvider(await openResticBinary(path, { ...options, environment: options.environment ?? {} }, options))
+  }
   if (scheme === 'vcb') return openVcbExports(path, options)
   const { password } = options
   if (password === undefined) {

@@ -1,13 +1,15 @@
 import { AgentError } from '../core/index.ts'
 
-const SCHEMES = ['restic', 'tar', 'dir', 'vcb', 'command', 'borg'] as const
+const SCHEMES = ['restic', 'tar', 'dir', 'vcb', 'command', 'borg', 'restic-binary'] as const
 type Scheme = (typeof SCHEMES)[number]
 
 /** A restic repository that vcb itself writes: it has a password, and can be made. */
 export const isOwnRepository = (url: string): boolean => parseProviderUrl(url).scheme === 'restic'
 
+export const isProduct = (scheme: Scheme): scheme is 'borg' | 'restic-binary' => scheme === 'borg' || scheme === 'restic-binary'
+
 /** A repository of a backup product, which may be protected by a password of its own. */
-export const keptByProduct = (url: string): boolean => parseProviderUrl(url).scheme === 'borg'
+export const keptByProduct = (url: string): boolean => isProduct(parseProviderUrl(url).scheme)
 
 /** What a `--repo` value means. A single letter before the colon is no scheme, and a path may hold colons: only known schemes count. */
 export function parseProviderUrl(url: string): { readonly scheme: Scheme; readonly path: string } {
@@ -15,7 +17,7 @@ export function parseProviderUrl(url: string): { readonly scheme: Scheme; readon
   if (scheme === undefined && /^[a-z][a-z0-9+-]{1,15}:/u.test(url)) {
     throw new AgentError('CONFIG', `The repository ${url} has an unknown kind.`, {
       subject: url,
-      next: 'Use a path, restic:PATH, tar:PATH, tar:-, dir:PATH, command:PROGRAM or borg:REPOSITORY.',
+      next: 'Use a path, restic:PATH, tar:PATH, tar:-, dir:PATH, command:PROGRAM, borg:REPOSITORY or restic-binary:REPOSITORY.',
     })
   }
   const path = scheme === undefined ? url : url.slice(scheme.length + 1)

@@ -2,8 +2,9 @@ import { readdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { AgentError, fromErrno, isAgentError, isMissing, removeTree, type RunId } from '../core/index.ts'
 import { type BorgDeps, openBorg } from './borg-product.ts'
+import { openResticBinary } from './restic-binary-product.ts'
 import { isSpoolOf } from './digest-spool.ts'
-import { parseProviderUrl } from './provider-url.ts'
+import { isProduct, parseProviderUrl } from './provider-url.ts'
 
 /** What one run's writers write to; `temporary` is where they keep what they need only meanwhile. */
 export type RunPlaces = { readonly url: string; readonly run: RunId; readonly temporary?: string }
@@ -18,12 +19,12 @@ export type ProductDeps = BorgDeps
  */
 export async function removePartials({ url, run, temporary }: RunPlaces, deps?: ProductDeps): Promise<readonly string[]> {
   const { scheme, path } = parseProviderUrl(url)
-  const streamed = scheme === 'tar' || scheme === 'command' || scheme === 'borg'
+  const streamed = scheme === 'tar' || scheme === 'command' || isProduct(scheme)
   const spools = streamed && temporary !== undefined ? await removeFrom(temporary, (name) => isSpoolOf(name, run)) : []
-  if (scheme === 'borg') {
+  if (isProduct(scheme)) {
     if (deps === undefined) throw new AgentError('INTERNAL', `Nobody here can start the program of ${url}.`)
-    const borg = await openBorg(path, deps).catch(goneIsFine)
-    return [...spools, ...((await borg?.removeIncomplete(run)) ?? [])]
+    const product = await (scheme === 'borg' ? openBorg : openResticBinary)(path, deps).catch(goneIsFine)
+    return [...spools, ...((await product?.removeIncomplete(run)) ?? [])]
   }
   if ((scheme === 'tar' && path === '-') || scheme === 'command') return spools
   const directory = scheme === 'tar' && path.endsWith('.tar') ? dirname(resolve(path)) : resolve(path)

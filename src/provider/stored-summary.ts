@@ -30,3 +30,12 @@ export function parseSummary(stored: unknown, id: PointId, repository: string): 
   const { vcb: _vcb, ...facts } = parsed.data
   return { ...facts, id, repository, run: facts.run as RunId, notProtected: facts.missingDisks.length }
 }
+
+/** What a product or a stranger wrote; undefined when it is not JSON. */
+export function fromJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined // a comment of somebody else's
+  }
+}

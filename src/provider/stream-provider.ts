@@ -10,6 +10,7 @@ import { notKept, StreamPoints } from './stream-points.ts'
 import type { ProductOutput, StreamProduct } from './stream-product.ts'
 import { TarArchive } from './tar-archive.ts'
 import { TarWriter } from './tar-writer.ts'
+import { wholeOf } from './whole-of.ts'
 import { openLocalFile } from '../disk/index.ts'
 
 const NO_PARENT = 'a product that takes a stream stores every point whole; what it has already it does not store again, where it can'
@@ -88,16 +89,3 @@ const short = (directory: string): string =>
   Buffer.byteLength(directory) <= MOST_NAME_BYTES
     ? directory
     : `${directory.slice(0, 40).toWellFormed()}~${hash('sha256', directory).slice(0, 16)}`
-
-/** All bytes of a file, in order. */
-export async function* wholeOf(file: {
-  readonly size: number
-  read(offset: number, into: Uint8Array): Promise<void>
-}): AsyncGenerator<Buffer> {
-  for (let at = 0; at < file.size; ) {
-    const chunk = Buffer.alloc(Math.min(256 * 1024, file.size - at))
-    await file.read(at, chunk)
-    yield chunk
-    at += chunk.length
-  }
-}
