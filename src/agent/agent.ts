@@ -119,6 +119,7 @@ export class Agent implements AsyncDisposable {
   readonly cancels: CancelWatch
   readonly #giveUp: AbortSignal | undefined
   #pruned = false
+  #secret: Promise<Secret> | undefined
   readonly #stack: AsyncDisposableStack
   readonly #stdout: Writable | undefined
   #vsphere: Promise<Vsphere> | undefined
@@ -264,13 +265,11 @@ export class Agent implements AsyncDisposable {
     return this.#stack.use(options.init === true && isOwnRepository(url) ? await this.#openOrMake(url, open) : await open())
   }
 
-  /** Of a product's repository only when it was given: it may have the password from elsewhere. */
-  async #repositoryPassword(url: string, source: SecretSource): Promise<Secret | undefined> {
+  /** Of a product's repository only when it was given: it may have the password from elsewhere. Read once: it may be on standard input. */
+  #repositoryPassword(url: string, source: SecretSource): Promise<Secret> | undefined {
     const given = source.file !== undefined || source.env !== undefined
-    if (isOwnRepository(url) || (keptByProduct(url) && given)) {
-      return readSecret(source, 'repository password', '--repo-password-file')
-    }
-    return undefined
+    if (!isOwnRepository(url) && !(keptByProduct(url) && given)) return undefined
+    return (this.#secret ??= readSecret(source, 'repository password', '--repo-password-file'))
   }
 
   /** For what a dead run left in a product's repository. */

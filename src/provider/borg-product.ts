@@ -67,7 +67,12 @@ function borgProgram(place: string, deps: BorgDeps): ProductProgram {
 }
 
 const COMPLAINTS = [
-  [/Repository .* does not exist|is not a valid repository/u, 'NOT_FOUND', 'There is no Borg repository there.'],
+  [
+    /Repository .* does not exist|is not a valid repository/u,
+    'NOT_FOUND',
+    'There is no Borg repository there.',
+    'Make it with "borg init", or name another.',
+  ],
   [/Archive .* (?:does not exist|not found)/u, 'NOT_FOUND', 'The Borg repository has no such archive.'],
   [/passphrase|[Pp]asscommand/u, 'AUTH', 'The Borg repository does not open with its passphrase.'],
   [/Failed to (?:create\/)?acquire the lock|LockTimeout|timeout.*lock/iu, 'CONFLICT', 'The Borg repository is in use.'],

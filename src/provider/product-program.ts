@@ -76,9 +76,11 @@ export class ProductProgram {
 const printable = (text: string): string => text.replace(/[^\x20-\x7e\u00a0-\u{10ffff}]/gu, ' ')
 
 /** An explanation by what the complaint says: the first that fits. */
-export function explainBy(rules: readonly (readonly [RegExp, AgentError['code'], string])[], subject: string): Explain {
+export function explainBy(rules: readonly (readonly [RegExp, AgentError['code'], string, string?])[], subject: string): Explain {
   return (complaint) => {
     const rule = rules.find(([says]) => says.test(complaint))
-    return rule === undefined ? undefined : new AgentError(rule[1], `${rule[2]} It said: ${printable(complaint)}`, { subject })
+    if (rule === undefined) return undefined
+    const [, code, what, next] = rule
+    return new AgentError(code, `${what} It said: ${printable(complaint)}`, { subject, next })
   }
 }

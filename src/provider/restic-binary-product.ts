@@ -70,7 +70,12 @@ function resticProgram(place: string, deps: BorgDeps): ProductProgram {
 }
 
 const COMPLAINTS = [
-  [/Is there a repository at the following location|unable to open config file/u, 'NOT_FOUND', 'There is no restic repository there.'],
+  [
+    /Is there a repository at the following location|unable to open config file/u,
+    'NOT_FOUND',
+    'There is no restic repository there.',
+    'Make it with "restic init", or name another.',
+  ],
   [
     /wrong password|no key found|empty password|Resolving password failed/u,
     'AUTH',
