@@ -115,8 +115,12 @@ describePeer('restic', 'restic-binary: a restic repository through the stock res
     })
     const [, signal] = await once(child, 'exit')
     expect(signal).toBe('SIGKILL')
-    // It was told by INT, and took its lock away: it has ended.
-    await expect.poll(locks, { timeout: 10_000, interval: 300 }).toBe('')
+    // Told by INT, it dies of its own farewell, which nobody reads; its lock is a dead process's as soon as it has ended.
+    const unlocked = async (): Promise<string> => {
+      await restic('unlock')
+      return locks()
+    }
+    await expect.poll(unlocked, { timeout: 60_000, interval: 300 }).toBe('')
     expect(await listed()).toEqual([])
     // The end of the stream reached restic all the same: a machine that dies in the right moment. It is no point, and says so.
     await writeFile(join(directory, 'half'), noise(MIB, 1))
