@@ -110,7 +110,8 @@ export class ArchiveSkeleton implements AsyncDisposable {
       state.left -= part
       if (state.left === 0) this.#state = HEADER
     } else if (state.is === 'pax') {
-      state.data.set(bytes.subarray(0, Math.max(0, state.data.length - state.filled)), state.filled)
+      // Behind its data it is filled up with zeros.
+      if (state.filled < state.data.length) state.data.set(bytes.subarray(0, state.data.length - state.filled), state.filled)
       state.filled += part
       if (state.filled < state.padded) return
       this.#pax = parsePax(state.data, { name: this.path }, this.archiveBytes - state.padded)
