@@ -81,7 +81,7 @@ const COMPLAINTS = [
     'AUTH',
     'The restic repository does not open with its password.',
   ],
-  [/already locked|unable to create lock/u, 'CONFLICT', 'The restic repository is locked.'],
+  [/already locked|unable to create lock|`unlock` command/u, 'CONFLICT', 'The restic repository is locked.'],
   [/no space left|quota exceeded/iu, 'CAPACITY', 'The restic repository has no room.'],
   [/permission denied/u, 'CONFIG', 'restic has no access to the repository.'],
 ] as const
@@ -155,7 +155,8 @@ export class ResticBinaryProduct implements StreamProduct {
     const wanted = what === 'archive' ? ARCHIVE : POINT
     const found = (await this.#kept(options)).find(({ kind, facts }) => kind === wanted && facts.get('point') === id)
     if (found === undefined) throw new AgentError('NOT_FOUND', `The restic repository has no ${what} of ${id}.`, { subject: id })
-    return this.#restic.send(['dump', found.id, found.path])
+    // Ended half-way it would leave a lock; what is removed meanwhile is found missing by its digests.
+    return this.#restic.send(['dump', '--no-lock', found.id, found.path])
   }
 
   async delete(id: PointId, options?: Abortable): Promise<void> {
@@ -197,7 +198,7 @@ export class ResticBinaryProduct implements StreamProduct {
   /** INTEGRITY unless restic holds what was sent. */
   async #prove(id: PointId, wanted: Kept['kind'], bytes: StoredFacts['archiveBytes']): Promise<void> {
     const found = (await this.#kept()).find(({ kind, facts }) => kind === wanted && facts.get('point') === id)
-    const lines = found === undefined ? '' : await this.#restic.ask(['ls', '--json', found.id], { reads: true })
+    const lines = found === undefined ? '' : await this.#restic.ask(['ls', '--json', '--no-lock', found.id], { reads: true })
     const files = lines.split('\n').map((line) => node.safeParse(fromJson(line)).data)
     const stored = files.find((each) => each?.type === 'file' && each.path === found?.path)?.size ?? 0
     if (stored === bytes) return
