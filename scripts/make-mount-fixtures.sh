@@ -64,6 +64,13 @@ find root -exec touch -h -d @1735689600 {} +
 mkfs.ext4 -q -F -L golden-root -O ^has_journal -d root root-ext4.img
 sums root-ext4 root
 
+# The smallest that a kernel mounts, for test/crash: it has a file, and a lease of it few effects.
+mkdir small
+echo 'in a small file system' >small/file
+truncate -s 1M small-ext4.img
+mkfs.ext4 -q -F -L golden-small -O ^has_journal -d small small-ext4.img
+sums small-ext4 small
+
 # LVM: one logical volume of two pieces, in the wrong order on the disk.
 mkdir tree
 for n in $(seq 14000); do printf 'line %6d of a file in two pieces%70s\n' "$n" ''; done >tree/two-pieces.txt
@@ -130,7 +137,7 @@ sums windows-ntfs mnt
 umount mnt
 while pgrep -f "ntfs-3g.*$work" >/dev/null; do sleep 0.1; done
 
-names=(fat12 fat16 fat32 root-ext4 lvm-files subvolumes-btrfs windows-ntfs)
+names=(fat12 fat16 fat32 root-ext4 small-ext4 lvm-files subvolumes-btrfs windows-ntfs)
 for name in "${names[@]}"; do
   node -e "
     const { readFileSync, writeFileSync } = require('node:fs')

@@ -3,7 +3,7 @@ import { accessSync, constants, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { gunzipSync } from 'node:zlib'
-import { TestRunner } from 'vitest'
+import { expect, TestRunner } from 'vitest'
 import { createIds, readU64, silentLog, systemClock } from '../src/core/index.ts'
 import { type Claims, createClaims, MemoryJournal, MemoryJournalRows } from '../src/journal/index.ts'
 import { presentReleasers } from '../src/mount/index.ts'
@@ -60,6 +60,12 @@ export async function leftovers(directory: string): Promise<readonly string[]> {
     ...(await lines(run('losetup', '--list', '--noheadings', '--output', 'NAME,BACK-FILE'))),
     ...(await lines(run('ps', '-eo', 'pid,args'))).filter((line) => !line.includes('ps -eo') && !line.includes('vitest')),
   ]
+}
+
+/** Waits until nothing of ours is left for `directory`: a process that has released everything ends a moment later. Fails with what is left. */
+export async function expectNothingLeft(directory: string): Promise<void> {
+  for (let tries = 0; tries < 50 && (await leftovers(directory)).length > 0; tries++) await systemClock.sleep(100)
+  expect(await leftovers(directory)).toEqual([])
 }
 
 /** The disk of test/golden/guest-disks, unpacked (its README says how). */

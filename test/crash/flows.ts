@@ -206,6 +206,15 @@ export const flows: readonly Flow[] = [
     next: 'beta',
   },
   {
+    name: 'mount-file',
+    about: 'its file systems mounted until the lease ends by itself; alone covers the claims loopDevice and volumeMount',
+    template: 'files',
+    argv: (place) => ['mount', 'omega', join(place.restored, 'shown'), '--type', 'file', '--quiesce', 'none', ...BRIEFLY],
+    lab: true,
+    mounts: true,
+    next: 'omega',
+  },
+  {
     name: 'init',
     about: 'a new repository',
     template: 'bare',

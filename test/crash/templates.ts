@@ -1,11 +1,13 @@
-import { access, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { access, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { hostname, userInfo } from 'node:os'
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { deserialize, serialize } from 'node:v8'
-import { type PointSummary, Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { KIB, MIB, type PointSummary, SECTOR, Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import type { Lab } from '../../src/lab/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { openState } from '../../src/state/index.ts'
+import { goldenVolume } from '../golden-volume.ts'
 import { runChild, runInside } from './commands.ts'
 import { type Observation, observe } from './observation.ts'
 import { listPoints } from './repository-end.ts'
@@ -13,9 +15,9 @@ import { environmentOf, makeEmptyWorld, openLab, type Place, saveWorld } from '.
 
 /**
  * `bare`: no repository; `empty`: one without points; `points`: one point of each VM, and guests that wrote since; `history`: three points of
- * one VM, full ones where others would stand on them; `orphans`: a snapshot and a half-restored VM that no journal knows.
+ * one VM, full ones where others would stand on them; `orphans`: a snapshot and a half-restored VM that no journal knows; `files`: one VM has an ext4 and a FAT on its disk.
  */
-export type TemplateName = 'bare' | 'empty' | 'points' | 'history' | 'orphans'
+export type TemplateName = 'bare' | 'empty' | 'points' | 'history' | 'orphans' | 'files'
 
 /** Makes a template in a place, once; what later ones start from is made on the way. */
 export async function makeTemplate(place: Place, name: TemplateName, scheme?: 'tar' | 'dir'): Promise<string> {
@@ -38,12 +40,34 @@ export async function makeTemplate(place: Place, name: TemplateName, scheme?: 't
     }
   }
   if (name === 'orphans') await must(['backup', 'beta', '--mode', 'full', '--quiesce', 'none'], environment)
+  if (name === 'files') await makeFileSystems(lab)
   const facts: TemplateFacts = { seen: await observe(lab), points: await listPoints(place, scheme) }
   await writeFile(factsFile(place, saved), serialize(facts))
   if (name === 'orphans') await makeOrphans(place, environment)
   await lab[Symbol.asyncDispose]()
   await saveWorld(place, saved)
   return saved
+}
+
+/** Two volumes of test/golden/volumes on the disk of `omega`, whose guest is off and writes nothing. */
+async function makeFileSystems(lab: Lab): Promise<void> {
+  // All of it, so that nothing is left of the records that a guest would have here.
+  const disk = Buffer.alloc(3 * MIB)
+  const volumes = [
+    { name: 'small-ext4', type: 0x83, at: 64 * KIB },
+    { name: 'fat12', type: 0x01, at: 1.25 * MIB },
+  ]
+  for (const [index, { name, type, at }] of volumes.entries()) {
+    const volume = goldenVolume(name)
+    await volume.read(0, disk.subarray(at, at + volume.size))
+    const entry = 446 + 16 * index
+    disk.writeUInt8(type, entry + 4)
+    disk.writeUInt32LE(at / SECTOR, entry + 8)
+    disk.writeUInt32LE(volume.size / SECTOR, entry + 12)
+  }
+  disk.writeUInt16LE(0xaa55, 510)
+  await using file = await open(join(lab.datastores['vmfs1'] ?? '', 'omega', 'omega-flat.vmdk'), 'r+')
+  await file.write(disk, 0, disk.length, 0)
 }
 
 /** What a template had before anything of ours was left in it. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { canMount, kernelHas, leftovers, requireMounting, run } from '../mount-world.ts'
+import { canMount, expectNothingLeft, kernelHas, requireMounting, run } from '../mount-world.ts'
 import { peer, requirePeer } from '../peer.ts'
 import type { Json, LabSession } from './lab-session.ts'
 import { leasesOf, newTarget } from './mount-world.ts'
@@ -24,7 +24,7 @@ afterEach(async () => {
   if (guests === undefined) return
   // A failing test must not take the next ones down with what it left.
   for (const lease of await leasesOf(session)) await session.vcb('unmount', lease.lease)
-  expect(await leftovers(session.directory)).toEqual([])
+  await expectNothingLeft(session.directory)
 })
 
 const kernelHasAll = (): boolean => ['ext4', 'xfs', 'btrfs'].every(kernelHas)

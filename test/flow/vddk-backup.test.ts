@@ -1,11 +1,14 @@
+import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { describePeers } from '../peer.ts'
 import { makeVddkStandIn } from '../vddk-stand-in.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
+import { digestsOver, leasesOf, newTarget } from './mount-world.ts'
 
 /* The real nbdkit, and in place of its plugin for VMware's library a stand-in. */
 const scenario = {
@@ -138,4 +141,25 @@ describePeers(['nbdkit', 'qemu-img'], 'the transport vddk', ({ nbdkit }) => {
     const [vm] = result.json().vms
     expect(vm.disks[0].refused).toEqual([{ transport: 'vddk', reason: "no vddk.libdir is configured, the directory of VMware's library" }])
   }, 60_000)
+
+  test('a mount goes on when the NBD server that it reads from is killed in mid-read', async () => {
+    const { exit, json } = await session.vcbWith(configured(), 'mount', 'web', await newTarget(session), '--transport', 'vddk', '--json')
+    expect([exit, json().disks.map((disk: Json) => disk.transport)]).toEqual([0, ['vddk', 'vddk']])
+    const [{ holder }] = await leasesOf(session)
+    const servers = async (): Promise<readonly number[]> =>
+      (await promisify(execFile)('pgrep', ['-P', String(holder), '-x', 'nbdkit']).catch(() => ({ stdout: '' }))).stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .map(Number)
+    const before = await servers()
+    expect(before).toHaveLength(2)
+    const wanted = await session.frozenDigests('web')
+    const reading = digestsOver(session, json())
+    for (const pid of before) process.kill(pid, 'SIGKILL')
+    expect(await reading).toEqual(wanted)
+    expect(await digestsOver(session, json())).toEqual(wanted)
+    expect(await session.json(['unmount', json().lease])).toMatchObject({ ended: true, held: [] })
+    expect(await servers()).toEqual([])
+    await session.expectClean()
+  }, 30_000)
 })

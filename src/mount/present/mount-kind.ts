@@ -3,7 +3,7 @@ import type { FileSystemType } from '../volumes/volume.ts'
 
 /**
  * How a file system is mounted: by the kernel through a loop device, by a FUSE program that reads the image file itself, or by this process, which reads its files
- * (docs/adr/0012-fat.md).
+ * (docs/adr/0013-fat.md).
  */
 export type MountKind =
   | { readonly by: 'kernel'; readonly type: string; readonly options: readonly string[] }
