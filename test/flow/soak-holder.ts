@@ -70,6 +70,7 @@ const run = runMount(agent, {
   from: { expression: vm },
   directory,
   types: ['disk', 'file'],
+  allow: {},
   exportFormat: 'flat',
   quiesce: agent.config.quiesce,
   excludeDisks: [],
@@ -79,6 +80,7 @@ const run = runMount(agent, {
   ownerPid: undefined,
   callerPid: undefined,
   job: undefined,
+  log: undefined,
   onReady: async (mounted) => say(mounted),
 })
 const lines = createInterface({ input: process.stdin })
