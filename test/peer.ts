@@ -63,6 +63,8 @@ export type PeerName =
   | 'bacula-dir'
   | 'bacula-sd'
   | 'bacula-fd'
+  | 'amdump'
+  | 'burp'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 const SEARCHED = [BUILT, ...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin']
