@@ -15,6 +15,10 @@ import {
   type RepositoryWriter,
   type TreeNode,
 } from '../../src/restic/index.ts'
+import { openKeyFile } from '../../src/restic/key-file.ts'
+import { SealedFiles } from '../../src/restic/sealed-files.ts'
+import type { SealKey } from '../../src/restic/sealing.ts'
+import { encodeSnapshot, type Snapshot } from '../../src/restic/snapshot.ts'
 
 export const PASSWORD = 'correct horse'
 /** A key that costs a millisecond instead of half a second. */
@@ -27,14 +31,16 @@ export type Ran = { readonly status: number; readonly stdout: Buffer; readonly s
 export class ResticPlace implements AsyncDisposable {
   readonly directory: string
   readonly path: string
+  #key: Promise<SealKey> | undefined
 
   private constructor(directory: string) {
     this.directory = directory
     this.path = join(directory, 'repo')
   }
 
-  static async make(): Promise<ResticPlace> {
-    const place = new ResticPlace(await mkdtemp(join(tmpdir(), 'vcb-restic-')))
+  /** In `directory`: one in memory for thousands of snapshots, each of which is synchronised. */
+  static async make(directory = tmpdir()): Promise<ResticPlace> {
+    const place = new ResticPlace(await mkdtemp(join(directory, 'vcb-restic-')))
     await mkdir(join(place.directory, 'cache'))
     return place
   }
@@ -45,6 +51,13 @@ export class ResticPlace implements AsyncDisposable {
 
   open(options: RepositoryOptions & { readonly log?: Log } = {}): Promise<Repository> {
     return openRepository(directoryBackend(this.path), new Secret(PASSWORD), deps(options.log), options)
+  }
+
+  /** A snapshot file alone, without a lock and its pauses: for thousands of them. The id. */
+  async saveSnapshot(snapshot: Snapshot): Promise<string> {
+    const backend = directoryBackend(this.path)
+    this.#key ??= openKeyFile(backend, new Secret(PASSWORD), deps())
+    return new SealedFiles(backend, await this.#key, randomBytes).save('snapshot', encodeSnapshot(snapshot))
   }
 
   /** Runs restic; throws when it fails. */
