@@ -16,20 +16,15 @@ const sources = readdirSync(join(TOP, 'src'), { recursive: true, encoding: 'utf8
   .filter((path) => path.endsWith('.ts') && !path.endsWith('.test.ts'))
   .map((path) => readFileSync(join(TOP, 'src', path), 'utf8').replaceAll("\\'", "'"))
 
-/** Text of each test file by its name without `.test.ts`. */
-const tests = new Map(
-  ['test', 'src'].flatMap((top) =>
-    readdirSync(join(TOP, top), { recursive: true, encoding: 'utf8' })
-      .filter((path) => path.endsWith('.test.ts'))
-      .map(
-        (path) =>
-          [
-            path.replace(/^.*\//, '').replace(/\.test\.ts$/, ''),
-            readFileSync(join(TOP, top, path), 'utf8').replaceAll("\\'", "'"),
-          ] as const,
-      ),
-  ),
-)
+/** Text of the test files of one name, without `.test.ts`. */
+const tests = new Map<string, string>()
+for (const top of ['test', 'src']) {
+  for (const path of readdirSync(join(TOP, top), { recursive: true, encoding: 'utf8' })) {
+    if (!path.endsWith('.test.ts')) continue
+    const name = path.replace(/^.*\//, '').replace(/\.test\.ts$/, '')
+    tests.set(name, `${tests.get(name) ?? ''}${readFileSync(join(TOP, top, path), 'utf8').replaceAll("\\'", "'")}`)
+  }
+}
 
 /** The pieces of a sentence between what differs must stand in one source file. */
 function expectSaid(said: string): void {
