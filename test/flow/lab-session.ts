@@ -153,6 +153,8 @@ async function expectClean(lab: Lab, directory: string, environment: Record<stri
   for (const job of await journal.unfinished()) left.push(`job ${job.kind} with ${job.claims.map((claim) => claim.kind).join(', ')}`)
   for (const name of await readdir(directory, { recursive: true })) {
     if (name.startsWith('lab/')) continue
+    // borg's own: what it leaves in its repository when it is ended while it waits for its lock. Empty, and in nobody's way.
+    if (/^borg\/lock\.exclusive\.\w+\.tmp$/.test(name)) continue
     if (name.endsWith('.tmp') || name.includes('.partial') || /^repo\/locks\/./.test(name)) left.push(`file ${name}`)
   }
   expect(left).toEqual([])
