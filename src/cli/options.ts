@@ -25,7 +25,7 @@ export function withRepository(command: Command): Command {
     .optionsGroup('Repository:')
     .option(
       '--repo <url>',
-      'repository: DIR or restic:DIR, tar:PATH, dir:PATH, borg:REPOSITORY, restic-binary:REPOSITORY, command:PROGRAM (VCB_REPO)',
+      'repository: DIR or restic:DIR, tar:PATH, dir:PATH, tape:DIR, borg:REPOSITORY, restic-binary:REPOSITORY, command:PROGRAM (VCB_REPO)',
     )
     .option('--repo-password-file <file>', 'file with the repository password, - for standard input (VCB_REPO_PASSWORD_FILE)')
     .optionsGroup(OWN)

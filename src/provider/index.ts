@@ -6,6 +6,7 @@
  * - `dir:PATH`: VMX and VMDK per point in a directory, full images only; `vcb:PATH` the same with VCB's names and a `catalog`.
  * - `borg:REPOSITORY`: the same archive into a Borg repository through borg, and back (`stream-product.ts`).
  * - `restic-binary:REPOSITORY`: the same in a restic repository through restic, on whatever backend it knows.
+ * - `tape:DIR`: the same on what is written and read like a tape (`tape-device.ts`).
  * - `command:PROGRAM`: the same archive into a program's standard input; the program dies with us, before its input ends.
  *
  * A point that did not commit does not exist, whichever the adapter. The layouts are in docs/formats/restore-point.md and tar-archive.md.

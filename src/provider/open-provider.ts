@@ -9,6 +9,7 @@ import { parseProviderUrl } from './provider-url.ts'
 import { openResticBinary } from './restic-binary-product.ts'
 import { openResticProvider } from './restic-provider.ts'
 import { StreamProvider } from './stream-provider.ts'
+import { openTape } from './tape-product.ts'
 import { openTarProvider } from './tar-provider.ts'
 
 export type OpenProviderOptions = Abortable & {
@@ -48,7 +49,7 @@ export type { ExportFormat }
  * Opens a destination by its URL: a plain path or `restic:PATH` (restic repository), `tar:PATH` (archives in a directory, or a tape
  * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point), `vcb:PATH`
  * (the same with VCB's names, one directory a VM; for the VCB commands), `command:PROGRAM ARGUMENT...` (one archive to a program's standard input),
- * `borg:REPOSITORY` (archives in a Borg repository, through borg), `restic-binary:REPOSITORY` (in a restic repository, through restic).
+ * `borg:REPOSITORY` (archives in a Borg repository, through borg), `restic-binary:REPOSITORY` (in a restic repository, through restic), `tape:PATH` (a directory that stands in for a tape).
  * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password), CONFIG (no password, unknown scheme, no access), CONFLICT.
  */
 export async function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider> {
@@ -60,6 +61,7 @@ export async function openProvider(url: string, options: OpenProviderOptions): P
   if (scheme === 'restic-binary') {
     return new StreamProvider(await openResticBinary(path, { ...options, environment: options.environment ?? {} }, options))
   }
+  if (scheme === 'tape') return new StreamProvider(openTape(path))
   if (scheme === 'vcb') return openVcbExports(path, options)
   const { password } = options
   if (password === undefined) {

@@ -1,6 +1,6 @@
 import { AgentError } from '../core/index.ts'
 
-const SCHEMES = ['restic', 'tar', 'dir', 'vcb', 'command', 'borg', 'restic-binary'] as const
+const SCHEMES = ['restic', 'tar', 'dir', 'vcb', 'command', 'borg', 'restic-binary', 'tape'] as const
 type Scheme = (typeof SCHEMES)[number]
 
 /** A restic repository that vcb itself writes: it has a password, and can be made. */
@@ -17,7 +17,7 @@ export function parseProviderUrl(url: string): { readonly scheme: Scheme; readon
   if (scheme === undefined && /^[a-z][a-z0-9+-]{1,15}:/u.test(url)) {
     throw new AgentError('CONFIG', `The repository ${url} has an unknown kind.`, {
       subject: url,
-      next: 'Use a path, restic:PATH, tar:PATH, tar:-, dir:PATH, command:PROGRAM, borg:REPOSITORY or restic-binary:REPOSITORY.',
+      next: 'Use a path, restic:PATH, tar:PATH, tar:-, dir:PATH, command:PROGRAM, tape:DIR, borg:REPOSITORY or restic-binary:REPOSITORY.',
     })
   }
   const path = scheme === undefined ? url : url.slice(scheme.length + 1)

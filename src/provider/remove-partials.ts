@@ -19,7 +19,7 @@ export type ProductDeps = BorgDeps
  */
 export async function removePartials({ url, run, temporary }: RunPlaces, deps?: ProductDeps): Promise<readonly string[]> {
   const { scheme, path } = parseProviderUrl(url)
-  const streamed = scheme === 'tar' || scheme === 'command' || isProduct(scheme)
+  const streamed = scheme === 'tar' || scheme === 'command' || scheme === 'tape' || isProduct(scheme)
   const spools = streamed && temporary !== undefined ? await removeFrom(temporary, (name) => isSpoolOf(name, run)) : []
   if (isProduct(scheme)) {
     if (deps === undefined) throw new AgentError('INTERNAL', `Nobody here can start the program of ${url}.`)
