@@ -60,7 +60,7 @@ describe('a full destination', () => {
     await expect(writePoint(provider, [disk()])).rejects.toMatchObject({ code: 'CAPACITY' })
   })
 
-  it.for(['tar', 'dir'] as const)('%s: CAPACITY on a file system of 3 MiB, nothing left', async (scheme, context) => {
+  it.for(['tar', 'dir', 'tape'] as const)('%s: CAPACITY on a file system of 3 MiB, nothing left', async (scheme, context) => {
     const mountPoint = join(directory, 'small')
     await mkdir(mountPoint)
     try {

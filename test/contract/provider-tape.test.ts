@@ -2,10 +2,11 @@ import { mkdtemp, readdir, rm, stat, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { MIB } from '../../src/core/index.ts'
+import { AgentError, MIB, type RunId } from '../../src/core/index.ts'
 import { removePartials } from '../../src/provider/index.ts'
+import { DirectoryTape } from '../../src/provider/directory-tape.ts'
 import { StreamProvider } from '../../src/provider/stream-provider.ts'
-import { openTape, TAPE_BLOCK } from '../../src/provider/tape-product.ts'
+import { openTape, TAPE_BLOCK, TapeProduct } from '../../src/provider/tape-product.ts'
 import { providerContract } from './provider-contract.ts'
 import { collect, diskRef, expectPoint, nextTime, noise, vmConfig, WatchedDisk, writePoint } from './provider-fixtures.ts'
 
@@ -56,6 +57,29 @@ describe('tape', () => {
     expect((await collect(provider.points.list())).map((point) => point.id)).toEqual([id])
     await expectPoint(provider, id, new Map([[2000, next.bytes]]))
     expect(await collect(provider.points.check(undefined, { readData: true }))).toEqual([])
+  })
+
+  it('a medium that ends in the second file: CAPACITY and no point, and the tape goes on behind it', async () => {
+    const device = new DirectoryTape(directory)
+    const ends = {
+      files: () => device.files(),
+      read: (file: number) => device.read(file),
+      append: async (run: RunId) => {
+        const file = await device.append(run)
+        const write = async (): Promise<never> => {
+          throw new AgentError('CAPACITY', 'The tape is full.')
+        }
+        return file.number === 0 ? file : { ...file, write }
+      },
+    }
+    await using full = new StreamProvider(new TapeProduct('tape:full', ends))
+    await expect(writePoint(full, put(1).disks)).rejects.toMatchObject({ code: 'CAPACITY' })
+    expect(await collect(full.points.list())).toEqual([])
+    expect(await readdir(directory)).toEqual(['000000'])
+    await using provider = new StreamProvider(openTape(directory))
+    const next = put(2)
+    const { id } = await writePoint(provider, next.disks)
+    await expectPoint(provider, id, new Map([[2000, next.bytes]]))
   })
 
   it('one run writes at a time; what a dead one left is removed by its id', async () => {
