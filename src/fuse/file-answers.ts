@@ -24,13 +24,23 @@ const SEEK_HOLE = 4
 /** What one directory with files in it answers. Holds no state but that of the files. */
 export class FileAnswers implements Answers {
   readonly #files: readonly ServedFile[]
+  readonly #listed: readonly ServedFile[]
   readonly #root: Attributes
   readonly #owner: { readonly user: number; readonly group: number }
   readonly #permissions: number
 
-  /** `reader` gets files and directory beside `owner`, which must be able to pass by permissions: root. */
-  constructor(files: readonly ServedFile[], modified: Date, owner: { readonly user: number; readonly group: number }, reader?: FileReader) {
+  /**
+   * `reader` gets files and directory beside `owner`, which must be able to pass by permissions: root. `unlisted`: the directory looks empty, and its files are
+   * there for those who know their names.
+   */
+  constructor(
+    files: readonly ServedFile[],
+    modified: Date,
+    owner: { readonly user: number; readonly group: number },
+    { reader, unlisted = false }: { readonly reader?: FileReader | undefined; readonly unlisted?: boolean | undefined } = {},
+  ) {
     this.#files = files
+    this.#listed = unlisted ? [] : files
     this.#owner = reader === undefined ? owner : { user: reader.user ?? owner.user, group: reader.group }
     this.#permissions = readableMode(reader)
     const permissions = reader === undefined ? 0o500 : 0o550
@@ -151,7 +161,7 @@ export class FileAnswers implements Answers {
     const names = [
       { name: '.', node: ROOT_NODE, directory: true },
       { name: '..', node: ROOT_NODE, directory: true },
-      ...this.#files.map((file) => ({ name: file.name, node: file.node, directory: false })),
+      ...this.#listed.map((file) => ({ name: file.name, node: file.node, directory: false })),
     ]
     const entries: Buffer[] = []
     for (const [index, entry] of names.entries()) {

@@ -48,7 +48,12 @@ export interface FuseServer extends AsyncDisposable {
 
 /** Shows disks as files in one directory, read-only ones to `reader` too. Mounted and served when it resolves. Errors: CONFIG (no FUSE, not root, no such directory), USAGE (a name), UNAVAILABLE. */
 export async function serveFiles(
-  options: FuseOptions & { readonly files: readonly FileToServe[]; readonly reader?: FileReader | undefined },
+  options: FuseOptions & {
+    readonly files: readonly FileToServe[]
+    readonly reader?: FileReader | undefined
+    /** The directory looks empty: files only for those who know their names. */
+    readonly unlisted?: boolean | undefined
+  },
 ): Promise<FuseServer> {
   const { directory, clock } = options
   const names = options.files.map(({ name }) => name)
@@ -58,7 +63,7 @@ export async function serveFiles(
   const files = options.files.map((file, index) => new ServedFile(file, index, clock))
   await Promise.all(files.filter(({ writable }) => !writable).map((file) => file.count()))
   const modified = options.files.reduce((last, file) => (file.modified > last ? file.modified : last), new Date(0))
-  return serve(options, new FileAnswers(files, modified, owner(), options.reader), files.some((file) => file.writable) ? 'rw' : 'ro')
+  return serve(options, new FileAnswers(files, modified, owner(), options), files.some((file) => file.writable) ? 'rw' : 'ro')
 }
 
 /** Shows a tree, whose activity is told under `name`. As `serveFiles`. */

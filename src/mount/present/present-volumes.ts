@@ -24,7 +24,7 @@ export type VolumeToPresent = {
 }
 
 export type VolumePlaces = {
-  /** A directory of the caller's for the image files, hidden from users; made when it is missing. */
+  /** A directory of the caller's for the image files, which looks empty; made when it is missing. */
   readonly images: string
   /** Where the private layers lie while the volumes are shown: scratch files without a name. */
   readonly scratch: string
@@ -70,8 +70,10 @@ export async function presentVolumes(
   await makeMountPoint(places.images, deps)
   const served = await mountServed(
     (claim, place) =>
+      // A backup product that walks over the lease's directory must not store each volume once more.
       serveFiles({
         ...place,
+        unlisted: true,
         files: files.map(({ volume, layer }) => ({
           name: imageName(volume, claim),
           source: layer,
