@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { registerBackup } from './backup.ts'
 import { registerCancel } from './cancel.ts'
 import { registerCheck } from './check.ts'
+import { registerConfig } from './config.ts'
 import { registerDoctor } from './doctor.ts'
 import { registerForget } from './forget.ts'
 import { registerInit } from './init.ts'
@@ -65,6 +66,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerForget(program, io, status)
   registerRecover(program, io, status)
   registerOrphans(program, io, status)
+  registerConfig(program, io, status)
   registerDoctor(program, io, status)
   registerInit(program, io)
   registerLab(program, io, status)

@@ -42,7 +42,7 @@ function parseCron(text: string, timeZone: string): Cron {
   try {
     cron = new Cron(text, { timezone: timeZone, mode: '5-part', paused: true })
   } catch (error) {
-    throw wrong(error instanceof Error ? error.message.replace(/^CronPattern: /, '') : String(error), error)
+    throw wrong(error instanceof Error ? error.message.replace(/^CronPattern: /, '').replace(/[.]$/, '') : String(error), error)
   }
   if (cron.nextRun(new Date(0)) === null) throw wrong('there is no such day')
   return cron

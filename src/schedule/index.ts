@@ -21,7 +21,7 @@ export {
   type Simulation,
 } from './simulate.ts'
 export { type Calendar, createCalendar, type Periods } from './calendar.ts'
-export { type CountedRule, isEmptyPolicy, parsePolicy, type RetentionPolicy } from './retention-policy.ts'
+export { COUNTED_RULES, type CountedRule, isEmptyPolicy, parsePolicy, type RetentionPolicy } from './retention-policy.ts'
 export { planRetention, type RetentionOptions, type RetentionPoint, type RetentionVerdict } from './retention.ts'
 export { guardPoints } from './guard-points.ts'
 export { formatSpan, parseSpan, type Span, spanBefore } from './span.ts'

@@ -2,11 +2,14 @@ import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { type DatastoresConfig, datastoresKeys, datastoresOf } from './datastores.ts'
 import type { ConfigFlags } from './flags.ts'
-import { type Environment, givenOver } from './given.ts'
+import { type Environment, type Given, givenOver } from './given.ts'
 import { type GuestScriptConfig, guestScriptsKeys, guestScriptsOf } from './guest-scripts.ts'
+import { type JobConfig, jobsKeys, jobsOf } from './jobs.ts'
 import { type LimitsConfig, limitsKeys, limitsOf } from './limits.ts'
 import { type QuiesceConfig, quiesceKeys, quiesceOf } from './quiesce.ts'
-import { readConfigFile } from './read-file.ts'
+import { configError, inspectConfigFile, type ReadConfig } from './read-file.ts'
+import { referenceProblems } from './references.ts'
+import { type NamedRepository, repositoriesKeys, repositoriesOf } from './repositories.ts'
 import { type RepositoryConfig, repositoryKeys, repositoryOf } from './repository.ts'
 import { type RunsConfig, runsKeys, runsOf } from './runs.ts'
 import { type SpaceConfig, spaceKeys, spaceOf } from './space.ts'
@@ -38,9 +41,13 @@ export type AgentConfig = VcenterConfig &
     readonly limits: LimitsConfig
     /** VMware's own library, for those who own it; undefined = the transport vddk is not to be had. */
     readonly vddk: VddkConfig | undefined
+    /** Places for restore points that jobs name, the general one among them. */
+    readonly repositories: readonly NamedRepository[]
+    /** What the agent does by itself; docs/jobs.md. */
+    readonly jobs: readonly JobConfig[]
   }
 
-const fileSchema = z.strictObject({
+export const fileSchema = z.strictObject({
   ...vcenterKeys,
   ...datastoresKeys,
   ...transportsKeys,
@@ -54,17 +61,37 @@ const fileSchema = z.strictObject({
   ...repositoryKeys,
   ...stateKeys,
   ...vcbToolsKeys,
+  ...repositoriesKeys,
+  ...jobsKeys,
 })
+
+type ConfigFile = z.output<typeof fileSchema>
 
 /**
  * Reads `vcb.yaml` (from --config, VCB_CONFIG, or ./vcb.yaml when it exists) and lays environment and flags over it.
- * Paths in the file are relative to the file. Errors: CONFIG with the place in the file, USAGE for a wrong flag.
+ * Paths in the file are relative to the file. Errors: CONFIG with the places in the file, USAGE for a wrong flag.
  */
 export async function loadConfig(flags: ConfigFlags, environment: Environment): Promise<AgentConfig> {
+  const { path, data, problems } = await inspectConfig(flags, environment)
+  if (data === undefined) throw configError(path, problems)
+  return configOf(data, givenOver(flags, environment, dirname(path)))
+}
+
+/** The file with all that is wrong in it. CONFIG when one was named and is missing. */
+export async function inspectConfig(
+  flags: ConfigFlags,
+  environment: Environment,
+): Promise<ReadConfig<ConfigFile> & { readonly path: string }> {
   const named = flags.config ?? environment['VCB_CONFIG']
   const path = resolve(named ?? 'vcb.yaml')
-  const file = await readConfigFile(path, fileSchema, { required: named !== undefined })
-  const given = givenOver(flags, environment, dirname(path))
+  const check = (raw: unknown) => referenceProblems(raw, { flags, environment })
+  return { path, ...(await inspectConfigFile(path, fileSchema, { required: named !== undefined, check })) }
+}
+
+/** A file without problems, and what lies over it. USAGE for a wrong flag. */
+export function configOf(file: ConfigFile, given: Given): AgentConfig {
+  const repository = repositoryOf(file, given)
+  const repositories = repositoriesOf(file, given, repository)
   return Object.freeze({
     ...vcenterOf(file, given),
     ...datastoresOf(file, given),
@@ -76,8 +103,10 @@ export async function loadConfig(flags: ConfigFlags, environment: Environment): 
     ...limitsOf(file, given),
     ...vddkOf(file, given),
     ...runsOf(file, given),
-    ...repositoryOf(file, given),
+    ...repository,
     ...stateOf(file, given),
     ...vcbToolsOf(file, given),
+    ...repositories,
+    ...jobsOf(file, repositories),
   })
 }

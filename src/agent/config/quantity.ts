@@ -1,15 +1,23 @@
 import { z } from 'zod'
 import { AgentError, formatBytes } from '../../core/index.ts'
 
-const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000 }
+const DURATION_UNITS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+}
 const SIZE_UNITS: Readonly<Record<string, number>> = { B: 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40, P: 2 ** 50 }
 
-/** A time as `vcb.yaml` and flags write it: `500ms`, `90s`, `2m`, `1h`; a bare number is seconds. Parsed to ms. */
+/** A time as `vcb.yaml` and flags write it: `500ms`, `90s`, `2m`, `1h`, `7d`, `2w`; a bare number is seconds. Parsed to ms. */
 export const duration = (least: number, most: number): z.ZodType<number, unknown> =>
   z
     .preprocess((value) => (typeof value === 'number' ? `${value}s` : value), z.string())
     .transform((text, context): number => {
-      const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?$/.exec(text.trim())
+      const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d|w)?$/.exec(text.trim())
       const ms = match === null ? Number.NaN : Number(match[1]) * (DURATION_UNITS[match[2] ?? 's'] ?? Number.NaN)
       if (ms >= least && ms <= most) return Math.round(ms)
       context.addIssue(`"${text}" is not a time from ${shown(least)} to ${shown(most)}; write 500ms, 90s, 2m or 1h`)
@@ -69,7 +77,8 @@ export function bandwidthAt(rules: readonly BandwidthRule[], now: Date): number 
   return (rules.find(inside) ?? rules.find(({ hours }) => hours === undefined))?.bytesPerSecond
 }
 
-const shown = (ms: number): string => (ms < 1000 ? `${ms}ms` : ms < 60_000 ? `${ms / 1000}s` : `${ms / 60_000}m`)
+const shown = (ms: number): string =>
+  ms < 1000 ? `${ms}ms` : ms < 60_000 ? `${ms / 1000}s` : ms < 48 * 3_600_000 ? `${ms / 60_000}m` : `${ms / 86_400_000}d`
 
 /** A time given on the command line, in ms. USAGE naming the flag. */
 export function parseDuration(flag: string, text: string): number {

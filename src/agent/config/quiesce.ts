@@ -13,13 +13,13 @@ export type QuiesceConfig = {
   readonly windowsQuiesce: WindowsQuiesce | undefined
 }
 
-const policy = z.enum(['require', 'try', 'none'])
+export const quiescePolicy = z.enum(['require', 'try', 'none'])
 const freezeLimit = duration(100, 4 * 3_600_000)
 
 const context = z.enum(VSS_CONTEXTS)
 
 export const quiesceKeys = {
-  quiesce: policy.optional(),
+  quiesce: quiescePolicy.optional(),
   freezeLimit: freezeLimit.optional(),
   windowsQuiesce: z
     .strictObject({
@@ -34,7 +34,7 @@ export const quiesceKeys = {
 export function quiesceOf(file: FileOf<typeof quiesceKeys>, { flags, environment }: Given): QuiesceConfig {
   const given = parseFlag('--windows-quiesce', context, flags.windowsQuiesce ?? environment['VCB_WINDOWS_QUIESCE'])
   return {
-    quiesce: parseFlag('--quiesce', policy, flags.quiesce ?? environment['VCB_QUIESCE']) ?? file.quiesce ?? 'try',
+    quiesce: parseFlag('--quiesce', quiescePolicy, flags.quiesce ?? environment['VCB_QUIESCE']) ?? file.quiesce ?? 'try',
     freezeLimitMs:
       parseFlag('--freeze-limit', freezeLimit, flags.freezeLimit ?? environment['VCB_FREEZE_LIMIT']) ??
       file.freezeLimit ??

@@ -1,20 +1,39 @@
 import { readFile } from 'node:fs/promises'
-import { parseDocument } from 'yaml'
 import type { z } from 'zod'
 import { AgentError, fromErrno, isMissing } from '../../core/index.ts'
+import { type ConfigProblem, type ConfigText, type Found, formatProblem, readText, schemaProblems } from './problems.ts'
 
-/** A YAML file, checked; an empty one, and a missing one that is not `required`, are as `{}`. CONFIG with the place in the file. */
-export async function readConfigFile<T>(path: string, schema: z.ZodType<T>, options: { readonly required: boolean }): Promise<T> {
-  const document = parseDocument(await textOf(path, options.required))
-  const problem = document.errors[0]
-  if (problem !== undefined)
-    throw new AgentError('CONFIG', `The configuration file ${path} is not valid YAML: ${problem.message}`, { subject: path })
-  const parsed = schema.safeParse(document.toJS() ?? {})
-  if (!parsed.success) {
-    throw new AgentError('CONFIG', `The configuration file ${path} is wrong: ${describeIssues(parsed.error)}.`, { subject: path })
-  }
-  return parsed.data
+export type ReadOptions = {
+  /** CONFIG when it is missing. */
+  readonly required: boolean
+  /** What no schema sees: names that are used and not there. */
+  readonly check?: ((raw: unknown) => readonly Found[]) | undefined
 }
+
+/** A file as it was read: `data` when nothing was wrong with it. */
+export type ReadConfig<T> = { readonly text: ConfigText; readonly problems: readonly ConfigProblem[]; readonly data: T | undefined }
+
+/** A YAML file, checked, with all that is wrong; an empty one, and a missing one that is not `required`, are as `{}`. CONFIG when it is missing. */
+export async function inspectConfigFile<T>(path: string, schema: z.ZodType<T>, { required, check }: ReadOptions): Promise<ReadConfig<T>> {
+  const text = readText(path, await textOf(path, required))
+  if (text.problems.length > 0) return { text, problems: text.problems, data: undefined }
+  const parsed = schema.safeParse(text.raw, { reportInput: true })
+  const found = (check?.(text.raw) ?? []).map((each) => text.problem(each))
+  const problems = inOrder([...(parsed.success ? [] : schemaProblems(text, schema, parsed.error)), ...found])
+  return { text, problems, data: problems.length === 0 && parsed.success ? parsed.data : undefined }
+}
+
+/** In one sentence, the first of them; there may be hundreds. */
+export function configError(path: string, problems: readonly ConfigProblem[]): AgentError {
+  const told = problems.slice(0, TOLD).map((problem) => formatProblem(problem).slice(path.length + 1))
+  const more = problems.length > TOLD ? `; and ${problems.length - TOLD} more` : ''
+  return new AgentError('CONFIG', `The configuration file ${path} is wrong: ${told.join('; ')}${more}.`, {
+    subject: path,
+    next: 'Correct it; "vcb config check" lists everything that is wrong, one a line.',
+  })
+}
+
+const TOLD = 10
 
 async function textOf(path: string, required: boolean): Promise<string> {
   try {
@@ -26,6 +45,6 @@ async function textOf(path: string, required: boolean): Promise<string> {
   }
 }
 
-/** `vcenter.url: expected string; datastores: …`, in one line. */
-const describeIssues = (error: z.ZodError): string =>
-  error.issues.map((issue) => `${issue.path.length > 0 ? `${issue.path.join('.')}: ` : ''}${issue.message}`).join('; ')
+/** By their places, those of no place first. */
+export const inOrder = (problems: readonly ConfigProblem[]): readonly ConfigProblem[] =>
+  problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0))

@@ -28,7 +28,8 @@ export function repositoryOf({ repository: file }: FileOf<typeof repositoryKeys>
   }
 }
 
-function localRepository(url: string | undefined, base: string): string | undefined {
+/** Its relative path begins at the directory of the file. */
+export function localRepository(url: string | undefined, base: string): string | undefined {
   if (url === undefined) return undefined
   const match = /^(restic|tar|dir):(.*)$/s.exec(url)
   const [prefix, path] = match === null ? ['', url] : [`${match[1]}:`, match[2] ?? '']

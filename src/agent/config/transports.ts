@@ -41,7 +41,7 @@ const transportName = z.enum(TRANSPORT_NAMES, {
   error: (issue) => `"${String(issue.input)}" is not a transport; known are ${TRANSPORT_NAMES.join(', ')}`,
 })
 /** A list, or text with `:`, `,` or blanks between the names; a name given twice is tried once. */
-const transportList = z
+export const transportList = z
   .preprocess(
     (value) => (typeof value === 'string' ? value.split(/[:,\s]+/).filter((name) => name !== '') : value),
     z.array(transportName).min(1),

@@ -1,0 +1,134 @@
+import { type Document, isMap, isNode, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
+import type { z } from 'zod'
+import { closest } from './closest.ts'
+import { keysAt } from './schema-keys.ts'
+
+export type Path = readonly (string | number)[]
+
+/** Something wrong at a place of the file, before the place is looked up. */
+export type Found = {
+  readonly path: Path
+  readonly message: string
+  readonly meant?: string | undefined
+  readonly key?: boolean | undefined
+}
+
+/** Something wrong with the file, and where. */
+export type ConfigProblem = {
+  readonly file: string
+  /** Both from 1; undefined for what stands in no file. */
+  readonly line: number | undefined
+  readonly column: number | undefined
+  /** `jobs[0].windows[1]`; empty for the file as a whole. */
+  readonly at: string
+  readonly message: string
+  /** What was probably meant. */
+  readonly meant: string | undefined
+}
+
+/** A file as it was written, and where in it what stands. */
+export type ConfigText = {
+  /** Plain data; `{}` of an empty file. Not checked. */
+  readonly raw: unknown
+  readonly problems: readonly ConfigProblem[]
+  /** The place of a value, or of the nearest thing around it that is there. */
+  placeOf(path: Path, key?: boolean): { readonly line: number; readonly column: number }
+  problem(found: Found): ConfigProblem
+}
+
+/** `vcb.yaml:7:5: jobs[0].quiese: there is no such key; did you mean "quiesce"?` */
+export function formatProblem({ file, line, column, at, message, meant }: ConfigProblem): string {
+  const place = line === undefined ? '' : `:${line}:${column}`
+  return `${file}${place}: ${at === '' ? '' : `${at}: `}${message}${meant === undefined ? '' : `; did you mean "${meant}"?`}`
+}
+
+/** Aliases of aliases are a known way to make much of little. */
+const MOST_ALIASES = 1000
+
+export function readText(file: string, text: string): ConfigText {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+  const at = (offset: number): { line: number; column: number } => {
+    const { line, col } = lines.linePos(offset)
+    return { line: Math.max(1, line), column: Math.max(1, col) }
+  }
+  const problems = document.errors.map(
+    ({ message, pos }): ConfigProblem => ({ file, ...at(pos[0]), at: '', message: `it is not valid YAML: ${message}`, meant: undefined }),
+  )
+  const raw: unknown = problems.length > 0 ? {} : (document.toJS({ maxAliasCount: MOST_ALIASES }) ?? {})
+  const placeOf = (path: Path, key = false): { line: number; column: number } => at(nodeAt(document, path, key)?.range?.[0] ?? 0)
+  return {
+    raw,
+    problems,
+    placeOf,
+    problem: ({ path, message, meant, key }) => ({ file, ...placeOf(path, key), at: shown(trimmed(raw, path)), message, meant }),
+  }
+}
+
+/** What a schema finds in a text, all of it. */
+export function schemaProblems(text: ConfigText, schema: z.ZodType, error: z.core.$ZodError): readonly ConfigProblem[] {
+  return error.issues.flatMap((issue) => foundOf(issue, schema)).map((found) => text.problem(found))
+}
+
+function foundOf(issue: z.core.$ZodIssue, schema: z.ZodType, before: Path = []): readonly Found[] {
+  const path = [...before, ...issue.path.map((step) => (typeof step === 'symbol' ? String(step) : step))]
+  switch (issue.code) {
+    case 'unrecognized_keys': {
+      const known = keysAt(schema, path)
+      return issue.keys.map((key) => ({ path: [...path, key], message: 'there is no such key', meant: closest(key, known), key: true }))
+    }
+    case 'invalid_value': {
+      const known = issue.values.filter((value) => typeof value === 'string')
+      const message = issue.message.startsWith('Invalid option') ? `it is not one of ${known.join(', ')}` : told(issue)
+      return [{ path, message, meant: typeof issue.input === 'string' ? closest(issue.input, known) : undefined }]
+    }
+    case 'invalid_union': {
+      const option = bestOption(issue.errors)
+      return option === undefined ? [{ path, message: told(issue) }] : option.flatMap((inner) => foundOf(inner, schema, path))
+    }
+    case 'invalid_key':
+      return [{ path, message: issue.issues[0]?.message ?? issue.message, key: true }]
+    default:
+      return [{ path, message: told(issue) }]
+  }
+}
+
+/** The form that was meant: of which nothing but what is inside is wrong. */
+const bestOption = (options: readonly (readonly z.core.$ZodIssue[])[]): readonly z.core.$ZodIssue[] | undefined =>
+  options.find(
+    (issues) =>
+      issues.length > 0 && issues.every(({ code, path }) => path.length > 0 && code !== 'unrecognized_keys' && code !== 'invalid_type'),
+  )
+
+function told({ code, input, message }: z.core.$ZodIssue): string {
+  if (code === 'invalid_type' && input === undefined) return 'it is missing'
+  const text = message.replace(/^Invalid input: (?=.)/u, '').replace(/[.]$/u, '')
+  return /^(?:Too|Unrecognized|Invalid) /u.test(text) ? text.charAt(0).toLowerCase() + text.slice(1) : text
+}
+
+function nodeAt(document: Document, path: Path, key: boolean): Node | undefined {
+  for (let length = path.length; length >= 0; length--) {
+    const node = length === 0 ? document.contents : document.getIn(path.slice(0, length), true)
+    const found = length > 0 && (key || !isNode(node)) ? keyAt(document, path.slice(0, length)) : node
+    if (isNode(found)) return found
+  }
+  return undefined
+}
+
+/** The key of a pair. */
+function keyAt(document: Document, path: Path): Node | undefined {
+  const map = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true)
+  const pair = isMap(map) ? map.items.find(({ key }) => isScalar(key) && String(key.value) === String(path.at(-1))) : undefined
+  return isNode(pair?.key) ? pair.key : undefined
+}
+
+/** Without the index that a single value got on its way through the schema. */
+function trimmed(raw: unknown, path: Path): Path {
+  const last = path.at(-1)
+  if (typeof last !== 'number') return path
+  const parent = path.slice(0, -1).reduce<unknown>((value, step) => (value as Record<string | number, unknown> | undefined)?.[step], raw)
+  return Array.isArray(parent) ? path : path.slice(0, -1)
+}
+
+export const shown = (path: Path): string =>
+  path.reduce<string>((text, step) => (typeof step === 'number' ? `${text}[${step}]` : text === '' ? step : `${text}.${step}`), '')

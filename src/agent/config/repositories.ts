@@ -1,0 +1,39 @@
+import { z } from 'zod'
+import { type FileOf, type Given, localIf } from './given.ts'
+import { localRepository, type RepositoryConfig } from './repository.ts'
+
+/** A place for restore points that jobs name. */
+export type NamedRepository = RepositoryConfig['repository'] & { readonly name: string; readonly url: string }
+
+/** Names of files, variables and messages. */
+export const jobName = z
+  .string()
+  .regex(/^[A-Za-z0-9][\w.-]{0,63}$/u, 'a name is letters, digits, _, . and -, at most 64, and begins with a letter or digit')
+
+export const repositoriesKeys = {
+  repositories: z
+    .record(jobName, z.strictObject({ url: z.string().min(1), passwordFile: z.string().optional(), passwordEnv: z.string().optional() }))
+    .optional(),
+} as const
+
+/** What the section `repository` (or a flag) names is the one called `default`. */
+export const DEFAULT_REPOSITORY = 'default'
+
+export function repositoriesOf(
+  { repositories: file }: FileOf<typeof repositoriesKeys>,
+  given: Given,
+  { repository: general }: RepositoryConfig,
+): { readonly repositories: readonly NamedRepository[] } {
+  const named = Object.entries(file ?? {}).map(
+    ([name, { url, passwordFile, passwordEnv }]): NamedRepository =>
+      Object.freeze({
+        name,
+        url: localRepository(url, given.base) ?? url,
+        password:
+          passwordEnv === undefined ? { file: localIf(given, passwordFile) } : { env: passwordEnv, value: given.environment[passwordEnv] },
+      }),
+  )
+  const { url } = general
+  const isNamed = url === undefined || named.some(({ name }) => name === DEFAULT_REPOSITORY)
+  return { repositories: Object.freeze(isNamed ? named : [Object.freeze({ ...general, url, name: DEFAULT_REPOSITORY }), ...named]) }
+}
