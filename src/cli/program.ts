@@ -7,10 +7,12 @@ import { registerDoctor } from './doctor.ts'
 import { registerForget } from './forget.ts'
 import { registerInit } from './init.ts'
 import type { CliIo } from './io.ts'
+import { registerJobs } from './jobs.ts'
 import { registerLab } from './lab.ts'
 import { registerLeases } from './leases.ts'
 import { registerMount } from './mount.ts'
 import { registerOrphans } from './orphans.ts'
+import { registerPlan } from './plan.ts'
 import { registerPoints } from './points.ts'
 import { registerRecover } from './recover.ts'
 import { registerRestore } from './restore.ts'
@@ -69,6 +71,8 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerConfig(program, io, status)
   registerDoctor(program, io, status)
   registerInit(program, io)
+  registerJobs(program, io)
+  registerPlan(program, io)
   registerLab(program, io, status)
   program
     .command('connection', { hidden: true })

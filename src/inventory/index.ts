@@ -22,3 +22,4 @@ export {
 } from './search-specification.ts'
 export { selectVms } from './selection.ts'
 export { listVms, type VmRow } from './vm-rows.ts'
+export { locateVms, type VmPlace } from './vm-places.ts'

@@ -6,7 +6,7 @@ import type { Buckets, Token, Tokens, Waiting } from './buckets.ts'
 import { createMemoryBuckets } from './memory-buckets.ts'
 
 /** VMs with an open snapshot on one datastore: each is stunned when its redo log is committed, and all redo logs grow on the same storage. */
-const SNAPSHOTS_PER_DATASTORE = 4
+export const SNAPSHOTS_PER_DATASTORE = 4
 /** Disks read from or written to one datastore at once. */
 const STREAMS_PER_DATASTORE = 4
 
