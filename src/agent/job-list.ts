@@ -22,7 +22,7 @@ export type VmLine = {
   readonly next: Date | undefined
   readonly mode: BackupMode | undefined
   readonly reason: string | undefined
-  /** When the RPO is missed unless a good point comes first; may lie in the past. */
+  /** When the RPO is missed unless a good point comes first; may lie in the past. Undefined without an RPO, and without a point that could grow old. */
   readonly deadline: Date | undefined
 }
 
@@ -57,7 +57,7 @@ function vmLine(planner: DuePlanner, record: VmRecord, now: Date): VmLine {
     next: dateOf(next),
     mode: then?.mode,
     reason: then?.reason,
-    deadline: dateOf(planner.deadline(record)),
+    deadline: record.lastGoodAt === undefined ? undefined : dateOf(planner.deadline(record)),
   }
 }
 

@@ -1,7 +1,7 @@
-import type { AgentError, BackupMode, VmRef } from '../core/index.ts'
+import { AgentError, type BackupMode, type VmRef } from '../core/index.ts'
 import { selectVms } from '../inventory/index.ts'
 import { createDuePlanner, type RpoMiss, simulate, type SimulatedJob, type SimulatedRun, vmOf } from '../schedule/index.ts'
-import { SNAPSHOTS_PER_DATASTORE } from '../transport/index.ts'
+import { DEFAULT_LIMITS } from '../transport/index.ts'
 import type { Agent } from './agent.ts'
 import { resolveJobs, type ResolvedJob } from './job-vms.ts'
 import { namedJobs } from './named-jobs.ts'
@@ -34,7 +34,7 @@ export type RunPlan = {
 
 /**
  * What will run when, by the code that decides it: the selections as vCenter answers now, records from the catalog, durations from the journal. Begins
- * now where `from` is later, so that what is missed now shows. Changes nothing. NOT_FOUND for a job there is not.
+ * now where `from` is later, so that what is missed now shows. Changes nothing. NOT_FOUND for a job there is not, USAGE for more runs than anybody reads.
  */
 export async function runPlan(agent: Agent, request: PlanRequest): Promise<RunPlan> {
   const { config, clock } = agent
@@ -51,6 +51,13 @@ export async function runPlan(agent: Agent, request: PlanRequest): Promise<RunPl
       `each job has ${offline} ${offline === 1 ? 'VM' : 'VMs'} without an earlier backup, and none gets in another's way on a host or datastore`,
     )
 
+  refuseTooMany(resolved, begin, to)
+  const unknown = new Set(resolved.flatMap(({ vms }) => vms.filter(({ record }) => record.lastGoodAt === undefined).map(vmOf))).size
+  if (online !== undefined && unknown > 0) {
+    assumed.push(
+      `${unknown} ${unknown === 1 ? 'VM was' : 'VMs were'} never backed up, because the catalog of this proxy knows no point of ${unknown === 1 ? 'it' : 'them'}`,
+    )
+  }
   const guessed = { full: new Set<string>(), incremental: new Set<string>() }
   const howLong = (vm: VmRef, mode: BackupMode): number => {
     const known = online?.history.tookMs(vm, mode)
@@ -58,7 +65,7 @@ export async function runPlan(agent: Agent, request: PlanRequest): Promise<RunPl
     return known ?? takes[mode]
   }
   const jobs = resolved.map(({ job, vms }): SimulatedJob => ({ name: job.name, schedule: job.schedule, vms }))
-  const datastore = config.limits.snapshotsPerDatastore ?? SNAPSHOTS_PER_DATASTORE
+  const datastore = config.limits.snapshotsPerDatastore ?? DEFAULT_LIMITS.snapshotsPerDatastore
   const { runs, misses } = simulate(jobs, { from: begin.getTime(), to: to.getTime(), room: { proxy: config.parallel, datastore }, howLong })
   for (const mode of ['full', 'incremental'] as const) {
     const { size } = guessed[mode]
@@ -90,6 +97,34 @@ export async function runPlan(agent: Agent, request: PlanRequest): Promise<RunPl
       .filter(isTold),
     empty: resolved.flatMap(({ job, error }) => (error === undefined || !told.has(job.name) ? [] : [{ job: job.name, error }])),
     assumed,
+  }
+}
+
+/** Half a million runs take seconds; this many, a minute and a gigabyte. */
+const MOST_RUNS = 2_000_000
+
+/** By the moments of VMs whose runs take no time and always succeed. USAGE. */
+function refuseTooMany(resolved: readonly ResolvedJob[], from: Date, to: Date): void {
+  let runs = 0
+  for (const { job, vms } of resolved) {
+    const planner = createDuePlanner(job.name, job.schedule)
+    const [first] = vms
+    if (first === undefined) continue
+    let at: number | undefined = from.getTime()
+    while (at !== undefined && at < to.getTime()) {
+      runs += vms.length
+      if (runs > MOST_RUNS) {
+        throw new AgentError(
+          'USAGE',
+          `The plan has more than ${MOST_RUNS} runs, the first of them until ${new Date(at).toISOString()} in the job ${job.name}.`,
+          {
+            subject: job.name,
+            next: 'Give an earlier --to.',
+          },
+        )
+      }
+      at = planner.next({ vm: first.vm, knownSince: at, lastGoodAt: at, lastFullAt: at, runs: [], expectMs: undefined }, at)
+    }
   }
 }
 

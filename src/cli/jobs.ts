@@ -59,7 +59,14 @@ function vmTable({ job, vms, error }: JobLine, zone: string, now: Date): readonl
   const rows = vms.map((each) => {
     const { vm, lastGoodAt, next, mode, reason } = each
     const when = next === undefined ? '-' : next <= now ? 'now' : formatMoment(next, zone)
-    return [vm.name, lastGoodAt === undefined ? 'none' : formatMoment(lastGoodAt, zone), rpoOf(each, now), when, mode ?? '', reason ?? '']
+    return [
+      vm.name,
+      lastGoodAt === undefined ? 'none' : formatMoment(lastGoodAt, zone),
+      job.schedule.rpoMs === undefined ? '-' : rpoOf(each, now),
+      when,
+      mode ?? '',
+      reason ?? '',
+    ]
   })
   return [
     `${job.name}: ${vms.length} ${vms.length === 1 ? 'VM' : 'VMs'}\n${renderTable(['VM', 'LAST GOOD', 'RPO', 'NEXT', 'MODE', 'WHY'], rows)}`,
@@ -67,7 +74,7 @@ function vmTable({ job, vms, error }: JobLine, zone: string, now: Date): readonl
 }
 
 function rpoOf({ deadline, next }: VmLine, now: Date): string {
-  if (deadline === undefined) return '-'
+  if (deadline === undefined) return 'NO GOOD POINT'
   if (deadline < now) return `MISSED by ${formatLength(now.getTime() - deadline.getTime())}`
   return next === undefined || next > deadline ? 'WILL BE MISSED' : 'kept'
 }

@@ -1,14 +1,23 @@
 import type { Abortable, BlockSource, Clock, DatastoreRef, Log } from '../core/index.ts'
 import { createPace, type GateState, LatencyGate } from '../disk/index.ts'
 import { gently } from './gently.ts'
-import { createNfcLimits, type NfcLimits, type NfcLimitSettings } from './nfc-limits.ts'
+import { createNfcLimits, MEMORY_PER_HOST, type NfcLimits, type NfcLimitSettings, PER_VCENTER } from './nfc-limits.ts'
 import type { Buckets, Token, Tokens, Waiting } from './buckets.ts'
 import { createMemoryBuckets } from './memory-buckets.ts'
 
 /** VMs with an open snapshot on one datastore: each is stunned when its redo log is committed, and all redo logs grow on the same storage. */
-export const SNAPSHOTS_PER_DATASTORE = 4
+const SNAPSHOTS_PER_DATASTORE = 4
 /** Disks read from or written to one datastore at once. */
 const STREAMS_PER_DATASTORE = 4
+
+/** What holds where nothing is set. */
+export const DEFAULT_LIMITS = {
+  snapshotsPerDatastore: SNAPSHOTS_PER_DATASTORE,
+  streamsPerDatastore: STREAMS_PER_DATASTORE,
+  /** Bytes of one host's NFC buffers; as many sessions as have room in them. */
+  nfcMemoryPerHost: MEMORY_PER_HOST,
+  nfcPerVcenter: PER_VCENTER,
+} as const
 
 export type LimitSettings = {
   readonly nfc?: NfcLimitSettings | undefined

@@ -5,9 +5,9 @@ import { createMemoryBuckets } from './memory-buckets.ts'
 /** NFC buffers that one session of ours takes from its host, bytes. */
 const SESSION_BYTES = 4 * MIB
 /** What our sessions may take together of a host's NFC buffers, which are 48 MB before ESXi 8 and 96 MB since, for all its clients. */
-const MEMORY_PER_HOST = 44 * MIB
+export const MEMORY_PER_HOST = 44 * MIB
 /** Connections that one vCenter hands out at once. */
-const PER_VCENTER = 52
+export const PER_VCENTER = 52
 
 export type NfcLimitSettings = {
   /** Sessions of one host at once; as many as the memory has room for when absent. */

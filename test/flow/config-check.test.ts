@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { main } from '../../src/cli/main.ts'
 
-/* `vcb config check`: what an administrator sees of a file that is wrong, and of one that is right. */
+/* `vcb config check` and `vcb config explain`: what an administrator sees of a file that is wrong, and of one that is right. */
 
 let directory: string
 beforeAll(async () => {
@@ -12,11 +12,15 @@ beforeAll(async () => {
 })
 afterAll(() => rm(directory, { recursive: true, force: true }))
 
-async function check(text: string, ...argv: readonly string[]): Promise<{ exit: number; out: string; err: string }> {
+type Said = { readonly exit: number; readonly out: string; readonly err: string }
+
+const check = (text: string, ...argv: readonly string[]): Promise<Said> => command('check', text, ...argv)
+
+async function command(name: string, text: string, ...argv: readonly string[]): Promise<Said> {
   const config = join(directory, 'vcb.yaml')
   await writeFile(config, text)
   let [out, err] = ['', '']
-  const exit = await main(['config', 'check', '--config', config, ...argv], {
+  const exit = await main(['config', name, '--config', config, ...argv], {
     environment: {},
     out: (part) => {
       out += part
@@ -75,4 +79,38 @@ test('a file that was named and is missing is one error', async () => {
   const io = { environment: {}, out: () => undefined, err: (text: string) => void err.push(text), interactive: false }
   const exit = await main(['config', 'check', '--config', '/nowhere/vcb.yaml'], { ...io, signal: new AbortController().signal })
   expect([exit, err.join('')]).toEqual([3, expect.stringContaining('does not exist')])
+})
+
+const RIGHT = 'parallel: 3\nrepository: { url: /backup }\njobs:\n  - name: night\n    select: web*\n    rpo: 24h\n'
+
+test('explain: each setting with its value and where it comes from', async () => {
+  const { exit, out } = await command('explain', RIGHT, '--quiesce', 'none')
+  const rows = out.split('\n').map((line) => line.split(/\s{2,}/))
+  expect([exit, rows]).toEqual([
+    0,
+    expect.arrayContaining([
+      ['SETTING', 'VALUE', 'FROM'],
+      ['parallel', '3', 'vcb.yaml:1'],
+      ['quiesce', 'none', 'flag --quiesce'],
+      ['changeTracking', 'yes', 'default'],
+      ['space.guard', 'yes', 'default'],
+    ]),
+  ])
+})
+
+test('explain of a job, as one document', async () => {
+  const { exit, out } = await command('explain', RIGHT, 'night', '--json')
+  const { job, settings } = JSON.parse(out) as { job: string; settings: object[] }
+  expect([exit, job]).toEqual([0, 'night'])
+  expect(settings).toContainEqual({ key: 'rpo', value: '1d', origins: [{ from: 'file', file: 'vcb.yaml', line: 6 }] })
+  expect(settings).toContainEqual({ key: 'quiesce', value: 'try', origins: [{ from: 'default' }] })
+})
+
+test('explain of a job there is not is status 5, of a wrong file status 3', async () => {
+  expect(await command('explain', RIGHT, 'nigth')).toEqual({
+    exit: 5,
+    out: '',
+    err: 'vcb: There is no job "nigth".\n     Did you mean "night"?\n',
+  })
+  expect(await command('explain', WRONG)).toMatchObject({ exit: 3, err: expect.stringContaining('vcb config check') })
 })

@@ -86,3 +86,16 @@ export function parseDuration(flag: string, text: string): number {
   if (parsed.success) return parsed.data
   throw new AgentError('USAGE', `The value of ${flag} is wrong: ${parsed.error.issues[0]?.message ?? 'not accepted'}.`)
 }
+
+/** As `duration` reads it back, in the largest unit it is whole in: `500ms`, `90s`, `2m`, `12h`, `1w`. */
+export function formatDuration(ms: number): string {
+  const fits = [
+    [7 * 86_400_000, 'w'],
+    [86_400_000, 'd'],
+    [3_600_000, 'h'],
+    [60_000, 'm'],
+    [1000, 's'],
+  ] as const
+  const unit = fits.find(([size]) => ms > 0 && ms % size === 0)
+  return unit === undefined ? `${ms}ms` : `${ms / unit[0]}${unit[1]}`
+}

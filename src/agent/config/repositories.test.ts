@@ -25,6 +25,11 @@ test('the general one is called default, unless one of the others is', () => {
   expect(read()).toEqual([])
 })
 
+test('a place of a kind there is not is refused', () => {
+  expect(() => read('repositories: { a: { url: "pigeon:/x" } }')).toThrow(/has an unknown kind/)
+  expect(() => read('repositories: { a: { url: "" } }')).toThrow(/names no path/)
+})
+
 test('a name is safe in files and messages', () => {
   expect(() => read('repositories: { "../x": { url: a } }')).toThrow(/Invalid key/)
 })

@@ -1,5 +1,7 @@
 import { z } from 'zod'
+import { parseProviderUrl } from '../../provider/index.ts'
 import { type FileOf, type Given, localIf } from './given.ts'
+import { checkedBy } from './list-of.ts'
 import { localRepository, type RepositoryConfig } from './repository.ts'
 
 /** A place for restore points that jobs name. */
@@ -12,7 +14,10 @@ export const jobName = z
 
 export const repositoriesKeys = {
   repositories: z
-    .record(jobName, z.strictObject({ url: z.string().min(1), passwordFile: z.string().optional(), passwordEnv: z.string().optional() }))
+    .record(
+      jobName,
+      z.strictObject({ url: checkedBy(parseProviderUrl), passwordFile: z.string().optional(), passwordEnv: z.string().optional() }),
+    )
     .optional(),
 } as const
 

@@ -10,7 +10,12 @@ test.each([
   ['restic:repo', 'restic:/etc/vcb/repo'],
   ['dir:/exports', 'dir:/exports'],
   ['tar:-', 'tar:-'],
-])('%s of the file is %s: a directory is relative to the file, a stream is none', (url, wanted) => {
+  ['x:repo', '/etc/vcb/x:repo'],
+  ['borg:host:backup', 'borg:host:backup'],
+  ['command:store --to here', 'command:store --to here'],
+  ['s3:https://host/bucket', 's3:https://host/bucket'],
+  ['restic:rest:https://host/repo', 'restic:rest:https://host/repo'],
+])('%s of the file is %s: a directory is relative to the file, anything else is not', (url, wanted) => {
   expect(read(`repository: { url: "${url}" }`).url).toBe(wanted)
 })
 

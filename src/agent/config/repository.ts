@@ -28,10 +28,12 @@ export function repositoryOf({ repository: file }: FileOf<typeof repositoryKeys>
   }
 }
 
-/** Its relative path begins at the directory of the file. */
+/** Of a place on this machine, a relative path begins at the directory of the file; the other kinds are left as they are. */
 export function localRepository(url: string | undefined, base: string): string | undefined {
   if (url === undefined) return undefined
-  const match = /^(restic|tar|dir):(.*)$/s.exec(url)
-  const [prefix, path] = match === null ? ['', url] : [`${match[1]}:`, match[2] ?? '']
-  return path === '-' || isAbsolute(path) ? url : `${prefix}${resolve(base, path)}`
+  const [, prefix = '', path = ''] = /^((?:restic|tar|dir|vcb):)?(.*)$/su.exec(url) ?? []
+  return path === '-' || isAbsolute(path) || OTHER_KIND.test(path) ? url : `${prefix}${resolve(base, path)}`
 }
+
+/** `borg:`, `command:`, `s3:`: a single letter before the colon is no kind. */
+const OTHER_KIND = /^[a-z][a-z0-9+-]{1,15}:/u
