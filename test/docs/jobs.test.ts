@@ -21,7 +21,7 @@ it('the example is understood as it stands, and is the cycle it says it is', asy
     expect((await inspectConfig({ config }, {})).problems.map(formatProblem)).toEqual([])
     const [production, files] = (await loadConfig({ config }, {})).jobs
     expect(production?.schedule).toMatchObject({ cron: ['0 22 * * 0-5'], full: { cron: ['0 22 * * 6'] }, timeZone: 'Europe/Berlin' })
-    expect(files?.schedule).toMatchObject({ rpoMs: 86_400_000, full: 'first' })
+    expect(files?.schedule).toMatchObject({ rpoMs: 93_600_000, full: 'first' })
   } finally {
     await rm(directory, { recursive: true, force: true })
   }
