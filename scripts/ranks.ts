@@ -24,6 +24,7 @@ export const RANKS: Readonly<Record<string, number>> = {
   schedule: 2,
   mount: 3,
   orphans: 3,
+  notices: 3,
   flow: 4,
   agent: 5,
   cli: 6,

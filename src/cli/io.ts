@@ -1,6 +1,8 @@
 import Table from 'cli-table3'
-import { type AgentError, toAgentError } from '../core/index.ts'
+import { type AgentError, printable, toAgentError } from '../core/index.ts'
 import type { LeftError } from '../journal/index.ts'
+
+export { printable }
 
 /** Where a command reads and writes; the process's own in production, buffers in tests. */
 export type CliIo = {
@@ -65,14 +67,6 @@ export function renderTable(head: readonly string[], rows: readonly (readonly st
     .split('\n')
     .map((line) => line.trimEnd())
     .join('\n')
-}
-
-/** Text of strangers (VM names, fault messages) without control characters, so that it cannot move the cursor or fake a line. */
-export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being replaced
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) => {
-    return `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`
-  })
 }
 
 /** Prints an error as two sentences, or as one JSON object with --json, and gives the exit status. */

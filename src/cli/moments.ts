@@ -1,5 +1,7 @@
 import { AgentError } from '../core/index.ts'
 
+export { formatLength, formatMoment } from '../core/index.ts'
+
 /** A moment as flags write it: `now`, `2026-12-24`, `2026-12-24T22:00`, with or without an offset (the zone's when absent), or `7d` after `base`. USAGE. */
 export function parseMoment(flag: string, text: string, zone: string, base: Date): Date {
   const trimmed = text.trim()
@@ -20,26 +22,3 @@ export function parseMoment(flag: string, text: string, zone: string, base: Date
 }
 
 const SPAN_MS: Readonly<Record<string, number>> = { h: 3_600_000, d: 24 * 3_600_000, w: 7 * 24 * 3_600_000 }
-
-/** `2026-12-24 22:00`, by the clock on the wall. */
-export function formatMoment(at: Date | number, zone: string): string {
-  const local = Temporal.Instant.fromEpochMilliseconds(typeof at === 'number' ? at : at.getTime()).toZonedDateTimeISO(zone)
-  return `${local.toPlainDate().toString()} ${local.toPlainTime().toString({ smallestUnit: 'minute' })}`
-}
-
-/** `2 d 3 h`, `45 min`: the two largest units. */
-export function formatLength(ms: number): string {
-  const minutes = Math.round(ms / 60_000)
-  const parts = [
-    [Math.floor(minutes / 1440), 'd'],
-    [Math.floor(minutes / 60) % 24, 'h'],
-    [minutes % 60, 'min'],
-  ] as const
-  const first = parts.findIndex(([count]) => count > 0)
-  if (first < 0) return `${Math.round(ms / 1000)} s`
-  return parts
-    .slice(first, first + 2)
-    .filter(([count]) => count > 0)
-    .map(([count, unit]) => `${count} ${unit}`)
-    .join(' ')
-}

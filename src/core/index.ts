@@ -51,6 +51,9 @@ export { type AgentId, type ClaimId, createIds, type Ids, type JobId, type Point
 export { type Log, type LogFields, silentLog } from './log.ts'
 export { createMarks, formatMark, type Mark, type MarkedThing, markHost, type Marks, parseMark } from './mark.ts'
 export * from './model.ts'
+export { formatLength, formatMoment } from './moments.ts'
+export { printable } from './printable.ts'
+export type { RunRecord } from './run-record.ts'
 export {
   type Ended,
   findProgram,
