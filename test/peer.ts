@@ -65,9 +65,12 @@ export type PeerName =
   | 'bacula-fd'
   | 'amdump'
   | 'burp'
+  | 'postgres'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
-const SEARCHED = [BUILT, ...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin']
+/** Debian keeps the server's programs of each major version apart and off PATH; what is in the image is version 15. */
+const POSTGRESQL = '/usr/lib/postgresql/15/bin'
+const SEARCHED = [BUILT, POSTGRESQL, ...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin']
 const found = new Map<PeerName, string | undefined>()
 
 /** Path of the program (for `pyvmomi`: of a Python that can import it; for `python3` the system's own first), or undefined when this machine has none. */

@@ -7,9 +7,12 @@ export type SqlValue = string | number | null | Uint8Array
 /** One row, read column by column with its type checked: a damaged or foreign file gives INTEGRITY, never a wrong type. */
 export class Row {
   readonly #columns: Readonly<Record<string, unknown>>
+  readonly #next: string
 
-  constructor(columns: Readonly<Record<string, unknown>>) {
+  /** `next` tells what to do about a wrong column. */
+  constructor(columns: Readonly<Record<string, unknown>>, next = DAMAGED_NEXT) {
     this.#columns = columns
+    this.#next = next
   }
 
   text(column: string): string {
@@ -44,7 +47,7 @@ export class Row {
   }
 
   #wrong(column: string, wanted: string, cause?: unknown): AgentError {
-    return new AgentError('INTEGRITY', `The state database holds no ${wanted} in column ${column}.`, { cause, next: DAMAGED_NEXT })
+    return new AgentError('INTEGRITY', `The state database holds no ${wanted} in column ${column}.`, { cause, next: this.#next })
   }
 }
 

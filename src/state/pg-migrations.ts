@@ -1,0 +1,22 @@
+/**
+ * The numbered steps from an empty schema `vcb` to the present shape. Index + 1 is the version stored in `vcb.about`. Steps already released are
+ * never edited; a change is a new step. What is compared by the database's clock is a `timestamptz`; what only comes back is text, as the SQLite file has it.
+ */
+export const PG_MIGRATIONS: readonly string[] = [
+  // Who works on this database: a row an epoch, which is one life of one process. `state` goes from alive to dead or gone, and never back.
+  `
+  CREATE TABLE proxy_process (
+    epoch        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    agent        text NOT NULL,
+    host         text NOT NULL,
+    pid          bigint NOT NULL,
+    boot         text NOT NULL,
+    start        bigint NOT NULL,
+    begun_at     timestamptz NOT NULL,
+    beat_at      timestamptz NOT NULL,
+    ended_at     timestamptz,
+    state        text NOT NULL CHECK (state IN ('alive', 'dead', 'gone'))
+  );
+  CREATE INDEX proxy_process_alive ON proxy_process (beat_at) WHERE state = 'alive';
+  `,
+]

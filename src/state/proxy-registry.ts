@@ -1,0 +1,215 @@
+import { AgentError, type Clock, type Log, toAgentError } from '../core/index.ts'
+import type { PgState } from './pg-state.ts'
+import { type PgSession, pgStatement } from './pg-statement.ts'
+import type { Row } from './statement.ts'
+
+/** One life of one process of a proxy; never given twice. */
+export type ProxyEpoch = number & { readonly brand: 'ProxyEpoch' }
+
+/** A process as its own machine knows it. */
+export type ProxyProcess = {
+  readonly agent: string
+  readonly host: string
+  readonly pid: number
+  readonly bootId: string
+  readonly startTime: number
+}
+
+export type RegisteredProxy = ProxyProcess & {
+  readonly epoch: ProxyEpoch
+  readonly begunAt: Date
+  /** By the database's clock. */
+  readonly beatAt: Date
+  /** `alive` until somebody declared it dead, however long its last beat is ago; `gone`: it ended in order. */
+  readonly state: 'alive' | 'dead' | 'gone'
+}
+
+/** A proxy says so often that it lives. Milliseconds. */
+export const BEAT_MS = 5_000
+/** Silent for so long, by the database's clock, it may be declared dead. Milliseconds. */
+export const DEAD_AFTER_MS = 30_000
+/**
+ * A proxy that reached the database last so long ago, by its own clock, stops of its own accord: others may soon release what it holds. The rest up to
+ * DEAD_AFTER_MS is its time to stop. Milliseconds.
+ */
+export const FENCE_AFTER_MS = 20_000
+
+/** Times other than those above, for tests. */
+export type ProxyTimes = { readonly beatMs: number; readonly deadAfterMs: number; readonly fenceAfterMs: number }
+
+/**
+ * Which processes of which proxies work on the shared database. Alive is who beats; dead is who was declared dead after DEAD_AFTER_MS of silence, by the
+ * database's clock. Dead is final for the epoch: a process that was only slow finds itself dead and stops.
+ */
+export interface ProxyRegistry {
+  /** Writes this process down and keeps beating until it is disposed, which writes it down as gone. Once per process. */
+  register(self: ProxyProcess): Promise<OwnEpoch>
+  /** Every epoch that is not over, and those that ended within the last day; oldest first. */
+  list(): Promise<readonly RegisteredProxy[]>
+  /** False only when it is certain: declared dead, or ended, or never there. Silence alone is not enough. */
+  isAlive(epoch: ProxyEpoch): Promise<boolean>
+  /** Declares dead who has been silent for too long; those that are dead by this call. Any proxy calls it, every BEAT_MS. */
+  declareDead(): Promise<readonly RegisteredProxy[]>
+}
+
+export interface OwnEpoch extends AsyncDisposable {
+  readonly epoch: ProxyEpoch
+  /** Aborts, with CANCELED, when this process has to stop touching anything shared: it was declared dead, or may be soon. */
+  readonly fenced: AbortSignal
+  /** One beat now, beside those by themselves. CANCELED when this epoch is dead. */
+  beat(): Promise<void>
+}
+
+/**
+ * For a transaction that must not be a dead process's: holds the epoch's row until the end of the transaction, so that nobody declares it dead
+ * meanwhile. CANCELED when it is over.
+ */
+export async function assertAlive(session: PgSession, epoch: ProxyEpoch): Promise<void> {
+  if ((await session.get(SQL.hold, epoch)) !== 'alive') throw declaredDead(epoch)
+}
+
+const declaredDead = (epoch: ProxyEpoch): AgentError =>
+  new AgentError('CANCELED', `This process (epoch ${epoch}) was declared dead by another proxy, which takes over its work.`, {
+    next: 'Nothing has to be done if the machine was only slow; look why its beat stayed away for half a minute.',
+  })
+
+export type ProxyRegistryParts = {
+  readonly state: PgState
+  readonly clock: Clock
+  readonly log: Log
+  readonly times?: Partial<ProxyTimes> | undefined
+}
+
+export function createProxyRegistry(parts: ProxyRegistryParts): ProxyRegistry {
+  const { state, clock, log } = parts
+  const times: ProxyTimes = { beatMs: BEAT_MS, deadAfterMs: DEAD_AFTER_MS, fenceAfterMs: FENCE_AFTER_MS, ...parts.times }
+  return Object.freeze({
+    register: async ({ agent, host, pid, bootId, startTime }) => {
+      const asked = clock.monotonicMs()
+      const epoch = await state.transaction('proxy registered', (session) => session.get(SQL.register, agent, host, pid, bootId, startTime))
+      if (epoch === undefined) throw new AgentError('INTERNAL', 'The state database gave no epoch.')
+      return new BeatingEpoch(state, clock, log, times, epoch, asked)
+    },
+    list: () => state.all(SQL.list),
+    isAlive: async (epoch) => (await state.get(SQL.state, epoch)) === 'alive',
+    declareDead: async () => {
+      // Looked at first: hardly ever is there one, and then nothing is changed.
+      if ((await state.get(SQL.silent, times.deadAfterMs)) === undefined) return []
+      return state.transaction('proxy declared dead', (session) => session.all(SQL.declareDead, times.deadAfterMs))
+    },
+  } satisfies ProxyRegistry)
+}
+
+class BeatingEpoch implements OwnEpoch {
+  readonly epoch: ProxyEpoch
+  readonly #state: PgState
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #times: ProxyTimes
+  readonly #fence = new AbortController()
+  readonly #timers = new DisposableStack()
+  /** When the last beat that arrived was sent, by the own clock. */
+  #lastBeat: number
+
+  constructor(state: PgState, clock: Clock, log: Log, times: ProxyTimes, epoch: ProxyEpoch, asked: number) {
+    this.epoch = epoch
+    this.#state = state
+    this.#clock = clock
+    this.#log = log
+    this.#times = times
+    this.#lastBeat = asked
+    const told = (error: unknown): void => log.warn('this proxy could not say that it is alive', { error: toAgentError(error).message })
+    this.#timers.use(clock.every(times.beatMs, () => this.beat(), told))
+    // By itself, because a beat may hang for as long as the network likes.
+    this.#timers.use(clock.every(Math.min(1000, times.beatMs), () => this.#look(), told))
+  }
+
+  get fenced(): AbortSignal {
+    return this.#fence.signal
+  }
+
+  async beat(): Promise<void> {
+    if (this.#fence.signal.aborted) return
+    const sent = this.#clock.monotonicMs()
+    const { signal } = this.#fence
+    const state = await this.#state.transaction('proxy alive', (session) => session.get(SQL.beat, this.epoch), { signal })
+    if (state !== 'alive') {
+      const error = declaredDead(this.epoch)
+      this.#stop(error)
+      throw error
+    }
+    this.#lastBeat = Math.max(this.#lastBeat, sent)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#timers.dispose()
+    try {
+      await this.#state.transaction('proxy gone', (session) => session.run(SQL.gone, this.epoch))
+    } catch (error) {
+      // Somebody declares it dead when its time is over.
+      this.#log.warn('this proxy could not say that it ends', { error: toAgentError(error).message })
+    }
+  }
+
+  #look(): void {
+    const silentMs = this.#clock.monotonicMs() - this.#lastBeat
+    if (silentMs < this.#times.fenceAfterMs) return
+    this.#stop(
+      new AgentError(
+        'CANCELED',
+        `The state database could not be reached for ${Math.round(silentMs / 1000)} s; other proxies may take over.`,
+        {
+          next: 'Repair the way to the database; what was running is released and tried again.',
+        },
+      ),
+    )
+  }
+
+  #stop(reason: AgentError): void {
+    if (this.#fence.signal.aborted) return
+    this.#timers.dispose()
+    this.#log.error('this proxy stops its work', { reason: reason.message })
+    this.#fence.abort(reason)
+  }
+}
+
+const decode = (row: Row): RegisteredProxy => ({
+  epoch: row.integer('epoch') as ProxyEpoch,
+  agent: row.text('agent'),
+  host: row.text('host'),
+  pid: row.integer('pid'),
+  bootId: row.text('boot'),
+  startTime: row.integer('start'),
+  begunAt: new Date(row.text('begun_at')),
+  beatAt: new Date(row.text('beat_at')),
+  state: row.text('state') as RegisteredProxy['state'],
+})
+
+/** While the server itself was down nobody could beat: silence counts from its start. */
+const SILENT = `state = 'alive' AND greatest(beat_at, pg_postmaster_start_time()) < clock_timestamp() - $1 * interval '1 millisecond'`
+
+const SQL = {
+  register: pgStatement<[string, string, number, string, number], ProxyEpoch>(
+    `INSERT INTO proxy_process (agent, host, pid, boot, start, begun_at, beat_at, state)
+     VALUES ($1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp(), 'alive') RETURNING epoch`,
+    (row) => row.integer('epoch') as ProxyEpoch,
+  ),
+  beat: pgStatement<[number], string>(
+    `UPDATE proxy_process SET beat_at = clock_timestamp() WHERE epoch = $1 AND state = 'alive' RETURNING state`,
+    (row) => row.text('state'),
+  ),
+  gone: pgStatement<[number]>(`UPDATE proxy_process SET state = 'gone', ended_at = clock_timestamp() WHERE epoch = $1 AND state = 'alive'`),
+  list: pgStatement<[], RegisteredProxy>(
+    `SELECT * FROM proxy_process WHERE state = 'alive' OR ended_at > clock_timestamp() - interval '1 day' ORDER BY epoch LIMIT 10000`,
+    decode,
+  ),
+  state: pgStatement<[number], string>('SELECT state FROM proxy_process WHERE epoch = $1', (row) => row.text('state')),
+  // KEY SHARE lets beats pass, and makes who would declare it dead wait, because that takes the row FOR UPDATE.
+  hold: pgStatement<[number], string>('SELECT state FROM proxy_process WHERE epoch = $1 FOR KEY SHARE', (row) => row.text('state')),
+  silent: pgStatement<[number], number>(`SELECT epoch FROM proxy_process WHERE ${SILENT} LIMIT 1`, (row) => row.integer('epoch')),
+  declareDead: pgStatement<[number], RegisteredProxy>(
+    `UPDATE proxy_process SET state = 'dead', ended_at = clock_timestamp()
+     WHERE epoch IN (SELECT epoch FROM proxy_process WHERE ${SILENT} ORDER BY epoch FOR UPDATE) RETURNING *`,
+    decode,
+  ),
+}
