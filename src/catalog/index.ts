@@ -3,4 +3,5 @@
  * Always rebuildable; never asked whether a point is complete: that is the repository's to say.
  */
 export type { Catalog, PointQuery } from './catalog.ts'
+export { openPgCatalog } from './pg-catalog.ts'
 export { openSqliteCatalog } from './sqlite-catalog.ts'

@@ -1,8 +1,8 @@
-import { AgentError, type BackupMode, type ConsistencyLevel, type PointId, type PointSummary, type RunId } from '../core/index.ts'
-import type { Row, SqlValue, State } from '../state/index.ts'
+import type { PointId, PointSummary } from '../core/index.ts'
+import type { SqlValue, State } from '../state/index.ts'
 import type { Catalog, PointQuery } from './catalog.ts'
+import { checkPrefix, columnsOf, normalTime, pickPoint, readPoint } from './point-row.ts'
 
-const SHORTEST_PREFIX = 6
 /** More rows than any list wants; a query without a limit stops there. */
 const MOST = 1_000_000
 
@@ -25,22 +25,8 @@ class SqliteCatalog implements Catalog {
   }
 
   async get(id: string, repository?: string): Promise<PointSummary> {
-    if (id.length < SHORTEST_PREFIX) {
-      throw new AgentError('USAGE', `The point id "${id}" is too short; give at least ${SHORTEST_PREFIX} characters.`, { subject: id })
-    }
-    const found = this.#sql.byPrefix.all(id, id, repository ?? null, repository ?? null)
-    const exact = found.filter((point) => point.id === id)
-    const matches = exact.length > 0 ? exact : found
-    const [point] = matches
-    if (point === undefined)
-      throw new AgentError('NOT_FOUND', `No restore point ${id} is known.`, { subject: id, next: 'See "vcb points".' })
-    if (matches.length > 1) {
-      throw new AgentError('USAGE', `The point id "${id}" fits several restore points: ${matches.map((match) => match.id).join(', ')}.`, {
-        subject: id,
-        next: 'Give more of the id, or name the repository.',
-      })
-    }
-    return point
+    checkPrefix(id)
+    return pickPoint(id, this.#sql.byPrefix.all(id, id, repository ?? null, repository ?? null))
   }
 
   async find(query: PointQuery): Promise<readonly PointSummary[]> {
@@ -74,30 +60,8 @@ class SqliteCatalog implements Catalog {
   }
 
   #put(point: PointSummary): void {
-    this.#sql.put.run(
-      point.repository,
-      point.id,
-      normalTime(point.time),
-      point.vmName,
-      point.instanceUuid,
-      point.vcenterUuid,
-      point.mode,
-      point.run,
-      point.consistency,
-      point.totalBytes,
-      point.readBytes,
-      point.storedBytes,
-      point.notProtected,
-    )
+    this.#sql.put.run(...columnsOf(point))
   }
-}
-
-/** UTC with milliseconds, so that text order is time order. */
-function normalTime(time: string): string {
-  const date = new Date(time)
-  if (Number.isNaN(date.getTime()))
-    throw new AgentError('USAGE', `"${time}" is not a time.`, { next: 'Give a time like 2026-11-22T18:30:00Z.' })
-  return date.toISOString()
 }
 
 type Pair = [string | null, string | null]
@@ -124,19 +88,3 @@ function prepare(state: State) {
     idsOf: state.statement<[string], string>('SELECT id FROM point WHERE repository = ?', (row) => row.text('id')),
   }
 }
-
-const readPoint = (row: Row): PointSummary => ({
-  id: row.text('id') as PointId,
-  repository: row.text('repository'),
-  time: row.text('time'),
-  vmName: row.text('vm_name'),
-  instanceUuid: row.text('instance_uuid'),
-  vcenterUuid: row.text('vcenter_uuid'),
-  mode: row.text('mode') as BackupMode,
-  run: row.text('run') as RunId,
-  consistency: row.text('consistency') as ConsistencyLevel,
-  totalBytes: row.integer('total_bytes'),
-  readBytes: row.integer('read_bytes'),
-  storedBytes: row.integer('stored_bytes'),
-  notProtected: row.integer('not_protected'),
-})

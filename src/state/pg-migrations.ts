@@ -19,4 +19,26 @@ export const PG_MIGRATIONS: readonly string[] = [
   );
   CREATE INDEX proxy_process_alive ON proxy_process (beat_at) WHERE state = 'alive';
   `,
+  // The catalog. Collation C: text order is time order, whatever the database was created with.
+  `
+  CREATE TABLE point (
+    repository     text NOT NULL,
+    id             text COLLATE "C" NOT NULL,
+    time           text COLLATE "C" NOT NULL,
+    vm_name        text NOT NULL,
+    instance_uuid  text NOT NULL,
+    vcenter_uuid   text NOT NULL,
+    mode           text NOT NULL CHECK (mode IN ('full', 'incremental')),
+    run            text NOT NULL,
+    consistency    text NOT NULL,
+    total_bytes    bigint NOT NULL,
+    read_bytes     bigint NOT NULL,
+    stored_bytes   bigint NOT NULL,
+    not_protected  bigint NOT NULL,
+    PRIMARY KEY (repository, id)
+  );
+  CREATE INDEX point_time ON point (time DESC);
+  CREATE INDEX point_vm ON point (instance_uuid, vcenter_uuid, time DESC);
+  CREATE INDEX point_id ON point (id);
+  `,
 ]
