@@ -41,4 +41,17 @@ export const PG_MIGRATIONS: readonly string[] = [
   CREATE INDEX point_vm ON point (instance_uuid, vcenter_uuid, time DESC);
   CREATE INDEX point_id ON point (id);
   `,
+  // What processes of all proxies have of limits that they share, and wait for: a row a token, in the order asked.
+  `
+  CREATE TABLE limit_token (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    bucket  text NOT NULL,
+    name    text NOT NULL,
+    most    bigint NOT NULL,
+    holder  text NOT NULL,
+    epoch   bigint NOT NULL REFERENCES proxy_process (epoch),
+    held    boolean NOT NULL
+  );
+  CREATE INDEX limit_token_bucket ON limit_token (bucket, id);
+  `,
 ]

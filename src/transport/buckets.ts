@@ -34,13 +34,15 @@ export type TokenUse = {
   readonly holder: string
   /** The process; undefined where only this one counts. */
   readonly pid?: number | undefined
+  /** Its machine; undefined where there is only this one. */
+  readonly host?: string | undefined
   readonly waits: boolean
 }
 
 export type BucketUse = { readonly name: string; readonly limit: number; readonly uses: readonly TokenUse[] }
 
 /**
- * Where limited things are counted: in this process alone (`createMemoryBuckets`) or over all processes of a proxy (`createSharedBuckets`). A token belongs to the
+ * Where limited things are counted: in this process alone (`createMemoryBuckets`), over all processes of a proxy (`createSharedBuckets`) or over all proxies of a database (`createPgBuckets`). A token belongs to the
  * process that took it and ends with it at the latest. Each process brings its own limit; what is counted is counted for all.
  */
 export interface Buckets {

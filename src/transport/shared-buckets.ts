@@ -1,5 +1,6 @@
 import { AgentError, anySignal, type Clock, type Log, throwIfAborted, toAgentError } from '../core/index.ts'
 import type { State } from '../state/index.ts'
+import { isTurn } from './turn.ts'
 import { type Buckets, type BucketUse, type TakeOptions, type Token, type Tokens, type TokenUse, waitInWords } from './buckets.ts'
 
 /** A process for as long as it lives: another one with the same pid differs in boot or start. */
@@ -194,13 +195,6 @@ class SharedTokens implements Tokens {
     }
     for (const wake of waking) wake()
   }
-}
-
-/** Whether one that waits may have a token: those that are held, and those that asked before it, leave one of the `limit`. */
-function isTurn(rows: readonly Held[], id: number, limit: number): boolean {
-  const held = rows.filter((row) => row.held).length
-  const before = rows.filter((row) => !row.held && row.id < id).length
-  return held + before < limit
 }
 
 async function living({ owners, self }: Shared, rows: readonly Held[]): Promise<readonly Held[]> {

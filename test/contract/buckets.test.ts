@@ -1,10 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, it, test } from 'vitest'
 import { silentLog, systemClock } from '../../src/core/index.ts'
-import { openState } from '../../src/state/index.ts'
-import { type Buckets, createMemoryBuckets, createSharedBuckets, type TokenOwner } from '../../src/transport/index.ts'
+import { createProxyRegistry, openState, type OwnEpoch } from '../../src/state/index.ts'
+import { type Buckets, createMemoryBuckets, createPgBuckets, createSharedBuckets, type TokenOwner } from '../../src/transport/index.ts'
+import { describePeer } from '../peer.ts'
+import { type Postgres, startPostgres } from '../postgres.ts'
 import { bucketsContract } from './buckets-contract.ts'
 
 bucketsContract(
@@ -76,4 +78,99 @@ test('a limit that this process has lower than another waits for what the other 
   await (await waiting)[Symbol.asyncDispose]()
   await held[2]?.[Symbol.asyncDispose]()
   expect(await world.processes[0].inUse()).toEqual([])
+})
+
+describePeer('postgres', 'the state database', (path) => {
+  let server: Postgres
+  beforeAll(async () => {
+    server = await startPostgres(path)
+  })
+  afterAll(() => server[Symbol.asyncDispose]())
+
+  type ProxiesWorld = AsyncDisposable & {
+    readonly processes: readonly [Buckets, Buckets]
+    readonly own: readonly [OwnEpoch, OwnEpoch]
+    readonly database: string
+    /** The process fell silent, and was declared dead. */
+    readonly die: (own: OwnEpoch) => Promise<void>
+  }
+  const open = async (): Promise<ProxiesWorld> => {
+    await using stack = new AsyncDisposableStack()
+    const database = await server.database()
+    const proxy = async (pid: number): Promise<{ readonly buckets: Buckets; readonly own: OwnEpoch }> => {
+      const state = stack.use(await server.state({ database }))
+      const registry = createProxyRegistry({ state, clock: systemClock, log: silentLog })
+      const own = stack.use(await registry.register({ agent: `agent ${pid}`, host: `host${pid}`, ...owner(pid) }))
+      return { own, buckets: createPgBuckets({ state, clock: systemClock, log: silentLog, epoch: own.epoch }) }
+    }
+    const [one, two] = [await proxy(1), await proxy(2)]
+    const kept = stack.move()
+    const die = async ({ epoch }: OwnEpoch): Promise<void> =>
+      void server.sql(`UPDATE vcb.proxy_process SET state = 'dead', ended_at = now() WHERE epoch = ${epoch}`, database)
+    return {
+      processes: [one.buckets, two.buckets],
+      own: [one.own, two.own],
+      database,
+      die,
+      [Symbol.asyncDispose]: () => kept.disposeAsync(),
+    }
+  }
+
+  bucketsContract('PostgreSQL, by two proxies', open, { numRuns: 6 })
+
+  it('gives what a dead proxy had, and what it waited for, to those who live; the dead one gets no more', async () => {
+    await using world = await open()
+    const [dying, living] = [world.processes[0].tokens('k', 'sessions', 1), world.processes[1].tokens('k', 'sessions', 1)]
+    const inUse = async () =>
+      (await world.processes[1].inUse()).flatMap(({ uses }) => uses.map(({ holder, host, pid }) => [holder, host, pid]))
+    await dying.take({ holder: 'dead' })
+    const never = dying.take({ holder: 'dead too' }).catch((error: unknown) => error)
+    await expect.poll(inUse).toHaveLength(2)
+    const waiting = living.take({ holder: 'alive' })
+    await expect.poll(inUse).toEqual([
+      ['dead', 'host1', 1],
+      ['dead too', 'host1', 1],
+      ['alive', 'host2', 2],
+    ])
+    await world.die(world.own[0])
+    const token = await waiting
+    expect(await inUse()).toEqual([['alive', 'host2', 2]])
+    expect(await never).toMatchObject({ code: 'CANCELED', message: expect.stringContaining('declared dead') })
+    await expect(dying.take()).rejects.toMatchObject({ code: 'CANCELED' })
+    await token[Symbol.asyncDispose]()
+    expect(await inUse()).toEqual([])
+  })
+
+  it('is never exceeded by many who ask at once', async () => {
+    await using world = await open()
+    let [held, most] = [0, 0]
+    await Promise.all(
+      Array.from({ length: 40 }, async (_, index) => {
+        await using _token = await world.processes[index % 2 === 0 ? 0 : 1].tokens('k', 'sessions', 3).take()
+        most = Math.max(most, ++held)
+        await systemClock.sleep(5)
+        held--
+      }),
+    )
+    expect(most).toBe(3)
+    expect(await world.processes[0].inUse()).toEqual([])
+  })
+
+  it('gets back later what could not be given back while the server was away', { timeout: 60_000 }, async () => {
+    await using world = await open()
+    const tokens = world.processes[0].tokens('k', 'sessions', 1)
+    const held = await tokens.take()
+    const state = await server.state({ database: world.database, patienceMs: 100 })
+    await using hasty = state
+    const own = createPgBuckets({ state: hasty, clock: systemClock, log: silentLog, epoch: world.own[1].epoch })
+    const lost = await own.tokens('other', 'things', 1).take()
+    await server.stop('immediate')
+    await lost[Symbol.asyncDispose]()
+    await server.start()
+    await held[Symbol.asyncDispose]()
+    expect((await own.inUse()).map(({ name }) => name)).toEqual(['things'])
+    const next = await own.tokens('third', 'things', 1).take()
+    await next[Symbol.asyncDispose]()
+    expect(await own.inUse()).toEqual([])
+  })
 })
