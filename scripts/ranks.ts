@@ -21,6 +21,7 @@ export const RANKS: Readonly<Record<string, number>> = {
   provider: 2,
   journal: 2,
   catalog: 2,
+  history: 2,
   schedule: 2,
   mount: 3,
   orphans: 3,

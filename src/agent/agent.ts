@@ -18,6 +18,7 @@ import {
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
+import { type JobVms, openSqliteJobVms, openSqliteRunHistory, type RunHistory } from '../history/index.ts'
 import {
   CancelWatch,
   claimReport,
@@ -70,6 +71,9 @@ const KEPT_JOBS = 1000
 const KEPT_JOBS_MS = 90 * 24 * 3_600_000
 /** Whatever their age, so that a clock that stepped far ahead does not take the history with it. */
 const KEPT_AT_LEAST = 100
+/** What became of runs is remembered for a year and a month. */
+const KEPT_RUNS_MS = 396 * 24 * 3_600_000
+const KEPT_RUNS_AT_LEAST = 10_000
 
 export type AgentDeps = {
   readonly clock: Clock
@@ -112,6 +116,10 @@ export class Agent implements AsyncDisposable {
   /** Scripts in guests. */
   readonly scripts: GuestScripts
   readonly catalog: Catalog
+  /** How the runs of all VMs ended. */
+  readonly history: RunHistory
+  /** Since when jobs know their VMs. */
+  readonly jobVms: JobVms
   readonly releasers: Releasers
   /** The same for recovery, which tries each claim once a pass. */
   readonly #atOnce: Releasers
@@ -129,7 +137,17 @@ export class Agent implements AsyncDisposable {
   private constructor(
     config: AgentConfig,
     deps: AgentDeps,
-    opened: { journal: Journal; locks: VmLocks; catalog: Catalog; buckets: Buckets; ids: Ids; marks: Marks; stack: AsyncDisposableStack },
+    opened: {
+      journal: Journal
+      locks: VmLocks
+      catalog: Catalog
+      history: RunHistory
+      jobVms: JobVms
+      buckets: Buckets
+      ids: Ids
+      marks: Marks
+      stack: AsyncDisposableStack
+    },
   ) {
     this.config = config
     this.clock = deps.clock
@@ -151,6 +169,8 @@ export class Agent implements AsyncDisposable {
     this.guest = new ProxyGuest({ ...config.hotadd, clock: deps.clock })
     this.scripts = createGuestScripts(config.guestScripts, deps, opened.stack)
     this.catalog = opened.catalog
+    this.history = opened.history
+    this.jobVms = opened.jobVms
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>
       createReleasers({
@@ -182,7 +202,9 @@ export class Agent implements AsyncDisposable {
     const journal = await openSqliteJournal({ state, clock, ids, processes: systemProcesses })
     const locks = new SqliteVmLocks({ state, clock, processes: systemProcesses })
     const buckets = createSharedBuckets({ state, clock, log: deps.log, owners: systemProcesses })
-    return new Agent(config, deps, { journal, locks, catalog: openSqliteCatalog(state), buckets, ids, marks, stack: stack.move() })
+    const catalog = openSqliteCatalog(state)
+    const [history, jobVms] = [openSqliteRunHistory(state), openSqliteJobVms(state)]
+    return new Agent(config, deps, { journal, locks, catalog, history, jobVms, buckets, ids, marks, stack: stack.move() })
   }
 
   /**
@@ -320,7 +342,9 @@ export class Agent implements AsyncDisposable {
     if (this.#pruned) return
     this.#pruned = true
     try {
-      await this.journal.prune({ jobs: KEPT_JOBS, before: new Date(this.clock.now().getTime() - KEPT_JOBS_MS), atLeast: KEPT_AT_LEAST })
+      const now = this.clock.now().getTime()
+      await this.journal.prune({ jobs: KEPT_JOBS, before: new Date(now - KEPT_JOBS_MS), atLeast: KEPT_AT_LEAST })
+      await this.history.prune(new Date(now - KEPT_RUNS_MS), KEPT_RUNS_AT_LEAST)
     } catch (error) {
       this.log.warn('old jobs could not be forgotten', { error: toAgentError(error).message })
     }

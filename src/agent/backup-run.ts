@@ -7,6 +7,7 @@ import {
   type JobId,
   type QuiescePolicy,
   type RunId,
+  type RunRecord,
   unlessAborted,
   toAgentError,
   type VmConfig,
@@ -19,6 +20,7 @@ import type { JobOutcome, LeftError } from '../journal/index.ts'
 import { createSnapshots, createSpaceGuard, noSpaceGuard, type SpaceWatch } from '../snapshot/index.ts'
 import type { Agent } from './agent.ts'
 import { createTransports } from './transports.ts'
+import { badRecord, goodRecord, type RunOrigin } from './vm-run-record.ts'
 import { noticeWaits } from './wait-notice.ts'
 
 export type BackupRunRequest = {
@@ -34,7 +36,11 @@ export type BackupRunRequest = {
   readonly init: boolean
   /** Of a repository that is exports: how its disks are written, and each directory named. */
   readonly exports?: { readonly format: ExportFormat; readonly name?: ((config: VmConfig) => string) | undefined } | undefined
+  /** The job that wants it; nobody's but the caller's own wish when absent. */
+  readonly origin?: RunOrigin | undefined
   readonly onProgress?: ((progress: BackupProgress) => void) | undefined
+  /** Told of each VM when its run has ended and its record is in the history. */
+  readonly onRecord?: ((record: RunRecord) => void) | undefined
   readonly onVm?: ((outcome: VmOutcome) => void) | undefined
   /** Told what a VM waits for when that takes longer than a moment, and with undefined when it goes on. */
   readonly onWait?: ((vm: string, wait: string | undefined) => void) | undefined
@@ -115,6 +121,11 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
     // As long: a snapshot counts until it is removed.
     await using limits = agent.limits.of(vm.name, { onWait })
     const read = new Map<string, BackupProgress>()
+    let begunAt = clock.now()
+    const endedRun = () => {
+      const { mode, origin } = request
+      return { run, vm, origin, repository: provider.url, mode, begunAt, endedAt: clock.now() }
+    }
     try {
       const deps = {
         vsphere,
@@ -132,10 +143,11 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
       }
       const result = await agent.job(
         'backup',
-        { run, vm },
+        { run, vm, ...request.origin },
         async (claims, signal) => {
           job = claims.job
           await turn(queue, ended.promise, signal)
+          begunAt = clock.now()
           return backupVm(
             deps,
             claims,
@@ -162,10 +174,13 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
         },
       )
       await record(result)
+      await remember(goodRecord(endedRun(), result, stillHeld))
       return { ok: true, ...result, stillHeld }
     } catch (error) {
-      agent.log.error('backup failed', { vm: vm.name, error: toAgentError(error).message })
-      return { ok: false, vm, error: toAgentError(error) }
+      const shown = toAgentError(error)
+      agent.log.error('backup failed', { vm: vm.name, error: shown.message })
+      await remember(badRecord(endedRun(), shown))
+      return { ok: false, vm, error: shown }
     } finally {
       ended.resolve()
     }
@@ -181,6 +196,20 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
       )
     }
     request.onProgress?.(at)
+  }
+
+  /** The run is over whether or not it could be written down. */
+  async function remember(record: RunRecord): Promise<void> {
+    try {
+      await agent.history.add(record)
+    } catch (error) {
+      agent.log.warn('the run has ended but the history could not be written', {
+        run,
+        vm: record.vm.name,
+        error: toAgentError(error).message,
+      })
+    }
+    request.onRecord?.(record)
   }
 
   /** The catalog is a convenience: the point exists whether or not it could be written there. */

@@ -89,4 +89,30 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT;
   CREATE INDEX limit_token_bucket ON limit_token (bucket, id);
   `,
+  // How each run of each VM ended, and since when jobs know their VMs.
+  `
+  CREATE TABLE run (
+    id             INTEGER PRIMARY KEY,
+    run            TEXT NOT NULL,
+    vcenter_uuid   TEXT NOT NULL,
+    instance_uuid  TEXT NOT NULL,
+    moref          TEXT NOT NULL,
+    vm_name        TEXT NOT NULL,
+    vm_path        TEXT NOT NULL,
+    job            TEXT,
+    ended_at       TEXT NOT NULL,
+    result         TEXT NOT NULL CHECK (result IN ('succeeded', 'failed', 'canceled')),
+    record         TEXT NOT NULL,
+    UNIQUE (run, vcenter_uuid, instance_uuid)
+  ) STRICT;
+  CREATE INDEX run_ended ON run (ended_at DESC, id DESC);
+  CREATE INDEX run_vm ON run (instance_uuid, vcenter_uuid, ended_at DESC);
+  CREATE TABLE job_vm (
+    job            TEXT NOT NULL,
+    vcenter_uuid   TEXT NOT NULL,
+    instance_uuid  TEXT NOT NULL,
+    since          TEXT NOT NULL,
+    PRIMARY KEY (job, vcenter_uuid, instance_uuid)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]

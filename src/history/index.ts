@@ -1,0 +1,8 @@
+/**
+ * Rank 2. What became of each run of each VM, and since when jobs know their VMs: what the scheduler, reports and `vcb history` look back on. Not needed to
+ * restore anything, and never asked what is held: that is the journal's.
+ */
+export type { JobVms } from './job-vms.ts'
+export type { RunHistory, RunQuery } from './run-history.ts'
+export { openSqliteJobVms } from './sqlite-job-vms.ts'
+export { openSqliteRunHistory } from './sqlite-run-history.ts'
