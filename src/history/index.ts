@@ -4,5 +4,7 @@
  */
 export type { JobVms } from './job-vms.ts'
 export type { RunHistory, RunQuery } from './run-history.ts'
+export { openPgJobVms } from './pg-job-vms.ts'
+export { openPgRunHistory } from './pg-run-history.ts'
 export { openSqliteJobVms } from './sqlite-job-vms.ts'
 export { openSqliteRunHistory } from './sqlite-run-history.ts'

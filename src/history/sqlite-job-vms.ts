@@ -1,5 +1,6 @@
 import type { State } from '../state/index.ts'
 import type { JobVms } from './job-vms.ts'
+import { keyOf } from './vm-key.ts'
 
 /** In the agent's database. */
 export function openSqliteJobVms(state: State): JobVms {
@@ -30,8 +31,6 @@ export function openSqliteJobVms(state: State): JobVms {
     },
   })
 }
-
-const keyOf = (vcenterUuid: string, instanceUuid: string): string => JSON.stringify([vcenterUuid, instanceUuid])
 
 function partsOf(key: string): [string, string] {
   const [vcenterUuid, instanceUuid] = JSON.parse(key) as [string, string]

@@ -1,8 +1,7 @@
-import { AgentError, type RunRecord } from '../core/index.ts'
-import type { Row, SqlValue, State } from '../state/index.ts'
+import type { RunRecord } from '../core/index.ts'
+import type { SqlValue, State } from '../state/index.ts'
+import { MOST_UNLESS_SAID, readRecord } from './record-row.ts'
 import type { RunHistory, RunQuery } from './run-history.ts'
-
-const MOST_UNLESS_SAID = 1000
 
 /** The history in the agent's database. */
 export function openSqliteRunHistory(state: State): RunHistory {
@@ -57,15 +56,4 @@ function prepare(state: State) {
       'DELETE FROM run WHERE ended_at < ? AND id NOT IN (SELECT id FROM run ORDER BY ended_at DESC, id DESC LIMIT ?)',
     ),
   }
-}
-
-/** What some version of the agent wrote; that it is the record of this row is made sure of. */
-function readRecord(row: Row): RunRecord {
-  const record = row.json('record')
-  if (typeof record !== 'object' || record === null || !('run' in record) || record.run !== row.text('run')) {
-    throw new AgentError('INTEGRITY', `The state database holds no record of run ${row.text('run')}.`, {
-      next: 'Restore the state directory from its last backup, or name another one.',
-    })
-  }
-  return record as RunRecord
 }

@@ -54,4 +54,30 @@ export const PG_MIGRATIONS: readonly string[] = [
   );
   CREATE INDEX limit_token_bucket ON limit_token (bucket, id);
   `,
+  // How each run of each VM ended, and since when jobs know their VMs.
+  `
+  CREATE TABLE run (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run            text NOT NULL,
+    vcenter_uuid   text NOT NULL,
+    instance_uuid  text NOT NULL,
+    moref          text NOT NULL,
+    vm_name        text NOT NULL,
+    vm_path        text NOT NULL,
+    job            text,
+    ended_at       text COLLATE "C" NOT NULL,
+    result         text NOT NULL CHECK (result IN ('succeeded', 'failed', 'canceled')),
+    record         text NOT NULL,
+    UNIQUE (run, vcenter_uuid, instance_uuid)
+  );
+  CREATE INDEX run_ended ON run (ended_at DESC, id DESC);
+  CREATE INDEX run_vm ON run (instance_uuid, vcenter_uuid, ended_at DESC);
+  CREATE TABLE job_vm (
+    job            text NOT NULL,
+    vcenter_uuid   text NOT NULL,
+    instance_uuid  text NOT NULL,
+    since          text NOT NULL,
+    PRIMARY KEY (job, vcenter_uuid, instance_uuid)
+  );
+  `,
 ]

@@ -1,8 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openSqliteJobVms, openSqliteRunHistory } from '../../src/history/index.ts'
+import { afterAll, beforeAll } from 'vitest'
+import { openPgJobVms, openPgRunHistory, openSqliteJobVms, openSqliteRunHistory } from '../../src/history/index.ts'
 import { openState } from '../../src/state/index.ts'
+import { describePeer } from '../peer.ts'
+import { type Postgres, startPostgres } from '../postgres.ts'
 import { type HistoryWorld, runHistoryContract } from './run-history-contract.ts'
 
 async function openWorld(): Promise<HistoryWorld> {
@@ -19,3 +22,15 @@ async function openWorld(): Promise<HistoryWorld> {
 }
 
 runHistoryContract('SQLite', openWorld)
+
+describePeer('postgres', 'shared', (path) => {
+  let server: Postgres
+  beforeAll(async () => {
+    server = await startPostgres(path)
+  })
+  afterAll(() => server[Symbol.asyncDispose]())
+  runHistoryContract('PostgreSQL', async () => {
+    const state = await server.state()
+    return { history: openPgRunHistory(state), jobVms: openPgJobVms(state), [Symbol.asyncDispose]: () => state[Symbol.asyncDispose]() }
+  })
+})
