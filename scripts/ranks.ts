@@ -26,6 +26,7 @@ export const RANKS: Readonly<Record<string, number>> = {
   mount: 3,
   orphans: 3,
   notices: 3,
+  api: 4,
   flow: 4,
   agent: 5,
   cli: 6,

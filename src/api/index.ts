@@ -1,0 +1,10 @@
+/**
+ * Rank 4. The control API of a running agent: who may ask it what, over which connection, and in which form. `AgentControl` is all it knows of the agent,
+ * which implements it.
+ */
+export type { AgentControl, AgentFeed, AgentOrders, AgentViews, Caller, Role } from './agent-control.ts'
+export type { AgentEvent } from './event-view.ts'
+export type { JobFacts, MetricFacts, VmFacts } from './metric-facts.ts'
+export type { JobView, PlanView } from './plan-view.ts'
+export type { CanceledView, HistoryQuery, PointQueryView, RunRequest, StartedRuns } from './run-view.ts'
+export type { AgentStatusView, ProgressView } from './status-view.ts'

@@ -1,0 +1,34 @@
+import type { RunRecord, VmRef } from '../core/index.ts'
+
+/** A VM that a job protects, or that has a point. */
+export type VmFacts = {
+  readonly vm: Pick<VmRef, 'name' | 'instanceUuid'>
+  readonly job: string | undefined
+  /** ms since 1970; undefined: there is none. */
+  readonly lastGoodAt: number | undefined
+  readonly rpoMs: number | undefined
+  /** Of its last run that ended; undefined before the first. */
+  readonly last:
+    | (Pick<RunRecord, 'result' | 'readBytes' | 'storedBytes' | 'snapshotLifetimeMs' | 'frozenMs'> & { readonly tookMs: number })
+    | undefined
+}
+
+/** Sums over the runs that ended since this agent began; they only grow. */
+export type JobFacts = {
+  /** Undefined: runs that no job asked for. */
+  readonly job: string | undefined
+  readonly runs: Readonly<Record<RunRecord['result'], number>>
+  readonly readBytes: number
+  readonly storedBytes: number
+}
+
+/** What /metrics shows. Asked for at every scrape: it must not ask vCenter or a repository. */
+export type MetricFacts = {
+  readonly vms: readonly VmFacts[]
+  readonly jobs: readonly JobFacts[]
+  readonly queue: { readonly waiting: number; readonly running: number }
+  readonly limits: readonly { readonly name: string; readonly limit: number; readonly used: number; readonly waiting: number }[]
+  /** As last measured; undefined bytes: never. */
+  readonly repositories: readonly { readonly name: string; readonly bytes: number | undefined; readonly points: number | undefined }[]
+  readonly draining: boolean
+}

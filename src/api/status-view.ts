@@ -1,0 +1,100 @@
+import { z } from 'zod'
+import { bytes, count, milliseconds, mode, moment, type View, vmView } from './view.ts'
+
+/** A run that waits for its turn. */
+export const waitingRun = z.object({
+  run: z.string(),
+  job: z.string().optional(),
+  vm: vmView,
+  mode: mode.optional(),
+  dueAt: moment.optional(),
+  since: moment.describe('in the queue since'),
+  reason: z.string().describe('why it is due, or who asked for it'),
+  waitsFor: z.string().optional(),
+  rpo: z.enum(['kept', 'at risk', 'missed']).optional(),
+})
+
+/** How far a run is. All bytes are of the disks to be read. */
+export const progressView = z.object({
+  doneBytes: bytes,
+  totalBytes: bytes,
+  bytesPerSecond: z.number().nonnegative().optional(),
+  /** `scsi0:1`, and the transport it is read by. */
+  disk: z.string().optional(),
+  transport: z.string().optional(),
+})
+export type ProgressView = View<typeof progressView>
+
+export const runningRun = z.object({
+  run: z.string(),
+  job: z.string().optional(),
+  vm: vmView,
+  mode: mode.optional(),
+  begunAt: moment,
+  progress: progressView.optional(),
+})
+
+const heldView = z.object({
+  claim: z.string(),
+  kind: z.string(),
+  what: z.string(),
+  certain: z.boolean(),
+  since: z.string().optional(),
+  attempts: count,
+  reason: z.string().optional(),
+  triedAt: z.string().optional(),
+})
+
+const outcomeView = z.looseObject({ result: z.string(), reason: z.string().optional() })
+
+const journaledView = z.object({
+  job: z.string(),
+  kind: z.string(),
+  subject: z.string().optional(),
+  since: z.string(),
+  ageMs: milliseconds,
+  pid: z.int().optional(),
+  leaseUntil: z.string().optional(),
+  directory: z.string().optional(),
+  until: z.string().optional(),
+  waitsFor: z.string().optional(),
+  cancel: z.object({ by: z.string(), at: z.string() }).optional(),
+  held: z.array(heldView),
+  outcome: outcomeView.optional(),
+  release: z.string().optional(),
+})
+
+export const limitView = z.object({
+  name: z.string(),
+  limit: count,
+  uses: z.array(z.looseObject({ holder: z.string(), pid: z.int().optional(), waits: z.boolean() })),
+})
+
+/** What `vcb status --json` says of the state database. */
+export const journalView = z.object({
+  running: z.array(journaledView),
+  leases: z.array(journaledView),
+  leftOver: z.array(journaledView),
+  limits: z.array(limitView),
+  finished: z.array(
+    z.looseObject({
+      job: z.string(),
+      kind: z.string(),
+      subject: z.string().optional(),
+      finishedAt: z.string(),
+      outcome: outcomeView,
+    }),
+  ),
+})
+
+export const agentStatusView = z.object({
+  agent: z.string().describe('id of the installation'),
+  version: z.string(),
+  pid: z.int(),
+  since: moment,
+  draining: z.boolean().describe('nothing new begins'),
+  waiting: z.array(waitingRun),
+  running: z.array(runningRun),
+  journal: journalView,
+})
+export type AgentStatusView = View<typeof agentStatusView>
