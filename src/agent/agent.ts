@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { hostname, userInfo } from 'node:os'
+import { homedir, hostname, userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import { type Catalog, openSqliteCatalog } from '../catalog/index.ts'
@@ -44,6 +44,7 @@ import {
   keptByProduct,
   openProvider,
   type OpenProviderOptions,
+  type PlaceDeps,
   type PointStore,
   type ProductDeps,
 } from '../provider/index.ts'
@@ -58,6 +59,7 @@ import { createGuestScripts } from './guest-scripts.ts'
 import { readSecret, type SecretSource } from './config/secret-source.ts'
 import { bandwidthAt } from './config/quantity.ts'
 import { snapshotChangesOf } from './snapshot-changes.ts'
+import { repositoryAccess } from './repository-access.ts'
 import { sshHostsOf } from './ssh-hosts.ts'
 
 /** After a failed connection the next one is tried no sooner, ms. */
@@ -178,7 +180,7 @@ export class Agent implements AsyncDisposable {
         locks: this.locks,
         changes: this.snapshotChanges,
         guest: this.guest,
-        products: (url) => this.#productDeps(url),
+        destinations: async (url) => ({ product: await this.#productDeps(url), place: this.placeDeps }),
         clock: deps.clock,
         scripts: this.scripts,
         patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
@@ -243,6 +245,12 @@ export class Agent implements AsyncDisposable {
     return this.#stack.use(vsphere)
   }
 
+  /** How the servers of repositories are reached. */
+  get placeDeps(): PlaceDeps {
+    const { clock, log, random } = this
+    return { clock, log, random, access: repositoryAccess(this.config, { username: userInfo().username, home: homedir() }) }
+  }
+
   /** The repository, opened on first use; `init` makes one where there is none. USAGE when none is configured. */
   provider(
     options: {
@@ -278,6 +286,7 @@ export class Agent implements AsyncDisposable {
         init: options.init,
         recordNew,
         run: options.run,
+        access: this.placeDeps.access,
         exportFormat: options.exportFormat,
         exportName: options.exportName,
         environment: process.env,
@@ -304,7 +313,7 @@ export class Agent implements AsyncDisposable {
 
   /** What is there is only opened. What is made is a claim until it is complete, so that half a repository does not stay. */
   async #openOrMake(url: string, open: (recordNew?: OpenProviderOptions['recordNew']) => Promise<BackupProvider>): Promise<BackupProvider> {
-    if (await hasRepository(url)) return open()
+    if (await hasRepository(url, this.placeDeps)) return open()
     return this.job('init', { repository: url }, async (claims) => {
       let made: ClaimId | undefined
       const provider = await open(async (repository) => {

@@ -45,7 +45,7 @@ export async function runForecast(agent: Agent, request: Omit<BackupRunRequest, 
 /** A repository that the run would make has no points yet. */
 async function openOrForesee(agent: Agent, init: boolean): Promise<ForecastDeps['provider']> {
   const { url } = agent.config.repository
-  if (init && url !== undefined && !/^(tar|dir):/.test(url) && !(await hasRepository(url)))
+  if (init && url !== undefined && !/^(tar|dir):/.test(url) && !(await hasRepository(url, agent.placeDeps)))
     return { incremental: { ok: false, reason: 'the repository does not exist yet' }, points: undefined }
   return agent.provider()
 }

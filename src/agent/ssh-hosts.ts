@@ -33,7 +33,10 @@ function hostOf(config: SshHostConfig): SshHost {
   return { name, address, port, user, login: () => (login ??= loginOf(config)), pin: () => pinOf(config) }
 }
 
-async function loginOf({ name, keyFile, passphrase, password }: SshHostConfig): Promise<SshLogin> {
+type LoginConfig = Pick<SshHostConfig, 'keyFile' | 'passphrase' | 'password'> & { readonly name: string; readonly writtenIn?: string | undefined }
+
+/** The secrets of a login; `writtenIn` says where in vcb.yaml they belong, for the message of a login that has none. CONFIG, USAGE. */
+export async function loginOf({ name, keyFile, passphrase, password, writtenIn }: LoginConfig): Promise<SshLogin> {
   if (keyFile !== undefined) {
     const text = new Secret(await readText(keyFile))
     const has = passphrase.file !== undefined || passphrase.env !== undefined
@@ -48,13 +51,14 @@ async function loginOf({ name, keyFile, passphrase, password }: SshHostConfig): 
   if (password.file === undefined && password.env === undefined) {
     throw new AgentError('CONFIG', `There is no way to log in to ${name} over SSH.`, {
       subject: name,
-      next: `Write keyFile or passwordFile into ssh.hosts."${name}" of vcb.yaml.`,
+      next: `Write keyFile or passwordFile into ${writtenIn ?? `ssh.hosts."${name}"`} of vcb.yaml.`,
     })
   }
   return { password: await readSecret(password, `SSH password of ${name}`, 'ssh passwordFile') }
 }
 
-async function pinOf({ fingerprints, knownHosts }: SshHostConfig): Promise<HostKeyPin> {
+/** CONFIG for a known_hosts file that cannot be read. */
+export async function pinOf({ fingerprints, knownHosts }: Pick<SshHostConfig, 'fingerprints' | 'knownHosts'>): Promise<HostKeyPin> {
   // Neither: the connection is made to see the key, told in the refusal, and goes no further.
   if (fingerprints.length > 0) return { fingerprints: fingerprints.map((text) => parseFingerprint(text) ?? text) }
   if (knownHosts !== undefined) return { knownHosts: { path: knownHosts, text: await readText(knownHosts) } }

@@ -1,7 +1,7 @@
 import { AgentError, type Clock, isAgentError, isThere, type MoRef, toAgentError } from '../core/index.ts'
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { presentReleasers } from '../mount/index.ts'
-import { type ProductDeps, removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
+import { type RemovalDeps, removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
 import type { GuestScripts } from '../quiesce/index.ts'
 import { createSnapshots, presentVm, type SnapshotChanges, type Snapshots } from '../snapshot/index.ts'
 import { detachAttached, findAttached, type ProxyGuest } from '../transport/index.ts'
@@ -26,8 +26,8 @@ export type ReleaseDeps = {
   readonly clock: Clock
   /** Absent where no guest script ever runs. */
   readonly scripts?: GuestScripts | undefined
-  /** How programs of backup products are run for a repository of theirs, when one is asked for; absent where there are none. */
-  readonly products?: ((url: string) => Promise<ProductDeps | undefined>) | undefined
+  /** How a destination is reached to remove something there: a product's program, the login of a server; absent where all are local. */
+  readonly destinations?: ((url: string) => Promise<RemovalDeps>) | undefined
   /** This machine, as the guest of a proxy VM. */
   readonly guest: ProxyGuest
 }
@@ -115,16 +115,16 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
     repositoryWrite: {
       find: async (claim) => claim.args,
       release: async (ref) => {
-        await removePartials(ref, await deps.products?.(ref.url))
+        await removePartials(ref, await deps.destinations?.(ref.url))
       },
     },
     newRepository: {
       find: async (claim) => claim.args,
-      release: (ref) => removeNewRepository(ref),
+      release: async (ref) => removeNewRepository(ref, (await deps.destinations?.(ref.url))?.place),
     },
     repositoryLock: {
       find: async (claim) => claim.args,
-      release: (ref) => removeLocks(ref),
+      release: async (ref) => removeLocks(ref, (await deps.destinations?.(ref.url))?.place),
     },
     pointRemoval: {
       find: async (claim) => claim.args,

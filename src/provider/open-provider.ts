@@ -6,6 +6,7 @@ import { openBorg } from './borg-product.ts'
 import { openDirProvider, openVcbExports } from './dir-provider.ts'
 import { openCommandProvider } from './command-provider.ts'
 import { parseProviderUrl } from './provider-url.ts'
+import type { RepositoryAccess } from './repository-access.ts'
 import { openResticBinary } from './restic-binary-product.ts'
 import { openResticProvider } from './restic-provider.ts'
 import { StreamProvider } from './stream-provider.ts'
@@ -23,6 +24,8 @@ export type OpenProviderOptions = Abortable & {
   readonly pid: number
   /** Of a restic repository; where a product asks for one, instead of what its own environment says. The other kinds have none. */
   readonly password?: Secret | undefined
+  /** How servers of restic repositories are logged in to; absent where there are only directories. */
+  readonly access?: RepositoryAccess | undefined
   /** Marks what this process half writes, so that the claim `repositoryWrite` finds it when the process is gone. */
   readonly run?: RunId | undefined
   /** Told of a restic repository that `init` makes before any file of it is there; `removeNewRepository` undoes it while it is not complete. */
@@ -46,11 +49,11 @@ export type OpenProviderOptions = Abortable & {
 export type { ExportFormat }
 
 /**
- * Opens a destination by its URL: a plain path or `restic:PATH` (restic repository), `tar:PATH` (archives in a directory, or a tape
+ * Opens a destination by its URL: a plain path or `restic:PATH` (restic repository), `sftp:USER@HOST:PATH` (the same on a server), `tar:PATH` (archives in a directory, or a tape
  * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point), `vcb:PATH`
  * (the same with VCB's names, one directory a VM; for the VCB commands), `command:PROGRAM ARGUMENT...` (one archive to a program's standard input),
  * `borg:REPOSITORY` (archives in a Borg repository, through borg), `restic-binary:REPOSITORY` (in a restic repository, through restic), `tape:PATH` (a directory that stands in for a tape).
- * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password), CONFIG (no password, unknown scheme, no access), CONFLICT.
+ * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password, login), UNAVAILABLE (server), CONFIG (no password, unknown scheme, no access), CONFLICT.
  */
 export async function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider> {
   const { scheme, path } = parseProviderUrl(url)
@@ -70,5 +73,6 @@ export async function openProvider(url: string, options: OpenProviderOptions): P
       next: 'Give it with repository.passwordFile in vcb.yaml, --password-file or VCB_REPO_PASSWORD.',
     })
   }
-  return openResticProvider(path, { ...options, password })
+  const { access } = options
+  return openResticProvider(path, { ...options, password, place: access && { ...options, access } })
 }

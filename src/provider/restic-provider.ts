@@ -1,7 +1,6 @@
 import { type Abortable, AgentError, type Log, type RunId, type Secret, type Verdict } from '../core/index.ts'
 import {
   type Backend,
-  directoryBackend,
   initRepository,
   type KdfParameters,
   openRepository,
@@ -9,6 +8,7 @@ import {
   type RepositoryDeps,
   type RepositoryOptions,
 } from '../restic/index.ts'
+import { openPlace, type PlaceDeps } from './open-place.ts'
 import { BLOCK_SIZE, DEFAULT_SIZES, type LayoutSizes } from './image-layout.ts'
 import type { BackupProvider, BackupWriter, Locking, NewRepository, PointRequest, PointStore } from './provider.ts'
 import { resticLocking, ResticPoints, type ResticReader } from './restic-points.ts'
@@ -17,6 +17,8 @@ import { ResticWriter } from './restic-writer.ts'
 export type ResticProviderOptions = RepositoryDeps &
   Pick<RepositoryOptions, 'workers' | 'compressionLevel' | 'signal'> & {
     readonly password: Secret
+    /** How the server of a repository that is not in a directory is reached. */
+    readonly place?: PlaceDeps | undefined
     readonly init?: boolean | undefined
     readonly recordNew?: ((made: NewRepository) => Promise<void>) | undefined
     /** Marks what this process half writes. */
@@ -26,9 +28,9 @@ export type ResticProviderOptions = RepositoryDeps &
     readonly kdf?: KdfParameters | undefined
   }
 
-/** Opens (or, with `init`, makes) a restic repository in a directory or in a given backend, which the provider then owns. */
+/** Opens (or, with `init`, makes) a restic repository at a place (what stands after `restic:`) or in a given backend, which the provider then owns. */
 export async function openResticProvider(place: string | Backend, options: ResticProviderOptions): Promise<BackupProvider> {
-  const backend = typeof place === 'string' ? directoryBackend(place, { run: options.run }) : place
+  const backend = typeof place === 'string' ? openPlace(place, options.place, options.run) : place
   const settings: RepositoryOptions = {
     blockSize: BLOCK_SIZE,
     workers: options.workers,

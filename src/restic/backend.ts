@@ -1,4 +1,4 @@
-import type { Abortable } from '../core/index.ts'
+import type { Abortable, RunId } from '../core/index.ts'
 
 /** What a repository is made of. `data` = packs. */
 export type FileKind = 'config' | 'data' | 'index' | 'key' | 'lock' | 'snapshot'
@@ -15,6 +15,11 @@ export type LoadOptions = Abortable & {
   readonly into?: Buffer | undefined
 }
 
+export type SaveOptions = Abortable & {
+  /** Once aborted, a try that failed is not followed by another; one under way goes on. For a writer that is giving up. */
+  readonly lastTry?: AbortSignal | undefined
+}
+
 /**
  * Where a repository's files lie: a directory, an object store, a server. Knows nothing of what is in them.
  * Every implementation passes `test/contract/restic-backend.ts`. Calls may run concurrently.
@@ -22,6 +27,8 @@ export type LoadOptions = Abortable & {
 export interface Backend extends AsyncDisposable {
   /** For messages and listings; without secrets. */
   readonly url: string
+  /** How many packs are worth being saved at once: several where each waits for a far server. 1 where absent. */
+  readonly savesAtOnce?: number | undefined
   /**
    * The whole file, or exactly `range` of it. NOT_FOUND when there is no such file; INTEGRITY when the file is shorter than the range
    * asks for; UNAVAILABLE; CANCELED.
@@ -31,11 +38,22 @@ export interface Backend extends AsyncDisposable {
    * Writes a file whole and durably: after it resolves a crash loses nothing, and at no moment does a part show under the name.
    * An existing file of the same name is replaced (names are digests, so the content is the same). CAPACITY, UNAVAILABLE, CONFIG.
    */
-  save(file: FileRef, data: Uint8Array, options?: Abortable): Promise<void>
+  save(file: FileRef, data: Uint8Array, options?: SaveOptions): Promise<void>
   /** All files of a kind with their sizes in bytes, in no order; foreign names are left out; a missing directory is empty. */
   list(kind: FileKind, options?: Abortable): AsyncIterable<{ readonly name: string; readonly size: number }>
   /** Size in bytes; undefined when there is no such file. */
   stat(file: FileRef, options?: Abortable): Promise<{ readonly size: number } | undefined>
   /** Removes a file, durably, and of a lock also what a save that was cut short left; a missing one is success. */
   remove(file: FileRef, options?: Abortable): Promise<void>
+}
+
+/** A backend that also knows what a process that died leaves behind there. Both are called when no such process lives, and are idempotent. */
+export interface RepositoryPlace extends Backend {
+  /** Removes what was half saved by writers of this run (`run` of the backend they used); what was removed, for people. */
+  removePartials(run: RunId): Promise<readonly string[]>
+  /**
+   * Removes what an `initRepository` left that did not come to its end: its key file, the parts of files being saved, and folders while they are
+   * empty. A repository with a configuration is complete and stays.
+   */
+  removeUnfinished(key: string): Promise<void>
 }

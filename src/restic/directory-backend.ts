@@ -6,6 +6,7 @@ import {
   ensureDirectory,
   fromErrno,
   isMissing,
+  isThere,
   openInput,
   openOutput,
   removeDirectory,
@@ -16,16 +17,9 @@ import {
   syncDirectory,
   throwIfAborted,
 } from '../core/index.ts'
-import { type Backend, CONFIG_FILE, type FileKind, type FileRef, type LoadOptions } from './backend.ts'
+import { CONFIG_FILE, type FileKind, type FileRef, type LoadOptions, type RepositoryPlace } from './backend.ts'
 import { isHexId } from './ids.ts'
-
-const FOLDERS: Readonly<Record<Exclude<FileKind, 'config'>, string>> = Object.freeze({
-  data: 'data',
-  index: 'index',
-  key: 'keys',
-  lock: 'locks',
-  snapshot: 'snapshots',
-})
+import { FOLDERS, layoutPath } from './layout.ts'
 
 export type DirectoryBackendOptions = {
   /**
@@ -39,25 +33,8 @@ export type DirectoryBackendOptions = {
  * A repository in a local (or mounted) directory, in restic's local layout: packs in `data/<first two hex digits>/`, files 0400,
  * directories 0700. Directories are made when something is saved in them.
  */
-export function directoryBackend(path: string, options: DirectoryBackendOptions = {}): Backend {
+export function directoryBackend(path: string, options: DirectoryBackendOptions = {}): RepositoryPlace {
   return new DirectoryBackend(resolve(path), options.run)
-}
-
-/**
- * Removes what an `initRepository` left that did not come to its end: its key file, the parts of files being saved, and the folders while they are
- * empty. A repository with a configuration is complete and stays. Idempotent.
- */
-export async function removeUnfinishedRepository(path: string, key: string): Promise<void> {
-  const root = resolve(path)
-  const backend = new DirectoryBackend(root, undefined)
-  if ((await backend.stat(CONFIG_FILE)) !== undefined) return
-  for (const name of await readNames(root)) if (name.startsWith('config-tmp-')) await removeFile(join(root, name))
-  const keys = join(root, FOLDERS.key)
-  for (const name of await readNames(keys)) if (name.startsWith(`${key}-tmp-`)) await removeFile(join(keys, name))
-  await backend.remove({ kind: 'key', name: key })
-  const packs = join(root, FOLDERS.data)
-  for (const name of await readNames(packs)) await removeIfEmpty(join(packs, name))
-  for (const name of Object.values(FOLDERS)) await removeIfEmpty(join(root, name))
 }
 
 async function removeIfEmpty(path: string): Promise<void> {
@@ -68,7 +45,7 @@ async function removeIfEmpty(path: string): Promise<void> {
   }
 }
 
-class DirectoryBackend implements Backend {
+class DirectoryBackend implements RepositoryPlace {
   readonly url: string
   readonly #root: string
   /** Where files are written before they are renamed into their places. */
@@ -169,6 +146,30 @@ class DirectoryBackend implements Backend {
     await removeTree(this.#partial)
   }
 
+  async removePartials(run: RunId): Promise<readonly string[]> {
+    const partial = join(this.#root, `.${run}.partial`)
+    try {
+      if (!(await isThere(partial))) return []
+      await removeTree(partial)
+      return [partial]
+    } catch (error) {
+      // A root that is no directory (any more): nothing of ours can be there.
+      if (error instanceof Error && 'code' in error && error.code === 'ENOTDIR') return []
+      throw fromErrno(error, partial) ?? error
+    }
+  }
+
+  async removeUnfinished(key: string): Promise<void> {
+    if ((await this.stat(CONFIG_FILE)) !== undefined) return
+    for (const name of await readNames(this.#root)) if (name.startsWith('config-tmp-')) await removeFile(join(this.#root, name))
+    const keys = join(this.#root, FOLDERS.key)
+    for (const name of await readNames(keys)) if (name.startsWith(`${key}-tmp-`)) await removeFile(join(keys, name))
+    await this.remove({ kind: 'key', name: key })
+    const packs = join(this.#root, FOLDERS.data)
+    for (const name of await readNames(packs)) await removeIfEmpty(join(packs, name))
+    for (const name of Object.values(FOLDERS)) await removeIfEmpty(join(this.#root, name))
+  }
+
   async *#listFolder(folder: string, options?: Abortable): AsyncGenerator<{ readonly name: string; readonly size: number }> {
     for (const name of await readNames(folder)) {
       if (!isHexId(name)) continue
@@ -205,10 +206,7 @@ class DirectoryBackend implements Backend {
   }
 
   #path(file: FileRef): string {
-    if (file.kind === 'config') return join(this.#root, 'config')
-    if (!isHexId(file.name)) throw new AgentError('USAGE', `${JSON.stringify(file.name)} is not the name of a repository file.`)
-    const folder = join(this.#root, FOLDERS[file.kind])
-    return file.kind === 'data' ? join(folder, file.name.slice(0, 2), file.name) : join(folder, file.name)
+    return join(this.#root, layoutPath(file))
   }
 }
 

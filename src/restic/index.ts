@@ -5,9 +5,10 @@
  * takes the blocks of disk images through worker threads. Files lie behind the small `Backend` interface.
  * Layout and invariants: docs/formats/restic-repository.md.
  */
-export { type Backend, CONFIG_FILE, type FileKind, type FileRef } from './backend.ts'
+export { type Backend, CONFIG_FILE, type FileKind, type FileRef, type RepositoryPlace } from './backend.ts'
 export type { BlockPipeline, BlockSlot, StoredBlock } from './block-pipeline.ts'
-export { directoryBackend, type DirectoryBackendOptions, removeUnfinishedRepository } from './directory-backend.ts'
+export { directoryBackend, type DirectoryBackendOptions } from './directory-backend.ts'
+export { type ServerFiles, sftpBackend, type SftpBackendDeps } from './sftp-backend.ts'
 export { BlobIds, ID_BYTES, idBytes, idHex, isHexId } from './ids.ts'
 export { initRepository, openRepository } from './open-repository.ts'
 export type {
@@ -25,6 +26,7 @@ export type {
   WriterStats,
 } from './repository.ts'
 export type { Locking, RecordLockNames } from './repository-lock.ts'
+export type { TriesDeps } from './tries.ts'
 export type { Snapshot, StoredSnapshot } from './snapshot.ts'
 export type { NodeType, TreeNode } from './tree.ts'
 export { zeroBlockId } from './zero-block.ts'

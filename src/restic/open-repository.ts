@@ -34,7 +34,7 @@ const MIB = 1024 * 1024
 /**
  * Makes a new repository in an empty backend and opens it. CONFLICT when there is one already; CAPACITY, UNAVAILABLE.
  * `kdf` is for tests, which cannot spend half a second on each key. `recordKey` is told the name of the key file, the first file made, before it
- * is there: `removeUnfinishedRepository` needs it should this never end.
+ * is there: `removeUnfinished` of its place needs it should this never end.
  */
 export async function initRepository(
   backend: Backend,

@@ -24,7 +24,7 @@ export function parseFingerprint(text: string): string | undefined {
 
 /** Throws AUTH, with both fingerprints, unless the key shown is the one pinned. Nobody is ever accepted unknown. */
 export function checkHostKey(
-  host: { readonly name: string; readonly address: string; readonly port: number },
+  host: { readonly name: string; readonly address: string; readonly port: number; readonly pinnedIn?: string | undefined },
   key: Uint8Array,
   pin: HostKeyPin,
 ): void {
@@ -37,7 +37,7 @@ export function checkHostKey(
     if (pin.fingerprints.length === 0) {
       refuse(
         `The SSH host key of ${host.name} is not pinned; it shows ${shown}.`,
-        `If that is the host's (ssh-keygen -l there), write it as hostKey into ssh.hosts."${host.name}" of vcb.yaml.`,
+        `If that is the host's (ssh-keygen -l there), write it as hostKey into ${host.pinnedIn ?? `ssh.hosts."${host.name}"`} of vcb.yaml.`,
       )
     }
     refuse(

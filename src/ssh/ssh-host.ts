@@ -16,6 +16,8 @@ export type SshHost = {
   /** Secrets and pins are read when the first connection is made. CONFIG, USAGE. */
   readonly login: (options?: Abortable) => Promise<SshLogin>
   readonly pin: (options?: Abortable) => Promise<HostKeyPin>
+  /** Where in vcb.yaml its key is pinned, for messages; `ssh.hosts."NAME"` when absent. */
+  readonly pinnedIn?: string | undefined
 }
 
 export type SshDeps = { readonly clock: Clock; readonly log: Log }

@@ -129,10 +129,10 @@ describePeer('restic', 'restic-binary: a restic repository through the stock res
     }
     expect(await points()).toEqual([])
     const places = { url: `restic-binary:${join(directory, 'repo')}`, run: 'dead000000' as RunId, temporary: directory }
-    expect(await removePartials(places, deps())).toHaveLength(1)
-    expect(await removePartials(places, deps())).toEqual([])
+    expect(await removePartials(places, { product: deps() })).toHaveLength(1)
+    expect(await removePartials(places, { product: deps() })).toEqual([])
     expect((await listed()).map(({ tags }) => tags[1])).toEqual(['point=web01.20261126T000000Z.live000000'])
     await rm(join(directory, 'repo'), { recursive: true })
-    expect(await removePartials(places, deps())).toEqual([])
+    expect(await removePartials(places, { product: deps() })).toEqual([])
   }, 180_000)
 })

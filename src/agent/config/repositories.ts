@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { parseProviderUrl } from '../../provider/index.ts'
 import { type FileOf, type Given, localIf } from './given.ts'
 import { checkedBy } from './list-of.ts'
+import { repositoryLoginKeys, repositoryLoginOf } from './repository-login.ts'
 import { localRepository, type RepositoryConfig } from './repository.ts'
 
 /** A place for restore points that jobs name. */
@@ -16,7 +17,12 @@ export const repositoriesKeys = {
   repositories: z
     .record(
       jobName,
-      z.strictObject({ url: checkedBy(parseProviderUrl), passwordFile: z.string().optional(), passwordEnv: z.string().optional() }),
+      z.strictObject({
+        url: checkedBy(parseProviderUrl),
+        passwordFile: z.string().optional(),
+        passwordEnv: z.string().optional(),
+        ...repositoryLoginKeys,
+      }),
     )
     .optional(),
 } as const
@@ -30,12 +36,13 @@ export function repositoriesOf(
   { repository: general }: RepositoryConfig,
 ): { readonly repositories: readonly NamedRepository[] } {
   const named = Object.entries(file ?? {}).map(
-    ([name, { url, passwordFile, passwordEnv }]): NamedRepository =>
+    ([name, { url, passwordFile, passwordEnv, ...login }]): NamedRepository =>
       Object.freeze({
         name,
         url: localRepository(url, given.base) ?? url,
         password:
           passwordEnv === undefined ? { file: localIf(given, passwordFile) } : { env: passwordEnv, value: given.environment[passwordEnv] },
+        ...repositoryLoginOf(login, given),
       }),
   )
   const { url } = general

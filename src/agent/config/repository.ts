@@ -1,14 +1,20 @@
 import { isAbsolute, resolve } from 'node:path'
 import { z } from 'zod'
 import { type FileOf, type Given, localIf } from './given.ts'
+import { type RepositoryLogin, repositoryLoginKeys, repositoryLoginOf } from './repository-login.ts'
 import { type SecretSource, secretSource } from './secret-source.ts'
 
 /** Where restore points go. */
-export type RepositoryConfig = { readonly repository: { readonly url: string | undefined; readonly password: SecretSource } }
+export type RepositoryConfig = { readonly repository: RepositoryLogin & { readonly url: string | undefined; readonly password: SecretSource } }
 
 export const repositoryKeys = {
   repository: z
-    .strictObject({ url: z.string().optional(), passwordFile: z.string().optional(), passwordEnv: z.string().optional() })
+    .strictObject({
+      url: z.string().optional(),
+      passwordFile: z.string().optional(),
+      passwordEnv: z.string().optional(),
+      ...repositoryLoginKeys,
+    })
     .optional(),
 } as const
 
@@ -24,6 +30,7 @@ export function repositoryOf({ repository: file }: FileOf<typeof repositoryKeys>
         localIf(given, file?.passwordFile),
         file?.passwordEnv,
       ),
+      ...repositoryLoginOf(file ?? {}, given),
     }),
   }
 }

@@ -147,6 +147,21 @@ export const SETTINGS: readonly Setting[] = [
     value: ({ repository }) => secret(repository.password),
   },
   {
+    keys: ['repository.ssh'],
+    value: ({ repository: { ssh } }) =>
+      ssh === undefined
+        ? undefined
+        : list(
+            [
+              ...(ssh.keyFile === undefined ? [] : [`key in ${ssh.keyFile}`]),
+              ...(secret(ssh.password) === undefined ? [] : [`password ${secret(ssh.password)}`]),
+              ...(ssh.fingerprints.length > 0 ? [`host key ${ssh.fingerprints.join(', ')}`] : []),
+              ...(ssh.knownHosts === undefined ? [] : [`host keys in ${ssh.knownHosts}`]),
+            ],
+            '; ',
+          ),
+  },
+  {
     keys: ['repositories'],
     value: ({ repositories }) =>
       list(

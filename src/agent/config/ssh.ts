@@ -13,13 +13,14 @@ const login = {
   knownHosts: z.string().optional(),
 } as const
 
-const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}=?$/, 'a fingerprint is SHA256: and 43 letters, as ssh-keygen -l prints it')
+/** A host key's. */
+export const fingerprintSchema = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}=?$/, 'a fingerprint is SHA256: and 43 letters, as ssh-keygen -l prints it')
 
 /** One host, or a guest that runs scripts. */
 export const guestSshSchema = z.strictObject({
   ...login,
   address: z.string().min(1).optional(),
-  hostKey: z.union([fingerprint, z.array(fingerprint).min(1)]).optional(),
+  hostKey: z.union([fingerprintSchema, z.array(fingerprintSchema).min(1)]).optional(),
 })
 
 /** `default` holds for hosts that are listed, and, with `knownHosts`, makes every other host one that may be tried. */

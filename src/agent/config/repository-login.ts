@@ -1,0 +1,49 @@
+import { z } from 'zod'
+import type { Given } from './given.ts'
+import { fingerprintSchema } from './ssh.ts'
+import type { SecretSource } from './secret-source.ts'
+
+/** How the server of a repository is logged in to. A part is undefined where the file does not have it: then it is as for the stock programs. */
+export type RepositoryLogin = { readonly ssh?: RepositorySsh | undefined }
+
+/** Of an SFTP server. Paths are absolute. */
+export type RepositorySsh = {
+  readonly keyFile: string | undefined
+  readonly passphrase: SecretSource
+  readonly password: SecretSource
+  readonly fingerprints: readonly string[]
+  readonly knownHosts: string | undefined
+}
+
+/** Beside `url` and the password, of `repository` and of each of `repositories`. */
+export const repositoryLoginKeys = {
+  ssh: z
+    .strictObject({
+      keyFile: z.string().optional(),
+      passphraseFile: z.string().optional(),
+      passphraseEnv: z.string().optional(),
+      passwordFile: z.string().optional(),
+      passwordEnv: z.string().optional(),
+      hostKey: z.union([fingerprintSchema, z.array(fingerprintSchema).min(1)]).optional(),
+      knownHosts: z.string().optional(),
+    })
+    .optional(),
+} as const
+
+type File = z.output<z.ZodObject<typeof repositoryLoginKeys>>
+
+export function repositoryLoginOf({ ssh }: File, { environment, local }: Pick<Given, 'environment' | 'local'>): RepositoryLogin {
+  const path = (value: string | undefined): string | undefined => (value === undefined || value === '-' ? value : local(value))
+  const secret = (inFile: string | undefined, variable: string | undefined): SecretSource =>
+    variable === undefined ? { file: path(inFile) } : { env: variable, value: environment[variable] }
+  if (ssh === undefined) return {}
+  return {
+    ssh: Object.freeze({
+      keyFile: path(ssh.keyFile),
+      passphrase: secret(ssh.passphraseFile, ssh.passphraseEnv),
+      password: secret(ssh.passwordFile, ssh.passwordEnv),
+      fingerprints: ssh.hostKey === undefined ? [] : typeof ssh.hostKey === 'string' ? [ssh.hostKey] : ssh.hostKey,
+      knownHosts: path(ssh.knownHosts),
+    }),
+  }
+}

@@ -1,0 +1,26 @@
+import { AgentError, type RunId } from '../core/index.ts'
+import { directoryBackend, type RepositoryPlace, sftpBackend, type TriesDeps } from '../restic/index.ts'
+import { SftpSession } from '../ssh/index.ts'
+import type { RepositoryAccess } from './repository-access.ts'
+import { formatResticPlace, parseResticPlace } from './restic-place.ts'
+
+/** What reaching a repository needs beside its address; nothing for one in a directory. */
+export type PlaceDeps = TriesDeps & { readonly access: RepositoryAccess }
+
+/**
+ * The place of a restic repository, by what stands after `restic:`. Nothing is connected before the first call. `run` names what is half saved.
+ * CONFIG for an address that is none.
+ */
+export function openPlace(text: string, deps: PlaceDeps | undefined, run?: RunId): RepositoryPlace {
+  const place = parseResticPlace(text)
+  if (place.kind === 'directory') return directoryBackend(place.path, { run })
+  if (deps === undefined) throw new AgentError('INTERNAL', `Nobody here can log in to ${place.host}.`)
+  const host = deps.access.sshHost(place)
+  return sftpBackend({
+    ...deps,
+    run,
+    url: formatResticPlace(place),
+    root: place.root,
+    connect: (options) => SftpSession.open(host, deps, options),
+  })
+}

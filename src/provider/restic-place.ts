@@ -1,0 +1,100 @@
+import { AgentError } from '../core/index.ts'
+
+/** Where a restic repository lies. */
+export type ResticPlace = { readonly kind: 'directory'; readonly path: string } | SftpPlace
+
+/** `user` undefined = whoever runs vcb, as ssh has it; `root` relative to that user's home where it does not begin with a slash. */
+export type SftpPlace = {
+  readonly kind: 'sftp'
+  readonly user: string | undefined
+  readonly host: string
+  readonly port: number
+  readonly root: string
+}
+
+/** What restic itself knows besides. */
+const OTHERS = /^(b2|azure|gs|swift|rclone):/u
+
+/**
+ * What the part after `restic:` means, in the forms that restic takes: a path, `sftp:user@host:path`, `sftp://user@host:port/path`. CONFIG, without
+ * a password that was written into it by mistake.
+ */
+export function parseResticPlace(text: string): ResticPlace {
+  const other = OTHERS.exec(text)?.[1]
+  if (other !== undefined) {
+    throw new AgentError('CONFIG', `Repositories of the kind ${other} are not known to vcb itself.`, {
+      next: 'Use restic-binary:REPOSITORY, which goes through the stock restic.',
+    })
+  }
+  if (text.startsWith('sftp:')) return sftpPlace(text)
+  return { kind: 'directory', path: text }
+}
+
+/** The same place always in the same words, as restic understands them; without secrets. A directory as it was written. */
+export function formatResticPlace(place: ResticPlace): string {
+  if (place.kind === 'directory') return place.path
+  const { user, host, port, root } = place
+  const login = user === undefined ? '' : `${encodeURIComponent(user)}@`
+  if (port === SSH_PORT && !host.includes(':') && user?.includes(':') !== true) return `sftp:${user === undefined ? '' : `${user}@`}${host}:${root}`
+  return `sftp://${login}${host.includes(':') ? `[${host}]` : host}${port === SSH_PORT ? '' : `:${port}`}/${root.split('/').map(encodeURIComponent).join('/')}`
+}
+
+const SSH_PORT = 22
+
+function sftpPlace(text: string): SftpPlace {
+  if (text.startsWith('sftp://')) {
+    const url = URL.parse(text)
+    if (url !== null && url.password !== '') throw passwordInside('sftp')
+    if (url === null || url.hostname === '' || url.search !== '' || url.hash !== '') throw notSftp(text)
+    const user = url.username === '' ? undefined : decode(url.username, text)
+    const host = url.hostname.replaceAll(/[[\]]/gu, '')
+    return checked({ kind: 'sftp', user, host, port: url.port === '' ? SSH_PORT : Number(url.port), root: decode(url.pathname.slice(1), text) })
+  }
+  // A user may hold an @ (user@domain@host); the first colon after the host begins the path.
+  const [, user, host = '', root = ''] = /^sftp:(?:([^:]*)@)?([^:@/]+):(.*)$/su.exec(text) ?? []
+  if (host === '') {
+    if (/^sftp:[^/]*:[^/]*@/u.test(text)) throw passwordInside('sftp')
+    throw notSftp(text)
+  }
+  return checked({ kind: 'sftp', user: user === '' ? undefined : user, host, port: SSH_PORT, root })
+}
+
+function checked(place: SftpPlace): SftpPlace {
+  const root = tidy(place.root)
+  if (root === '' || root === '.' || root.includes('\0')) throw notSftp(`sftp:${place.host}:`)
+  if (root.startsWith('~')) {
+    throw new AgentError('CONFIG', `The path ${root} on ${place.host} begins with ~, which SFTP servers do not know.`, {
+      next: 'Write it without ~/: a path that does not begin with a slash is in the home of the user.',
+    })
+  }
+  return { ...place, root }
+}
+
+/** As Go's path.Clean: no empty names, no `.`, `..` resolved. */
+function tidy(path: string): string {
+  const names: string[] = []
+  for (const name of path.split('/')) {
+    if (name === '' || name === '.') continue
+    if (name === '..' && names.length > 0 && names.at(-1) !== '..') names.pop()
+    else if (name !== '..' || !path.startsWith('/')) names.push(name)
+  }
+  return `${path.startsWith('/') ? '/' : ''}${names.join('/')}`
+}
+
+function decode(text: string, whole: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    throw notSftp(whole)
+  }
+}
+
+const notSftp = (text: string): AgentError =>
+  new AgentError('CONFIG', `${JSON.stringify(text.slice(0, 200))} names no place on an SFTP server.`, {
+    next: 'Write sftp:USER@HOST:/PATH, or sftp://USER@HOST:PORT//PATH.',
+  })
+
+const passwordInside = (kind: string): AgentError =>
+  new AgentError('CONFIG', `The address of the ${kind} repository holds a password.`, {
+    next: 'Take it out, and give it by file or environment (docs/repositories.md).',
+  })
