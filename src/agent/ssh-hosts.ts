@@ -33,7 +33,10 @@ function hostOf(config: SshHostConfig): SshHost {
   return { name, address, port, user, login: () => (login ??= loginOf(config)), pin: () => pinOf(config) }
 }
 
-type LoginConfig = Pick<SshHostConfig, 'keyFile' | 'passphrase' | 'password'> & { readonly name: string; readonly writtenIn?: string | undefined }
+type LoginConfig = Pick<SshHostConfig, 'keyFile' | 'passphrase' | 'password'> & {
+  readonly name: string
+  readonly writtenIn?: string | undefined
+}
 
 /** The secrets of a login; `writtenIn` says where in vcb.yaml they belong, for the message of a login that has none. CONFIG, USAGE. */
 export async function loginOf({ name, keyFile, passphrase, password, writtenIn }: LoginConfig): Promise<SshLogin> {

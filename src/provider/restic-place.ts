@@ -35,7 +35,9 @@ export function formatResticPlace(place: ResticPlace): string {
   if (place.kind === 'directory') return place.path
   const { user, host, port, root } = place
   const login = user === undefined ? '' : `${encodeURIComponent(user)}@`
-  if (port === SSH_PORT && !host.includes(':') && user?.includes(':') !== true) return `sftp:${user === undefined ? '' : `${user}@`}${host}:${root}`
+  // The short form would be taken for something else.
+  const long = port !== SSH_PORT || host.includes(':') || user?.includes(':') === true || root.includes('@')
+  if (!long) return `sftp:${user === undefined ? '' : `${user}@`}${host}:${root}`
   return `sftp://${login}${host.includes(':') ? `[${host}]` : host}${port === SSH_PORT ? '' : `:${port}`}/${root.split('/').map(encodeURIComponent).join('/')}`
 }
 
@@ -45,23 +47,30 @@ function sftpPlace(text: string): SftpPlace {
   if (text.startsWith('sftp://')) {
     const url = URL.parse(text)
     if (url !== null && url.password !== '') throw passwordInside('sftp')
-    if (url === null || url.hostname === '' || url.search !== '' || url.hash !== '') throw notSftp(text)
+    // URLs resolve `..` by rules of their own, which are not restic's.
+    const up = /\/(?:[.]|%2e){2}(?:\/|$)/iu.test(text)
+    if (url === null || url.hostname === '' || url.search !== '' || url.hash !== '' || up) throw notSftp(text)
     const user = url.username === '' ? undefined : decode(url.username, text)
     const host = url.hostname.replaceAll(/[[\]]/gu, '')
-    return checked({ kind: 'sftp', user, host, port: url.port === '' ? SSH_PORT : Number(url.port), root: decode(url.pathname.slice(1), text) })
+    return checked({
+      kind: 'sftp',
+      user,
+      host,
+      port: url.port === '' ? SSH_PORT : Number(url.port),
+      root: decode(url.pathname.slice(1), text),
+    })
   }
+  // Strictly a host and a path with @ and a colon in it; nobody means that.
+  if (/^sftp:[^/:]*:[^/]*@[^/]*:/u.test(text)) throw passwordInside('sftp')
   // A user may hold an @ (user@domain@host); the first colon after the host begins the path.
   const [, user, host = '', root = ''] = /^sftp:(?:([^:]*)@)?([^:@/]+):(.*)$/su.exec(text) ?? []
-  if (host === '') {
-    if (/^sftp:[^/]*:[^/]*@/u.test(text)) throw passwordInside('sftp')
-    throw notSftp(text)
-  }
+  if (host === '') throw notSftp(text)
   return checked({ kind: 'sftp', user: user === '' ? undefined : user, host, port: SSH_PORT, root })
 }
 
 function checked(place: SftpPlace): SftpPlace {
   const root = tidy(place.root)
-  if (root === '' || root === '.' || root.includes('\0')) throw notSftp(`sftp:${place.host}:`)
+  if (root === '' || root === '/' || /^[.][.](?:\/|$)/u.test(root) || root.includes('\0')) throw notSftp(`sftp:${place.host}:`)
   if (root.startsWith('~')) {
     throw new AgentError('CONFIG', `The path ${root} on ${place.host} begins with ~, which SFTP servers do not know.`, {
       next: 'Write it without ~/: a path that does not begin with a slash is in the home of the user.',

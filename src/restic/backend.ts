@@ -50,7 +50,7 @@ export interface Backend extends AsyncDisposable {
 /** A backend that also knows what a process that died leaves behind there. Both are called when no such process lives, and are idempotent. */
 export interface RepositoryPlace extends Backend {
   /** Removes what was half saved by writers of this run (`run` of the backend they used); what was removed, for people. */
-  removePartials(run: RunId): Promise<readonly string[]>
+  removeHalfSaved(run: RunId): Promise<readonly string[]>
   /**
    * Removes what an `initRepository` left that did not come to its end: its key file, the parts of files being saved, and folders while they are
    * empty. A repository with a configuration is complete and stays.

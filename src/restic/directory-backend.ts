@@ -146,7 +146,7 @@ class DirectoryBackend implements RepositoryPlace {
     await removeTree(this.#partial)
   }
 
-  async removePartials(run: RunId): Promise<readonly string[]> {
+  async removeHalfSaved(run: RunId): Promise<readonly string[]> {
     const partial = join(this.#root, `.${run}.partial`)
     try {
       if (!(await isThere(partial))) return []

@@ -125,7 +125,7 @@ class SftpBackend implements RepositoryPlace {
     )
   }
 
-  async removePartials(run: RunId): Promise<readonly string[]> {
+  async removeHalfSaved(run: RunId): Promise<readonly string[]> {
     const partial = this.#inside(`.${run}.partial`)
     return this.#do('lock', {}, async (files) => {
       if ((await files.stat(partial)) === undefined) return []
@@ -158,7 +158,10 @@ class SftpBackend implements RepositoryPlace {
       await this.#changing('remove partials', partial, () => removeFolder(files, partial))
     } catch (error) {
       // It stays until recovery comes upon it; what was saved is in its place.
-      this.#deps.log.warn('the folder of half-saved files could not be removed', { repository: this.url, error: toAgentError(error).message })
+      this.#deps.log.warn('the folder of half-saved files could not be removed', {
+        repository: this.url,
+        error: toAgentError(error).message,
+      })
     }
   }
 

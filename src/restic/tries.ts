@@ -115,4 +115,3 @@ export class Tries {
 }
 
 const passes = (error: unknown): error is AgentError => isAgentError(error, 'UNAVAILABLE') && error.retry !== 'never'
-

@@ -118,7 +118,10 @@ export class SftpSession implements AsyncDisposable {
    */
   async read(
     path: string,
-    options: Abortable & { readonly range?: { readonly offset: number; readonly length: number } | undefined; readonly into?: Buffer | undefined } = {},
+    options: Abortable & {
+      readonly range?: { readonly offset: number; readonly length: number } | undefined
+      readonly into?: Buffer | undefined
+    } = {},
   ): Promise<Buffer> {
     const handle = await this.#open(path, (done) => this.#sftp.open(path, 'r', done), options)
     try {
@@ -227,7 +230,8 @@ export class SftpSession implements AsyncDisposable {
         for (const { filename, attrs } of some) {
           if (filename !== '.' && filename !== '..') names.push({ name: filename, size: attrs.size, directory: attrs.isDirectory() })
         }
-        if (names.length > MOST_NAMES) throw new AgentError('INTEGRITY', `${path} on ${this.#host.name} has too many names.`, { subject: path })
+        if (names.length > MOST_NAMES)
+          throw new AgentError('INTEGRITY', `${path} on ${this.#host.name} has too many names.`, { subject: path })
       }
     } finally {
       this.#forgetHandle(path, handle)
@@ -304,7 +308,7 @@ export class SftpSession implements AsyncDisposable {
   async #orFull(error: unknown, path: string, wanted: number): Promise<unknown> {
     if (!isPlainFailure(error) || !this.#offers('statvfs@openssh.com', '2')) return error
     try {
-      const space = await this.#ask<{ f_frsize: number; f_bavail: number }>(path, (done) =>
+      const space = await this.#ask<{ f_frsize: number | bigint; f_bavail: number | bigint }>(path, (done) =>
         this.#sftp.ext_openssh_statvfs(parentOf(path) ?? '.', done),
       )
       if (Number(space.f_frsize) * Number(space.f_bavail) >= wanted) return error
@@ -374,7 +378,8 @@ const parentOf = (path: string): string | undefined => {
 
 function room(path: string, length: number, into: Buffer | undefined): Buffer {
   if (into !== undefined && into.length >= length) return into.subarray(0, length)
-  if (length > MOST_BYTES) throw new AgentError('INTEGRITY', `${path} has ${length} bytes; no file of a repository has so many.`, { subject: path })
+  if (length > MOST_BYTES)
+    throw new AgentError('INTEGRITY', `${path} has ${length} bytes; no file of a repository has so many.`, { subject: path })
   return Buffer.allocUnsafeSlow(length)
 }
 

@@ -62,14 +62,14 @@ describePeer('sshd', 'a repository over SFTP', (program) => {
       await writeFile(join(backend.path, `.${run}.partial`, `${name}-1-1`), 'half')
     }
     expect(await Array.fromAsync(backend.list('index'))).toEqual([{ name, size: 10 }])
-    expect(await backend.removePartials('dead000000' as RunId)).toEqual([`${backend.url} ${backend.path}/.dead000000.partial`])
-    expect(await backend.removePartials('dead000000' as RunId)).toEqual([])
+    expect(await backend.removeHalfSaved('dead000000' as RunId)).toEqual([`${backend.url} ${backend.path}/.dead000000.partial`])
+    expect(await backend.removeHalfSaved('dead000000' as RunId)).toEqual([])
     expect((await readdir(backend.path)).sort()).toEqual(['.live000000.partial', 'index'])
   })
 
   it('a lock goes with what was half saved of it, also when its process is gone', async () => {
     await using backend = sftpPlace(sshd)
-    const [ours = '', theirs = ''] = [newName(), newName()]
+    const [ours, theirs] = [newName(), newName()]
     for (const name of [ours, theirs]) await backend.save({ kind: 'lock', name }, Buffer.from('sealed'))
     await writeFile(join(backend.path, 'locks', `${ours}-tmp-77-1`), 'sea')
     await writeFile(join(backend.path, 'locks', `${theirs}-tmp-78-1`), 'sea')
@@ -132,7 +132,7 @@ describePeer('sshd', 'a repository over SFTP', (program) => {
       const name = newName()
       await expect(backend.save({ kind: 'data', name }, randomBytes(2_000_000))).rejects.toMatchObject({
         code: 'CAPACITY',
-        message: expect.stringContaining('No space is left on 127.0.0.1'),
+        message: expect.stringContaining('No space is left on sshd'),
       })
       expect(await readdir(join(backend.path, 'data', name.slice(0, 2)))).toEqual([])
     } finally {
@@ -144,12 +144,18 @@ describePeer('sshd', 'a repository over SFTP', (program) => {
   it('a server without SFTP, a wrong host key and a refused login are told apart, and not tried again', async () => {
     await using none = await startSshd(program)
     await using without = sftpPlace(none)
-    await expect(without.stat(CONFIG_FILE)).rejects.toMatchObject({ code: 'CONFIG', message: expect.stringContaining('opened no SFTP session') })
+    await expect(without.stat(CONFIG_FILE)).rejects.toMatchObject({
+      code: 'CONFIG',
+      message: expect.stringContaining('opened no SFTP session'),
+    })
     const pin = async () => ({ fingerprints: [`SHA256:${'A'.repeat(43)}`] })
     await using wrong = sftpPlace(sshd, { host: { pin } })
     await expect(wrong.stat(CONFIG_FILE)).rejects.toMatchObject({ code: 'AUTH', message: expect.stringContaining('The SSH host key') })
     await using unpinned = sftpPlace(sshd, { host: { pin: async () => ({ fingerprints: [] }), pinnedIn: 'repositories.nas.ssh' } })
-    await expect(unpinned.stat(CONFIG_FILE)).rejects.toMatchObject({ code: 'AUTH', next: expect.stringContaining('hostKey into repositories.nas.ssh') })
+    await expect(unpinned.stat(CONFIG_FILE)).rejects.toMatchObject({
+      code: 'AUTH',
+      next: expect.stringContaining('hostKey into repositories.nas.ssh'),
+    })
     await using nobody = sftpPlace(sshd, { host: { user: 'nobody' } })
     await expect(nobody.stat(CONFIG_FILE)).rejects.toMatchObject({ code: 'AUTH', next: expect.not.stringContaining('ESXi') })
   })

@@ -5,7 +5,9 @@ import { type RepositoryLogin, repositoryLoginKeys, repositoryLoginOf } from './
 import { type SecretSource, secretSource } from './secret-source.ts'
 
 /** Where restore points go. */
-export type RepositoryConfig = { readonly repository: RepositoryLogin & { readonly url: string | undefined; readonly password: SecretSource } }
+export type RepositoryConfig = {
+  readonly repository: RepositoryLogin & { readonly url: string | undefined; readonly password: SecretSource }
+}
 
 export const repositoryKeys = {
   repository: z

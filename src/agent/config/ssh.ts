@@ -14,7 +14,9 @@ const login = {
 } as const
 
 /** A host key's. */
-export const fingerprintSchema = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}=?$/, 'a fingerprint is SHA256: and 43 letters, as ssh-keygen -l prints it')
+export const fingerprintSchema = z
+  .string()
+  .regex(/^SHA256:[A-Za-z0-9+/]{43}=?$/, 'a fingerprint is SHA256: and 43 letters, as ssh-keygen -l prints it')
 
 /** One host, or a guest that runs scripts. */
 export const guestSshSchema = z.strictObject({
