@@ -13,6 +13,7 @@ export { parsePgAddress, type PgAddress } from './pg-address.ts'
 export type { PgAccess } from './pg-pool.ts'
 export { openPgState, type OpenPgStateOptions, type PgChange, type PgState } from './pg-state.ts'
 export { type PgSession, type PgStatement, pgStatement, type PgValue } from './pg-statement.ts'
+export { createProxyDrains, type ProxyDrain, type ProxyDrains } from './proxy-drains.ts'
 export {
   assertAlive,
   createProxyRegistry,

@@ -87,7 +87,8 @@ export function fromPg(cause: unknown, shown: string): PgFailure | undefined {
             'away',
           )
     }
-    switch (code.slice(0, 2)) {
+    // 08P01 is what this process said wrong.
+    switch (code === '08P01' ? '' : code.slice(0, 2)) {
       case '08':
       case '57':
         return away(said)

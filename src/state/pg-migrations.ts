@@ -80,4 +80,14 @@ export const PG_MIGRATIONS: readonly string[] = [
     PRIMARY KEY (job, vcenter_uuid, instance_uuid)
   );
   `,
+  // What a process announces, and which proxies take nothing new.
+  `
+  ALTER TABLE proxy_process ADD COLUMN name text NOT NULL DEFAULT '', ADD COLUMN kind text NOT NULL DEFAULT 'command', ADD COLUMN sites text,
+    ADD COLUMN transports text NOT NULL DEFAULT '';
+  CREATE TABLE proxy_drain (
+    name        text PRIMARY KEY,
+    drained_by  text NOT NULL,
+    drained_at  timestamptz NOT NULL
+  );
+  `,
 ]

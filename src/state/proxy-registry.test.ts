@@ -2,10 +2,20 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describePeer } from '../../test/peer.ts'
 import { type Postgres, startPostgres } from '../../test/postgres.ts'
 import { silentLog, systemClock } from '../core/index.ts'
-import { assertAlive, createProxyRegistry, type ProxyEpoch, type ProxyProcess, type ProxyTimes } from './index.ts'
+import { assertAlive, createProxyDrains, createProxyRegistry, type ProxyEpoch, type ProxyProcess, type ProxyTimes } from './index.ts'
 import { BEAT_MS, DEAD_AFTER_MS, FENCE_AFTER_MS } from './proxy-registry.ts'
 
-const web = (agent: string): ProxyProcess => ({ agent, host: `${agent}.example.com`, pid: 7, bootId: 'b', startTime: 9 })
+const web = (agent: string): ProxyProcess => ({
+  agent,
+  name: `proxy-${agent}`,
+  kind: 'agent',
+  sites: agent === 'one' ? undefined : ['fra', 'muc'],
+  transports: ['san', 'nbdssl'],
+  host: `${agent}.example.com`,
+  pid: 7,
+  bootId: 'b',
+  startTime: 9,
+})
 const QUICK: ProxyTimes = { beatMs: 50, deadAfterMs: 600, fenceAfterMs: 400 }
 
 it('stops before others may take over, and is missed twice before that', () => {
@@ -43,6 +53,17 @@ describePeer('postgres', 'ProxyRegistry', (path) => {
     expect((await a.registry.list()).map(({ state: each }) => each)).toEqual(['gone', 'alive'])
     await other[Symbol.asyncDispose]()
     await state.get({ sql: 'SELECT 1', decode: () => 1 })
+  })
+
+  it('remembers who takes nothing new', async () => {
+    await using state = await server.state()
+    const drains = createProxyDrains(state)
+    expect(await drains.list()).toEqual([])
+    await drains.drain('one', 'root')
+    await drains.drain('one', 'somebody else')
+    expect(await drains.list()).toEqual([{ name: 'one', by: 'root', at: expect.any(Date) }])
+    expect([await drains.resume('one'), await drains.resume('one')]).toEqual([true, false])
+    expect(await drains.list()).toEqual([])
   })
 
   it('declares the silent dead, once and for ever; the dead one finds out and stops', async () => {

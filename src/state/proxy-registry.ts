@@ -6,9 +6,17 @@ import type { Row } from './statement.ts'
 /** One life of one process of a proxy; never given twice. */
 export type ProxyEpoch = number & { readonly brand: 'ProxyEpoch' }
 
-/** A process as its own machine knows it. */
+/** A process as its own machine knows it, and what it announces. */
 export type ProxyProcess = {
+  /** Id of the installation. */
   readonly agent: string
+  /** As it is shown and drained: the name of the proxy. */
+  readonly name: string
+  /** `agent` takes work of the queue; `command` does what a person asked for. */
+  readonly kind: 'agent' | 'command'
+  /** Sites whose VMs it backs up; undefined: all. */
+  readonly sites: readonly string[] | undefined
+  readonly transports: readonly string[]
   readonly host: string
   readonly pid: number
   readonly bootId: string
@@ -84,9 +92,11 @@ export function createProxyRegistry(parts: ProxyRegistryParts): ProxyRegistry {
   const { state, clock, log } = parts
   const times: ProxyTimes = { beatMs: BEAT_MS, deadAfterMs: DEAD_AFTER_MS, fenceAfterMs: FENCE_AFTER_MS, ...parts.times }
   return Object.freeze({
-    register: async ({ agent, host, pid, bootId, startTime }) => {
+    register: async ({ agent, name, kind, sites, transports, host, pid, bootId, startTime }) => {
       const asked = clock.monotonicMs()
-      const epoch = await state.transaction('proxy registered', (session) => session.get(SQL.register, agent, host, pid, bootId, startTime))
+      const epoch = await state.transaction('proxy registered', (session) =>
+        session.get(SQL.register, agent, host, pid, bootId, startTime, name, kind, listText(sites), transports.join(' ')),
+      )
       if (epoch === undefined) throw new AgentError('INTERNAL', 'The state database gave no epoch.')
       return new BeatingEpoch(state, clock, log, times, epoch, asked)
     },
@@ -173,9 +183,17 @@ class BeatingEpoch implements OwnEpoch {
   }
 }
 
+/** Names hold no blank. An empty list is no `NULL`. */
+const listText = (names: readonly string[] | undefined): string | null => names?.join(' ') ?? null
+const listOf = (text: string | undefined): readonly string[] | undefined => text?.split(' ').filter((name) => name !== '')
+
 const decode = (row: Row): RegisteredProxy => ({
   epoch: row.integer('epoch') as ProxyEpoch,
   agent: row.text('agent'),
+  name: row.text('name'),
+  kind: row.text('kind') === 'agent' ? 'agent' : 'command',
+  sites: listOf(row.optionalText('sites')),
+  transports: listOf(row.text('transports')) ?? [],
   host: row.text('host'),
   pid: row.integer('pid'),
   bootId: row.text('boot'),
@@ -189,9 +207,9 @@ const decode = (row: Row): RegisteredProxy => ({
 const SILENT = `state = 'alive' AND greatest(beat_at, pg_postmaster_start_time()) < clock_timestamp() - $1 * interval '1 millisecond'`
 
 const SQL = {
-  register: pgStatement<[string, string, number, string, number], ProxyEpoch>(
-    `INSERT INTO proxy_process (agent, host, pid, boot, start, begun_at, beat_at, state)
-     VALUES ($1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp(), 'alive') RETURNING epoch`,
+  register: pgStatement<[string, string, number, string, number, string, string, string | null, string], ProxyEpoch>(
+    `INSERT INTO proxy_process (agent, host, pid, boot, start, name, kind, sites, transports, begun_at, beat_at, state)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp(), clock_timestamp(), 'alive') RETURNING epoch`,
     (row) => row.integer('epoch') as ProxyEpoch,
   ),
   beat: pgStatement<[number], string>(

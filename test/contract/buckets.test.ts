@@ -100,7 +100,17 @@ describePeer('postgres', 'the state database', (path) => {
     const proxy = async (pid: number): Promise<{ readonly buckets: Buckets; readonly own: OwnEpoch }> => {
       const state = stack.use(await server.state({ database }))
       const registry = createProxyRegistry({ state, clock: systemClock, log: silentLog })
-      const own = stack.use(await registry.register({ agent: `agent ${pid}`, host: `host${pid}`, ...owner(pid) }))
+      const own = stack.use(
+        await registry.register({
+          agent: `agent ${pid}`,
+          name: `proxy${pid}`,
+          kind: 'agent',
+          sites: undefined,
+          transports: [],
+          host: `host${pid}`,
+          ...owner(pid),
+        }),
+      )
       return { own, buckets: createPgBuckets({ state, clock: systemClock, log: silentLog, epoch: own.epoch }) }
     }
     const [one, two] = [await proxy(1), await proxy(2)]
