@@ -11,6 +11,7 @@
 export { hasAgentId, openAgentId } from './agent-id.ts'
 export { parsePgAddress, type PgAddress } from './pg-address.ts'
 export type { PgAccess } from './pg-pool.ts'
+export { openPgQueue, type OpenPgQueueOptions } from './pg-queue.ts'
 export { openPgState, type OpenPgStateOptions, type PgChange, type PgState } from './pg-state.ts'
 export { type PgSession, type PgStatement, pgStatement, type PgValue } from './pg-statement.ts'
 export { createProxyDrains, type ProxyDrain, type ProxyDrains } from './proxy-drains.ts'
@@ -27,3 +28,4 @@ export {
 export { setStateAside } from './set-aside.ts'
 export { openState, type OpenStateOptions, type State } from './state.ts'
 export { Row, type SqlValue, type Statement } from './statement.ts'
+export { HEARTBEAT_S, type TakenWork, type WorkItem, type WorkQueue } from './work-queue.ts'

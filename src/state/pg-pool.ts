@@ -13,6 +13,7 @@ export type PgAccess = {
 
 /** Connections of one process, at most. */
 const MOST_CONNECTIONS = 10
+const MOST_PLAIN = 4
 /** A connection is made within this time, or the server is away. Milliseconds. */
 const CONNECT_MS = 5_000
 /** A statement is answered within this time, or the connection counts as broken. Milliseconds. */
@@ -36,8 +37,11 @@ const SESSION = {
   tcp_user_timeout: '20000',
 }
 
-/** The only place that loads the driver: a proxy with its own SQLite file never does. */
-export async function openPgPool({ address, password, ca }: PgAccess, name: string): Promise<Pool> {
+/**
+ * The only place that loads the driver: a proxy with its own SQLite file never does. `plain`: for pg-boss, which changes things in its own ways, in its own
+ * schema, and reads columns as `pg` gives them.
+ */
+export async function openPgPool({ address, password, ca }: PgAccess, name: string, kind: 'ours' | 'plain' = 'ours'): Promise<Pool> {
   const { default: pg } = await import('pg')
   const config: PoolConfig = {
     host: address.host,
@@ -48,7 +52,7 @@ export async function openPgPool({ address, password, ca }: PgAccess, name: stri
     password: password === undefined ? () => '' : async () => (await password()).reveal(),
     ssl: isLocal(address) ? false : { ca, minVersion: 'TLSv1.2', rejectUnauthorized: true },
     application_name: name,
-    options: Object.entries(SESSION)
+    options: Object.entries(kind === 'ours' ? SESSION : { ...SESSION, default_transaction_read_only: 'off', search_path: 'public' })
       .map(([key, value]) => `-c ${key}=${value}`)
       .join(' '),
     max: MOST_CONNECTIONS,
@@ -58,7 +62,7 @@ export async function openPgPool({ address, password, ca }: PgAccess, name: stri
     allowExitOnIdle: true,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
-    types: { getTypeParser },
+    ...(kind === 'ours' ? { types: { getTypeParser } } : { max: MOST_PLAIN }),
   }
   return new pg.Pool(config)
 }
