@@ -53,7 +53,7 @@ export const BANS: readonly Ban[] = [
     what: 'gives up certificate checking; only the pinning connectors may, because they compare the fingerprint themselves',
     pattern: /\brejectUnauthorized\b['"]?\s*[:=](?!\s*true\b)/g,
     in: SRC,
-    except: /^src\/(?:vsphere\/trust|nfc\/pinned-tls)\.ts$/,
+    except: /^src\/(?:vsphere\/trust|nfc\/pinned-tls|restic\/rest\/server-trust)\.ts$/,
     tests: false,
     also: 'strings',
   },
@@ -108,14 +108,15 @@ export const BANS: readonly Ban[] = [
     also: 'strings',
   },
   {
-    what: 'speaks to the network past vsphere/http-client.ts and trust.ts, nfc/dial.ts and pinned-tls.ts, nbd/dial.ts and server.ts, ssh/dial.ts, where calls and uploads are effects',
+    what: 'speaks to the network past vsphere/http-client.ts and trust.ts, nfc/dial.ts and pinned-tls.ts, nbd/dial.ts and server.ts, ssh/dial.ts, restic/rest/, where calls and uploads are effects',
     pattern: new RegExp(
       `${onlyImported('|isIP')}${module('undici|net|tls|https?|http2|dgram|inspector|ssh2')}|(?<![.#\\w])(?:fetch|WebSocket|EventSource)\\s*\\(`,
       'g',
     ),
     in: AGENT,
     // The last asks a running lab on this machine.
-    except: /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|nbd\/(?:dial|server)|ssh\/dial|cli\/lab)\.ts$/,
+    except:
+      /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|nbd\/(?:dial|server)|ssh\/dial|restic\/rest\/(?:rest-client|server-trust)|cli\/lab)\.ts$/,
     tests: false,
     also: 'strings',
   },

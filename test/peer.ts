@@ -65,6 +65,7 @@ export type PeerName =
   | 'bacula-fd'
   | 'amdump'
   | 'burp'
+  | 'rclone'
   | 'postgres'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')

@@ -248,7 +248,8 @@ export class Agent implements AsyncDisposable {
   /** How the servers of repositories are reached. */
   get placeDeps(): PlaceDeps {
     const { clock, log, random } = this
-    return { clock, log, random, access: repositoryAccess(this.config, { username: userInfo().username, home: homedir() }) }
+    const user = { username: userInfo().username, home: homedir(), environment: process.env }
+    return { clock, log, random, access: repositoryAccess(this.config, user) }
   }
 
   /** The repository, opened on first use; `init` makes one where there is none. USAGE when none is configured. */

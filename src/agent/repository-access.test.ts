@@ -28,7 +28,7 @@ const access = (text: string, environment: Record<string, string> = {}) =>
       text,
       { environment },
     ),
-    { username: 'operator', home },
+    { username: 'operator', home, environment },
   )
 
 it('logs in as the entry says whose place it is, else as the general section', async () => {
@@ -67,4 +67,25 @@ it('says where a login belongs when there is none', async () => {
   })
   // Nothing pinned: the connection shows the key and ends.
   expect(await nas.pin()).toEqual({ fingerprints: [] })
+})
+
+it('logs in to a REST server as the entry says, else as stock restic would', async () => {
+  const text =
+    'repositories: { far: { url: "rest:https://far/vms", rest: { user: vcb, passwordEnv: FAR, caFile: ca, thumbprint: "AB:AB" } } }'
+  expect(() => access(text)).toThrow(/is not a certificate thumbprint/)
+  const pin = 'ab'.repeat(32)
+  await writeFile(join(home, 'ca'), 'a certificate')
+  const environment = { FAR: 'hush', RESTIC_REST_USERNAME: 'of restic', RESTIC_REST_PASSWORD: 'quiet' }
+  const of = access(text.replace('AB:AB', pin.toUpperCase()).replace('caFile: ca', `caFile: ${home}/ca`), environment)
+  const far = { kind: 'rest', base: 'https://far/vms/', user: undefined } as const
+  const other = { ...far, base: 'https://other/' }
+  const login = await of.restLogin(far)
+  expect([login?.user, login?.password.reveal()]).toEqual(['vcb', 'hush'])
+  expect(await of.restTrust(far)).toEqual({ pin, ca: 'a certificate' })
+  const theirs = await of.restLogin(other)
+  expect([theirs?.user, theirs?.password.reveal()]).toEqual(['of restic', 'quiet'])
+  expect(await of.restTrust(other)).toEqual({ pin: undefined, ca: undefined })
+  expect(await access('').restLogin(other)).toBeUndefined()
+  await expect(access('').restLogin({ ...other, user: 'vcb' })).rejects.toMatchObject({ code: 'CONFIG' })
+  await expect(access('', { RESTIC_REST_PASSWORD: 'x' }).restLogin(other)).rejects.toMatchObject({ code: 'CONFIG' })
 })

@@ -1,14 +1,21 @@
 import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
-import { formatResticPlace, type RepositoryAccess, sameDestination, type SftpPlace } from '../provider/index.ts'
+import { AgentError } from '../core/index.ts'
+import { formatResticPlace, type RepositoryAccess, type RestPlace, sameDestination, type SftpPlace } from '../provider/index.ts'
+import type { RestLogin } from '../restic/index.ts'
 import type { SshHost, SshLogin } from '../ssh/index.ts'
 import type { AgentConfig } from './config/config.ts'
 import { DEFAULT_REPOSITORY } from './config/repositories.ts'
 import type { RepositoryLogin } from './config/repository-login.ts'
-import { loginOf, pinOf } from './ssh-hosts.ts'
+import { readSecret } from './config/secret-source.ts'
+import { loginOf, pinOf, readText } from './ssh-hosts.ts'
 
 /** Whoever runs vcb: what logins are like where nothing else is said. */
-export type LocalUser = { readonly username: string; readonly home: string }
+export type LocalUser = {
+  readonly username: string
+  readonly home: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
 
 /** Keys that ssh tries by itself, in its order. */
 const KEY_FILES = ['id_ed25519', 'id_ecdsa', 'id_rsa']
@@ -28,7 +35,41 @@ export function repositoryAccess(config: Pick<AgentConfig, 'repository' | 'repos
       const { login, writtenIn } = entryOf(formatResticPlace(place))
       return sshHost(place, login.ssh, `${writtenIn}.ssh`, user)
     },
+    restLogin: async (place) => {
+      const { login, writtenIn } = entryOf(formatResticPlace(place))
+      return restLogin(place, login.rest, `${writtenIn}.rest`, user)
+    },
+    restTrust: async (place) => {
+      const { rest } = entryOf(formatResticPlace(place)).login
+      return { pin: rest?.pin, ca: rest?.caFile === undefined ? undefined : await readText(rest.caFile) }
+    },
   }
+}
+
+async function restLogin(
+  place: RestPlace,
+  rest: RepositoryLogin['rest'],
+  writtenIn: string,
+  user: LocalUser,
+): Promise<RestLogin | undefined> {
+  const { RESTIC_REST_USERNAME: nameOfRestic, RESTIC_REST_PASSWORD: passwordOfRestic } = user.environment
+  const name = place.user ?? rest?.user ?? nameOfRestic
+  const given = rest?.password.file !== undefined || rest?.password.env !== undefined
+  if (!given && passwordOfRestic === undefined) {
+    if (name === undefined) return undefined
+    throw new AgentError('CONFIG', `There is no password for ${name} at the REST repository ${place.base}.`, {
+      subject: place.base,
+      next: `Write passwordFile into ${writtenIn} of vcb.yaml, or set RESTIC_REST_PASSWORD.`,
+    })
+  }
+  if (name === undefined) {
+    throw new AgentError('CONFIG', `There is no user for the REST repository ${place.base}.`, {
+      subject: place.base,
+      next: `Write user into ${writtenIn} of vcb.yaml, or set RESTIC_REST_USERNAME.`,
+    })
+  }
+  const source = given ? rest.password : { env: 'RESTIC_REST_PASSWORD', value: passwordOfRestic }
+  return { user: name, password: await readSecret(source, 'password of the REST repository', 'rest passwordFile') }
 }
 
 function sshHost(place: SftpPlace, ssh: RepositoryLogin['ssh'], writtenIn: string, { username, home }: LocalUser): SshHost {

@@ -68,7 +68,7 @@ export async function pinOf({ fingerprints, knownHosts }: Pick<SshHostConfig, 'f
   return { fingerprints: [] }
 }
 
-async function readText(path: string): Promise<string> {
+export async function readText(path: string): Promise<string> {
   try {
     if ((await stat(path)).size > LARGEST)
       throw new AgentError('CONFIG', `${path} is too large to be a key or a list of hosts.`, { subject: path })

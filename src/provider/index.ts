@@ -2,7 +2,7 @@
  * Rank 2. Where restore points go, and how they come back. One interface (`provider.ts`), adapters chosen by URL in `openProvider`:
  *
  * - `restic:PATH` or a plain path: a standard restic repository; every point a complete image, incrementals reuse the parent's blobs.
- * - `sftp:USER@HOST:PATH`: the same on a server (`open-place.ts`), as stock restic finds it there.
+ * - `sftp:USER@HOST:PATH`, `rest:https://HOST/PATH/`: the same on a server (`open-place.ts`), as stock restic finds it there.
  * - `tar:PATH`, `tar:-`, a tape device: one tar archive per point, disks as sparse entries.
  * - `dir:PATH`: VMX and VMDK per point in a directory, full images only; `vcb:PATH` the same with VCB's names and a `catalog`.
  * - `borg:REPOSITORY`: the same archive into a Borg repository through borg, and back (`stream-product.ts`).
@@ -18,7 +18,7 @@ export { type ExportFormat, openProvider, type OpenProviderOptions } from './ope
 export { parseProviderUrl, sameDestination } from './provider-url.ts'
 export type { PlaceDeps } from './open-place.ts'
 export type { RepositoryAccess } from './repository-access.ts'
-export { formatResticPlace, type SftpPlace } from './restic-place.ts'
+export { formatResticPlace, type ResticPlace, type RestPlace, type SftpPlace } from './restic-place.ts'
 export { exportCatalog, type ExportedDisk, exportImage, exportNames, exportStem } from './vcb-layout.ts'
 export { removeNewRepository } from './remove-new-repository.ts'
 export { removeLocks } from './remove-locks.ts'

@@ -1,5 +1,5 @@
 import { AgentError, type RunId } from '../core/index.ts'
-import { directoryBackend, type RepositoryPlace, sftpBackend, type TriesDeps } from '../restic/index.ts'
+import { directoryBackend, type RepositoryPlace, restBackend, sftpBackend, type TriesDeps } from '../restic/index.ts'
 import { SftpSession } from '../ssh/index.ts'
 import type { RepositoryAccess } from './repository-access.ts'
 import { formatResticPlace, parseResticPlace } from './restic-place.ts'
@@ -14,12 +14,16 @@ export type PlaceDeps = TriesDeps & { readonly access: RepositoryAccess }
 export function openPlace(text: string, deps: PlaceDeps | undefined, run?: RunId): RepositoryPlace {
   const place = parseResticPlace(text)
   if (place.kind === 'directory') return directoryBackend(place.path, { run })
-  if (deps === undefined) throw new AgentError('INTERNAL', `Nobody here can log in to ${place.host}.`)
-  const host = deps.access.sshHost(place)
+  const url = formatResticPlace(place)
+  if (deps === undefined) throw new AgentError('INTERNAL', `Nobody here can log in to ${url}.`)
+  const { access } = deps
+  if (place.kind === 'rest')
+    return restBackend({ ...deps, url, base: place.base, login: () => access.restLogin(place), trust: () => access.restTrust(place) })
+  const host = access.sshHost(place)
   return sftpBackend({
     ...deps,
     run,
-    url: formatResticPlace(place),
+    url,
     root: place.root,
     connect: (options) => SftpSession.open(host, deps, options),
   })

@@ -64,6 +64,29 @@ describe('a place on an SFTP server', () => {
   })
 })
 
+describe('a place on a REST server', () => {
+  it.each([
+    ['rest:https://nas/vms', { base: 'https://nas/vms/', user: undefined }, 'rest:https://nas/vms/'],
+    ['rest:http://v%40b@nas:8000//vms///', { base: 'http://nas:8000//vms/', user: 'v@b' }, 'rest:http://v%40b@nas:8000//vms/'],
+    ['rest:https://NAS:443/', { base: 'https://nas/', user: undefined }, 'rest:https://nas/'],
+    ['rest:https://[::1]:8000/a%20b/', { base: 'https://[::1]:8000/a%20b/', user: undefined }, 'rest:https://[::1]:8000/a%20b/'],
+  ])('%s', (text, place, shown) => {
+    expect(parseResticPlace(text)).toEqual({ kind: 'rest', ...place })
+    expect(formatResticPlace(parseResticPlace(text))).toBe(shown)
+    expect(parseResticPlace(shown)).toEqual({ kind: 'rest', ...place })
+  })
+
+  it('refuses what is no address of one, and a password without repeating it', () => {
+    for (const text of ['rest:', 'rest:/vms', 'rest:ftp://nas/', 'rest:https://nas/?x', 'rest:http+unix:///x']) {
+      expect(() => parseResticPlace(text)).toThrow(/names no REST server/)
+    }
+    expect(() => parseResticPlace('rest:https://vcb:hush@nas/x')).toThrow(/^The address of the rest repository holds a password\.$/)
+    expect(() => parseResticPlace('rest:ftp://vcb:hush@nas/x')).toThrow(
+      expect.not.objectContaining({ message: expect.stringContaining('hush') }),
+    )
+  })
+})
+
 it('stands with or without restic: before it, and is one destination however it is written', () => {
   expect(parseProviderUrl('restic:sftp:vcb@nas:/x/')).toEqual({ scheme: 'restic', path: 'sftp:vcb@nas:/x' })
   expect(sameDestination('sftp://vcb@nas//x/', 'restic:sftp:vcb@nas:/x')).toBe(true)

@@ -1,7 +1,7 @@
 import { AgentError } from '../core/index.ts'
 
 /** Where a restic repository lies. */
-export type ResticPlace = { readonly kind: 'directory'; readonly path: string } | SftpPlace
+export type ResticPlace = { readonly kind: 'directory'; readonly path: string } | SftpPlace | RestPlace
 
 /** `user` undefined = whoever runs vcb, as ssh has it; `root` relative to that user's home where it does not begin with a slash. */
 export type SftpPlace = {
@@ -12,12 +12,15 @@ export type SftpPlace = {
   readonly root: string
 }
 
+/** `base` ends in a slash and holds no login; `user` where the address names one. */
+export type RestPlace = { readonly kind: 'rest'; readonly base: string; readonly user: string | undefined }
+
 /** What restic itself knows besides. */
 const OTHERS = /^(b2|azure|gs|swift|rclone):/u
 
 /**
- * What the part after `restic:` means, in the forms that restic takes: a path, `sftp:user@host:path`, `sftp://user@host:port/path`. CONFIG, without
- * a password that was written into it by mistake.
+ * What the part after `restic:` means, in the forms that restic takes: a path, `sftp:user@host:path`, `sftp://user@host:port/path`,
+ * `rest:https://user@host:port/path/`. CONFIG, without a password that was written into it by mistake.
  */
 export function parseResticPlace(text: string): ResticPlace {
   const other = OTHERS.exec(text)?.[1]
@@ -27,12 +30,15 @@ export function parseResticPlace(text: string): ResticPlace {
     })
   }
   if (text.startsWith('sftp:')) return sftpPlace(text)
+  if (text.startsWith('rest:')) return restPlace(text)
   return { kind: 'directory', path: text }
 }
 
 /** The same place always in the same words, as restic understands them; without secrets. A directory as it was written. */
 export function formatResticPlace(place: ResticPlace): string {
   if (place.kind === 'directory') return place.path
+  if (place.kind === 'rest')
+    return `rest:${place.base.replace('://', `://${place.user === undefined ? '' : `${encodeURIComponent(place.user)}@`}`)}`
   const { user, host, port, root } = place
   const login = user === undefined ? '' : `${encodeURIComponent(user)}@`
   // The short form would be taken for something else.
@@ -66,6 +72,18 @@ function sftpPlace(text: string): SftpPlace {
   const [, user, host = '', root = ''] = /^sftp:(?:([^:]*)@)?([^:@/]+):(.*)$/su.exec(text) ?? []
   if (host === '') throw notSftp(text)
   return checked({ kind: 'sftp', user: user === '' ? undefined : user, host, port: SSH_PORT, root })
+}
+
+function restPlace(text: string): RestPlace {
+  const url = URL.parse(text.slice('rest:'.length))
+  if (url !== null && url.password !== '') throw passwordInside('rest')
+  if (url === null || !/^https?:$/u.test(url.protocol) || url.search !== '' || url.hash !== '') {
+    throw new AgentError('CONFIG', `${JSON.stringify(text.replace(/:\/\/[^/]*@/u, '://***@').slice(0, 200))} names no REST server.`, {
+      next: 'Write rest:https://HOST:PORT/PATH/.',
+    })
+  }
+  const base = `${url.origin}${url.pathname.replace(/\/*$/u, '/')}`
+  return { kind: 'rest', base, user: url.username === '' ? undefined : decode(url.username, text) }
 }
 
 function checked(place: SftpPlace): SftpPlace {

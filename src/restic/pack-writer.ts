@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import { type AgentError, toAgentError } from '../core/index.ts'
+import type { Backend } from './backend.ts'
 import type { BlobIndex } from './blob-index.ts'
 import { BlobRecords, type BlobType, DATA, TREE } from './blob-records.ts'
 import { idHex } from './ids.ts'
@@ -9,8 +10,10 @@ import type { SealedFiles } from './sealed-files.ts'
 import { IV_BYTES, seal, type SealKey } from './sealing.ts'
 import { SlotPool } from './slot-pool.ts'
 
-/** Data packs in memory at once: one open, one on its way to the backend. */
-export const PACK_BUFFERS = 2
+/** Most data packs on their way to the backend at once: each takes memory. */
+const MOST_ON_THE_WAY = 4
+/** Data packs in memory at once: one open, the others on their way. */
+export const packBuffers = ({ savesAtOnce = 1 }: Backend): number => 1 + Math.min(savesAtOnce, MOST_ON_THE_WAY)
 /** Tree packs are small, few, and hashed on this thread. */
 const TREE_PACK_BYTES = 4 * 1024 * 1024
 
@@ -53,6 +56,8 @@ export class PackWriter {
   #unindexedBlobs = 0
   #turn: Promise<unknown> = Promise.resolve()
   #failure: AgentError | undefined
+  /** Aborted when nobody waits any more for a server that is away: what is on its way is not tried again. */
+  readonly #gaveUp = new AbortController()
 
   constructor(parts: PackWriterParts) {
     this.#parts = parts
@@ -85,6 +90,7 @@ export class PackWriter {
 
   /** Leaves open packs unwritten, waits for those on their way and indexes them, so that the next run need not store them again. */
   async abandon(): Promise<void> {
+    this.#gaveUp.abort()
     await this.#turn
     this.#open.fill(undefined)
     await this.#settle()
@@ -95,6 +101,7 @@ export class PackWriter {
   fail(error: AgentError): void {
     if (this.#failure !== undefined) return
     this.#failure = error
+    this.#gaveUp.abort()
     this.#free.fail(error)
     this.#parts.onFailure(error)
   }
@@ -150,7 +157,7 @@ export class PackWriter {
     pack.memory.writeUInt32LE(header.length, pack.length + header.length)
     const bytes = pack.memory.subarray(0, pack.length + header.length + 4)
     const id = pack.buffer < 0 ? hash('sha256', bytes, 'buffer') : await digest(pack.buffer, bytes.length)
-    await files.backend.save({ kind: 'data', name: idHex(id) }, bytes)
+    await files.backend.save({ kind: 'data', name: idHex(id) }, bytes, { lastTry: this.#gaveUp.signal })
     index.setPackId(pack.number, id)
     this.#pending.delete(pack.number)
     if (pack.buffer >= 0) this.#free.release(pack.buffer)
@@ -163,7 +170,8 @@ export class PackWriter {
     let packs: IndexedPack[] = []
     let blobs = 0
     const write = (): void => {
-      if (packs.length > 0) this.#track(this.#parts.files.save('index', encodeIndexFile(packs)).then(this.#parts.onIndexFile))
+      if (packs.length > 0)
+        this.#track(this.#parts.files.save('index', encodeIndexFile(packs), { lastTry: this.#gaveUp.signal }).then(this.#parts.onIndexFile))
       packs = []
       blobs = 0
     }

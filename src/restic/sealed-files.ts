@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { zstdCompressSync } from 'node:zlib'
 import { type Abortable, AgentError } from '../core/index.ts'
-import type { Backend, FileKind, FileRef } from './backend.ts'
+import type { Backend, FileKind, FileRef, SaveOptions } from './backend.ts'
 import { IV_BYTES, seal, type SealKey, unseal } from './sealing.ts'
 import { decompressUpTo } from './zstd-codec.ts'
 
@@ -22,7 +22,7 @@ export class SealedFiles {
   }
 
   /** Stores JSON, compressed; returns the file's name. */
-  async save(kind: FileKind, json: Uint8Array, options?: Abortable): Promise<string> {
+  async save(kind: FileKind, json: Uint8Array, options?: SaveOptions): Promise<string> {
     const { name, bytes } = this.prepare(json)
     await this.backend.save({ kind, name }, bytes, options)
     return name

@@ -4,8 +4,8 @@ import { isHexId } from './ids.ts'
 import { FOLDERS, layoutPath } from './layout.ts'
 import { Tries, type TriesDeps } from './tries.ts'
 
-/** Packs on their way at once: restic's own number of connections. */
-const SAVES_AT_ONCE = 5
+/** Packs on their way at once. */
+const SAVES_AT_ONCE = 4
 /** Only the user that logs in, as restic has it there. */
 const PERMISSIONS = 0o600
 

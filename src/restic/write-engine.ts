@@ -4,7 +4,7 @@ import type { BlobIndex } from './blob-index.ts'
 import { type BlobType, DATA } from './blob-records.ts'
 import type { StoredBlock } from './block-pipeline.ts'
 import { idHex } from './ids.ts'
-import { PACK_BUFFERS, PackWriter } from './pack-writer.ts'
+import { packBuffers, PackWriter } from './pack-writer.ts'
 import { SealPool } from './seal-pool.ts'
 import { slotBytes } from './seal-tasks.ts'
 import type { SealedFiles } from './sealed-files.ts'
@@ -53,7 +53,7 @@ export class WriteEngine {
     this.blockSize = blockSize
     this.slots = Math.max(8, workers * 4)
     const slots = Array.from({ length: this.slots }, () => new SharedArrayBuffer(slotBytes(blockSize)))
-    const packs = Array.from({ length: PACK_BUFFERS }, () => new SharedArrayBuffer(packSize))
+    const packs = Array.from({ length: packBuffers(parts.files.backend) }, () => new SharedArrayBuffer(packSize))
     this.#free = new SlotPool(this.slots)
     this.#pool = new SealPool(workers, { slots, packs, blockSize, key: parts.key, level, codec }, (error) => this.fail(error))
     this.#packs = new PackWriter({

@@ -162,6 +162,21 @@ export const SETTINGS: readonly Setting[] = [
           ),
   },
   {
+    keys: ['repository.rest'],
+    value: ({ repository: { rest } }) =>
+      rest === undefined
+        ? undefined
+        : list(
+            [
+              ...(rest.user === undefined ? [] : [`user ${rest.user}`]),
+              ...(secret(rest.password) === undefined ? [] : [`password ${secret(rest.password)}`]),
+              ...(rest.caFile === undefined ? [] : [`authority in ${rest.caFile}`]),
+              ...(rest.pin === undefined ? [] : [`certificate ${rest.pin}`]),
+            ],
+            '; ',
+          ),
+  },
+  {
     keys: ['repositories'],
     value: ({ repositories }) =>
       list(
