@@ -29,8 +29,8 @@ export async function openToAppend(path: string): Promise<InputFile> {
   }
 }
 
-/** How a file is opened: new (fails when it exists), made or emptied, or an existing one to write into. */
-export type OutputMode = 'wx' | 'wx+' | 'w' | 'r+'
+/** How a file is opened: new (fails when it exists), made or emptied, an existing one to write into, or made or added to at its end. */
+export type OutputMode = 'wx' | 'wx+' | 'w' | 'r+' | 'a'
 
 /** An open file to write to. */
 export interface OutputFile extends AsyncDisposable {

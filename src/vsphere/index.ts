@@ -76,7 +76,7 @@ export {
 export { findTaggedVms } from './tagged-vms.ts'
 export { cancelTasksOf, runTask, type TaskOptions, type TaskState, tasksOf, waitTask, waitTasksOf, vmMakingTaskRuns } from './task.ts'
 export { customValues, disableMethods, enableMethods, logUserEvent, setCustomValue } from './traces.ts'
-export { fetchThumbprint, parsePin, type ShownCertificate, trustedSha1, type VsphereTrust } from './trust.ts'
+export { fetchThumbprint, parsePin, pinnedConnector, resolveTrust, type ShownCertificate, trustedSha1, type VsphereTrust } from './trust.ts'
 export { anyValue, data, typed, VimData, type VimFields, type VimValue } from './vim-data.ts'
 export { endpointName } from './endpoint-name.ts'
 export { faultError } from './fault-error.ts'
