@@ -67,6 +67,14 @@ export type PeerName =
   | 'burp'
   | 'rclone'
   | 'postgres'
+  | 'radosgw'
+  | 'radosgw-admin'
+  | 'ceph'
+  | 'ceph-mon'
+  | 'ceph-mgr'
+  | 'ceph-osd'
+  | 'ceph-authtool'
+  | 'monmaptool'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 /** Debian keeps the server's programs of each major version apart and off PATH; what is in the image is version 15. */

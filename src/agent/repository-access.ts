@@ -8,6 +8,7 @@ import type { AgentConfig } from './config/config.ts'
 import { DEFAULT_REPOSITORY } from './config/repositories.ts'
 import type { RepositoryLogin } from './config/repository-login.ts'
 import { readSecret } from './config/secret-source.ts'
+import { s3Access } from './s3-access.ts'
 import { loginOf, pinOf, readText } from './ssh-hosts.ts'
 
 /** Whoever runs vcb: what logins are like where nothing else is said. */
@@ -42,6 +43,10 @@ export function repositoryAccess(config: Pick<AgentConfig, 'repository' | 'repos
     restTrust: async (place) => {
       const { rest } = entryOf(formatResticPlace(place)).login
       return { pin: rest?.pin, ca: rest?.caFile === undefined ? undefined : await readText(rest.caFile) }
+    },
+    s3: (place) => {
+      const { login, writtenIn } = entryOf(formatResticPlace(place))
+      return s3Access(place, login.s3, `${writtenIn}.s3`, user)
     },
   }
 }

@@ -3,6 +3,7 @@
  *
  * - `restic:PATH` or a plain path: a standard restic repository; every point a complete image, incrementals reuse the parent's blobs.
  * - `sftp:USER@HOST:PATH`, `rest:https://HOST/PATH/`: the same on a server (`open-place.ts`), as stock restic finds it there.
+ * - `s3:https://HOST/BUCKET/PREFIX`: the same in a bucket.
  * - `tar:PATH`, `tar:-`, a tape device: one tar archive per point, disks as sparse entries.
  * - `dir:PATH`: VMX and VMDK per point in a directory, full images only; `vcb:PATH` the same with VCB's names and a `catalog`.
  * - `borg:REPOSITORY`: the same archive into a Borg repository through borg, and back (`stream-product.ts`).
@@ -17,7 +18,8 @@ export { hasRepository } from './has-repository.ts'
 export { type ExportFormat, openProvider, type OpenProviderOptions } from './open-provider.ts'
 export { parseProviderUrl, sameDestination } from './provider-url.ts'
 export type { PlaceDeps } from './open-place.ts'
-export type { RepositoryAccess } from './repository-access.ts'
+export type { RepositoryAccess, S3Access } from './repository-access.ts'
+export type { S3Place } from './s3-place.ts'
 export { formatResticPlace, type ResticPlace, type RestPlace, type SftpPlace } from './restic-place.ts'
 export { exportCatalog, type ExportedDisk, exportImage, exportNames, exportStem } from './vcb-layout.ts'
 export { removeNewRepository } from './remove-new-repository.ts'

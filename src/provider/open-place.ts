@@ -1,5 +1,5 @@
 import { AgentError, type RunId } from '../core/index.ts'
-import { directoryBackend, type RepositoryPlace, restBackend, sftpBackend, type TriesDeps } from '../restic/index.ts'
+import { directoryBackend, type RepositoryPlace, restBackend, s3Backend, sftpBackend, type TriesDeps } from '../restic/index.ts'
 import { SftpSession } from '../ssh/index.ts'
 import type { RepositoryAccess } from './repository-access.ts'
 import { formatResticPlace, parseResticPlace } from './restic-place.ts'
@@ -19,6 +19,7 @@ export function openPlace(text: string, deps: PlaceDeps | undefined, run?: RunId
   const { access } = deps
   if (place.kind === 'rest')
     return restBackend({ ...deps, url, base: place.base, login: () => access.restLogin(place), trust: () => access.restTrust(place) })
+  if (place.kind === 's3') return s3Backend({ ...deps, ...access.s3(place), ...place, url })
   const host = access.sshHost(place)
   return sftpBackend({
     ...deps,

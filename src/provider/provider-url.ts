@@ -4,7 +4,7 @@ import { formatResticPlace, parseResticPlace } from './restic-place.ts'
 const SCHEMES = ['restic', 'tar', 'dir', 'vcb', 'command', 'borg', 'restic-binary', 'tape'] as const
 type Scheme = (typeof SCHEMES)[number]
 /** Kinds of restic repositories that may stand without `restic:` before them, as restic itself writes them. */
-const RESTIC_KINDS = /^(?:sftp|rest):/u
+const RESTIC_KINDS = /^(?:sftp|rest|s3):/u
 
 /** A restic repository that vcb itself writes: it has a password, and can be made. */
 export const isOwnRepository = (url: string): boolean => parseProviderUrl(url).scheme === 'restic'
@@ -22,7 +22,7 @@ export function parseProviderUrl(url: string): { readonly scheme: Scheme; readon
     const shown = url.replace(/:\/\/[^/]*@/u, '://***@')
     throw new AgentError('CONFIG', `The repository ${shown} has an unknown kind.`, {
       subject: shown,
-      next: 'Use a path, restic:PATH, sftp:USER@HOST:/PATH, rest:https://HOST/PATH/, tar:PATH, tar:-, dir:PATH, command:PROGRAM, tape:DIR, borg:REPOSITORY or restic-binary:REPOSITORY.',
+      next: 'Use a path, restic:PATH, sftp:USER@HOST:/PATH, rest:https://HOST/PATH/, s3:https://HOST/BUCKET, tar:PATH, tar:-, dir:PATH, command:PROGRAM, tape:DIR, borg:REPOSITORY or restic-binary:REPOSITORY.',
     })
   }
   const path = scheme === undefined ? url : url.slice(scheme.length + 1)

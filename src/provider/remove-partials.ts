@@ -32,7 +32,7 @@ export async function removePartials({ url, run, temporary }: RunPlaces, deps: R
   }
   if (scheme === 'restic') {
     await using place = openPlace(path, deps.place)
-    return place.removeHalfSaved(run)
+    return await place.removeHalfSaved(run)
   }
   if ((scheme === 'tar' && path === '-') || scheme === 'command') return spools
   const directory = scheme === 'tar' && path.endsWith('.tar') ? dirname(resolve(path)) : resolve(path)

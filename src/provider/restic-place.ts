@@ -1,7 +1,8 @@
 import { AgentError } from '../core/index.ts'
+import { formatS3Place, parseS3Place, type S3Place } from './s3-place.ts'
 
 /** Where a restic repository lies. */
-export type ResticPlace = { readonly kind: 'directory'; readonly path: string } | SftpPlace | RestPlace
+export type ResticPlace = { readonly kind: 'directory'; readonly path: string } | SftpPlace | RestPlace | S3Place
 
 /** `user` undefined = whoever runs vcb, as ssh has it; `root` relative to that user's home where it does not begin with a slash. */
 export type SftpPlace = {
@@ -20,7 +21,7 @@ const OTHERS = /^(b2|azure|gs|swift|rclone):/u
 
 /**
  * What the part after `restic:` means, in the forms that restic takes: a path, `sftp:user@host:path`, `sftp://user@host:port/path`,
- * `rest:https://user@host:port/path/`. CONFIG, without a password that was written into it by mistake.
+ * `rest:https://user@host:port/path/`, `s3:https://host/bucket/prefix`. CONFIG, without a password that was written into it by mistake.
  */
 export function parseResticPlace(text: string): ResticPlace {
   const other = OTHERS.exec(text)?.[1]
@@ -31,12 +32,14 @@ export function parseResticPlace(text: string): ResticPlace {
   }
   if (text.startsWith('sftp:')) return sftpPlace(text)
   if (text.startsWith('rest:')) return restPlace(text)
+  if (text.startsWith('s3:')) return parseS3Place(text)
   return { kind: 'directory', path: text }
 }
 
 /** The same place always in the same words, as restic understands them; without secrets. A directory as it was written. */
 export function formatResticPlace(place: ResticPlace): string {
   if (place.kind === 'directory') return place.path
+  if (place.kind === 's3') return formatS3Place(place)
   if (place.kind === 'rest')
     return `rest:${place.base.replace('://', `://${place.user === undefined ? '' : `${encodeURIComponent(place.user)}@`}`)}`
   const { user, host, port, root } = place

@@ -43,8 +43,13 @@ export interface Backend extends AsyncDisposable {
   list(kind: FileKind, options?: Abortable): AsyncIterable<{ readonly name: string; readonly size: number }>
   /** Size in bytes; undefined when there is no such file. */
   stat(file: FileRef, options?: Abortable): Promise<{ readonly size: number } | undefined>
-  /** Removes a file, durably, and of a lock also what a save that was cut short left; a missing one is success. */
+  /**
+   * Removes a file, durably, and of a lock also what a save that was cut short left; a missing one is success. CONFLICT for one that its
+   * server keeps until a moment that has not come.
+   */
   remove(file: FileRef, options?: Abortable): Promise<void>
+  /** Until when its server keeps a file; undefined = it may be removed. Absent where servers keep nothing. */
+  lockedUntil?(file: FileRef, options?: Abortable): Promise<Date | undefined>
 }
 
 /** A backend that also knows what a process that died leaves behind there. Both are called when no such process lives, and are idempotent. */

@@ -28,6 +28,9 @@ export type {
   SnapshotStore,
   WriterStats,
 } from './repository.ts'
+export { type BucketLookup, regionOfHost } from './s3/address.ts'
+export { readProfile, type S3Credentials } from './s3/credentials.ts'
+export { type ObjectLock, s3Backend, type S3BackendDeps } from './s3-backend.ts'
 export type { Locking, RecordLockNames } from './repository-lock.ts'
 export type { TriesDeps } from './tries.ts'
 export type { Snapshot, StoredSnapshot } from './snapshot.ts'

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { type Backend, CONFIG_FILE, type FileKind } from '../../src/restic/index.ts'
 
@@ -9,14 +9,16 @@ const KINDS: readonly FileKind[] = ['data', 'index', 'key', 'lock', 'snapshot']
 /** What every `Backend` promises. `make` gives a fresh, empty one. */
 export function backendContract(name: string, make: () => Promise<BackendFixture>): void {
   const newName = (): string => randomBytes(32).toString('hex')
+  // As in a repository: servers refuse data whose name is another's.
+  const nameOf = (data: Uint8Array): string => hash('sha256', data)
 
   describe(`restic backend ${name}`, () => {
     it('gives back what was saved, whole and by range, for every kind of file', async () => {
       await using fixture = await make()
       const { backend } = fixture
       for (const kind of KINDS) {
-        const file = { kind, name: newName() }
         const data = randomBytes(100_000)
+        const file = { kind, name: nameOf(data) }
         await backend.save(file, data)
         expect(Buffer.compare(await backend.load(file), data)).toBe(0)
         const part = await backend.load(file, { range: { offset: 5000, length: 70_001 } })
@@ -42,11 +44,12 @@ export function backendContract(name: string, make: () => Promise<BackendFixture
       for (const kind of KINDS) expect(await Array.fromAsync(backend.list(kind))).toEqual([])
       const expected = new Map<string, number>()
       for (let size = 1; size <= 40; size++) {
-        const file = newName()
-        expected.set(file, size)
-        await backend.save({ kind: 'data', name: file }, randomBytes(size))
+        const data = randomBytes(size + 8)
+        expected.set(nameOf(data), data.length)
+        await backend.save({ kind: 'data', name: nameOf(data) }, data)
       }
-      await backend.save({ kind: 'index', name: newName() }, randomBytes(7))
+      const index = randomBytes(7)
+      await backend.save({ kind: 'index', name: nameOf(index) }, index)
       const listed = await Array.fromAsync(backend.list('data'))
       expect(new Map(listed.map((file) => [file.name, file.size]))).toEqual(expected)
       expect(listed).toHaveLength(40)
@@ -55,18 +58,20 @@ export function backendContract(name: string, make: () => Promise<BackendFixture
     it('says NOT_FOUND for what is missing and INTEGRITY for a file that is too short', async () => {
       await using fixture = await make()
       const { backend } = fixture
-      const file = { kind: 'data', name: newName() } as const
+      const data = randomBytes(100)
+      const file = { kind: 'data', name: nameOf(data) } as const
       await expect(backend.load(file)).rejects.toMatchObject({ code: 'NOT_FOUND' })
       expect(await backend.stat(file)).toBeUndefined()
-      await backend.save(file, randomBytes(100))
+      await backend.save(file, data)
       await expect(backend.load(file, { range: { offset: 50, length: 51 } })).rejects.toMatchObject({ code: 'INTEGRITY' })
     })
 
     it('removes files, and a missing one without complaint', async () => {
       await using fixture = await make()
       const { backend } = fixture
-      const file = { kind: 'snapshot', name: newName() } as const
-      await backend.save(file, randomBytes(10))
+      const data = randomBytes(10)
+      const file = { kind: 'snapshot', name: nameOf(data) } as const
+      await backend.save(file, data)
       await backend.remove(file)
       expect(await backend.stat(file)).toBeUndefined()
       expect(await Array.fromAsync(backend.list('snapshot'))).toEqual([])
@@ -98,7 +103,10 @@ export function backendContract(name: string, make: () => Promise<BackendFixture
     it('saves and loads many files at once', async () => {
       await using fixture = await make()
       const { backend } = fixture
-      const files = Array.from({ length: 50 }, () => ({ file: { kind: 'data', name: newName() } as const, data: randomBytes(5000) }))
+      const files = Array.from({ length: 50 }, () => randomBytes(5000)).map((data) => ({
+        file: { kind: 'data', name: nameOf(data) } as const,
+        data,
+      }))
       await Promise.all(files.map(({ file, data }) => backend.save(file, data)))
       const loaded = await Promise.all(files.map(({ file }) => backend.load(file)))
       for (const [index, { data }] of files.entries()) expect(Buffer.compare(loaded[index] ?? Buffer.alloc(0), data)).toBe(0)

@@ -2,11 +2,16 @@ import { z } from 'zod'
 import { parsePin } from '../../vsphere/index.ts'
 import type { Given } from './given.ts'
 import { readBy } from './list-of.ts'
+import { type RepositoryS3, repositoryS3Of, repositoryS3Schema } from './repository-s3.ts'
 import { fingerprintSchema } from './ssh.ts'
 import type { SecretSource } from './secret-source.ts'
 
 /** How the server of a repository is logged in to. A part is undefined where the file does not have it: then it is as for the stock programs. */
-export type RepositoryLogin = { readonly ssh?: RepositorySsh | undefined; readonly rest?: RepositoryRest | undefined }
+export type RepositoryLogin = {
+  readonly ssh?: RepositorySsh | undefined
+  readonly rest?: RepositoryRest | undefined
+  readonly s3?: RepositoryS3 | undefined
+}
 
 /** Of an SFTP server. Paths are absolute. */
 export type RepositorySsh = {
@@ -47,11 +52,13 @@ export const repositoryLoginKeys = {
       thumbprint: readBy(parsePin).optional(),
     })
     .optional(),
+  s3: repositoryS3Schema.optional(),
 } as const
 
 type File = z.output<z.ZodObject<typeof repositoryLoginKeys>>
 
-export function repositoryLoginOf({ ssh, rest }: File, { environment, local }: Pick<Given, 'environment' | 'local'>): RepositoryLogin {
+export function repositoryLoginOf({ ssh, rest, s3 }: File, given: Pick<Given, 'environment' | 'local'>): RepositoryLogin {
+  const { environment, local } = given
   const path = (value: string | undefined): string | undefined => (value === undefined || value === '-' ? value : local(value))
   const secret = (inFile: string | undefined, variable: string | undefined): SecretSource =>
     variable === undefined ? { file: path(inFile) } : { env: variable, value: environment[variable] }
@@ -77,5 +84,6 @@ export function repositoryLoginOf({ ssh, rest }: File, { environment, local }: P
             pin: rest.thumbprint,
           }),
         }),
+    ...(s3 === undefined ? {} : { s3: repositoryS3Of(s3, given) }),
   }
 }

@@ -177,6 +177,25 @@ export const SETTINGS: readonly Setting[] = [
           ),
   },
   {
+    keys: ['repository.s3'],
+    value: ({ repository: { s3 } }) =>
+      s3 === undefined
+        ? undefined
+        : list(
+            [
+              ...(s3.accessKeyId === undefined ? [] : [`access key ${s3.accessKeyId}, its secret ${secret(s3.secretAccessKey)}`]),
+              ...(s3.profile === undefined ? [] : [`profile ${s3.profile}`]),
+              ...(s3.credentialsFile === undefined ? [] : [`key pair in ${s3.credentialsFile}`]),
+              ...(s3.region === undefined ? [] : [`region ${s3.region}`]),
+              ...(s3.bucketLookup === 'auto' ? [] : [`bucket in the ${s3.bucketLookup === 'dns' ? 'host name' : 'path'}`]),
+              ...(s3.caFile === undefined ? [] : [`authority in ${s3.caFile}`]),
+              ...(s3.storageClass === undefined ? [] : [`packs as ${s3.storageClass}`]),
+              ...(s3.objectLock === undefined ? [] : [`files locked for ${s3.objectLock.days} d (${s3.objectLock.mode})`]),
+            ],
+            '; ',
+          ),
+  },
+  {
     keys: ['repositories'],
     value: ({ repositories }) =>
       list(

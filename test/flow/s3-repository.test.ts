@@ -1,0 +1,112 @@
+import { execFile } from 'node:child_process'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest'
+import { canMount, leftovers, run } from '../mount-world.ts'
+import { describePeers } from '../peer.ts'
+import { makeBucket, stockRestic } from '../s3-place.ts'
+import { S3_SERVER_PEERS, type S3Server, startS3Server } from '../s3-server.ts'
+import { type Json, type LabSession, openLabSession } from './lab-session.ts'
+import { newTarget } from './mount-world.ts'
+
+/* Whole backups of the lab into a bucket, and back, with stock restic on the same bucket. */
+describePeers([...S3_SERVER_PEERS, 'restic'], 'a repository in a bucket', (programs) => {
+  let session: LabSession
+  let server: S3Server
+  beforeAll(async () => {
+    server = await startS3Server(programs)
+    session = await openLabSession()
+  }, 90_000)
+  afterAll(async () => {
+    vi.unstubAllEnvs()
+    await session?.[Symbol.asyncDispose]()
+    await server?.[Symbol.asyncDispose]()
+  })
+  afterEach(() => session.expectClean())
+
+  const restic = async (bucket: string, ...argv: readonly string[]): Promise<string> => {
+    const { url, environment } = stockRestic(server, bucket)
+    const env = { ...process.env, ...environment, RESTIC_REPOSITORY: url, RESTIC_PASSWORD: session.repositoryPassword }
+    return (await promisify(execFile)(programs.restic, ['--no-cache', ...argv], { env, maxBuffer: 64 * 1024 * 1024 })).stdout
+  }
+  /** As the file of settings has it: TLS with the authority named, the secret in a file. */
+  const configure = async (bucket: string, more = ''): Promise<string> => {
+    const [config, secret] = [join(session.directory, 'vcb.yaml'), join(session.directory, 's3-secret')]
+    await writeFile(secret, `${server.owner.secretAccessKey}\n`, { mode: 0o600 })
+    const url = `s3:${server.tlsEndpoint}/${bucket}/backups/repo`
+    await writeFile(
+      config,
+      `repositories:\n  cloud:\n    url: ${url}\n    passwordFile: repo-password\n    s3: { accessKeyId: ${server.owner.accessKeyId}, secretAccessKeyFile: s3-secret, caFile: ${server.certificate}${more} }\n`,
+    )
+    Object.assign(session.environment, { VCB_CONFIG: config, VCB_REPO: url, VCB_LOG_LEVEL: 'debug' })
+    return url
+  }
+  const pointsOf = async (): Promise<string[]> => (await session.json(['points'])).points.map(({ id }: Json) => id)
+
+  it('is made, written, listed, checked, restored, mounted and forgotten, and stock restic reads it', async () => {
+    const bucket = await makeBucket(server)
+    await configure(bucket)
+    const missing = await session.vcb('points', '--json')
+    expect([missing.exit, missing.json().error.code]).toEqual([5, 'NOT_FOUND'])
+    await session.json(['init'])
+    const first = (await session.json(['backup', 'web01', '--quiesce', 'none'])).vms[0]
+    const second = (await session.json(['backup', 'web01', '--quiesce', 'none'])).vms[0]
+    expect([first, second]).toMatchObject([
+      { ok: true, mode: 'full' },
+      { ok: true, mode: 'incremental' },
+    ])
+    await session.expectRight('web01', second.point)
+    expect((await session.json(['check'])).problems).toEqual([])
+    await restic(bucket, 'check', '--read-data')
+    expect(JSON.parse(await restic(bucket, 'snapshots', '--json'))).toHaveLength(2)
+    const { findings } = await session.json(['doctor'])
+    expect(findings.find(({ check }: Json) => check === 'repository')).toMatchObject({
+      result: 'ok',
+      detail: expect.stringMatching(/^restic:s3:https:\/\/127.0.0.1:\d+\/\w+\/backups\/repo opens, 2 restore points$/),
+    })
+    if (canMount()) {
+      const mounted = await session.json(['mount', `point:${second.point}`, await newTarget(session), '--type', 'disk'])
+      const digests = await Promise.all(
+        mounted.disks.map(async ({ label, file }: Json) => [label, (await run('sha256sum', file)).slice(0, 64)]),
+      )
+      expect(new Map(digests)).toEqual(await session.frozenDigests('web01'))
+      await session.json(['unmount', mounted.lease, '--read-all'])
+      expect(await leftovers(session.directory)).toEqual([])
+    }
+    await session.json(['forget', 'web01', '--keep-last', '1'])
+    expect(await pointsOf()).toEqual([second.point])
+    await restic(bucket, 'prune')
+    await restic(bucket, 'check', '--read-data')
+    expect((await session.json(['check'])).problems).toEqual([])
+    expect(await restic(bucket, 'list', 'locks')).toBe('')
+  }, 120_000)
+
+  it('takes the key pair from the environment as restic does, and shows the secret nowhere', async () => {
+    const bucket = await makeBucket(server)
+    vi.stubEnv('AWS_ACCESS_KEY_ID', server.owner.accessKeyId)
+    vi.stubEnv('AWS_SECRET_ACCESS_KEY', server.owner.secretAccessKey)
+    const { VCB_CONFIG: _, ...environment } = session.environment
+    const given = { ...environment, VCB_CONFIG: undefined, VCB_LOG_LEVEL: 'debug', VCB_REPO: `s3:${server.endpoint}/${bucket}` }
+    const ran = [
+      await session.vcbWith(given, 'backup', 'web01', '--quiesce', 'none', '--init', '--json'),
+      await session.vcbWith(given, 'doctor', '--json'),
+      await session.vcbWith(given, 'config', 'explain'),
+      await session.vcbWith({ ...given, VCB_REPO: `s3:${server.endpoint}/no-such-bucket` }, 'points'),
+    ]
+    expect(ran.map(({ exit }) => exit)).toEqual([0, expect.any(Number), 0, 5])
+    expect(ran[3]?.err).toContain('There is no bucket no-such-bucket on')
+    vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'wrong')
+    const wrong = await session.vcbWith(given, 'points')
+    expect([wrong.exit, wrong.err]).toEqual([4, expect.stringContaining('does not accept the key pair')])
+    const said = [...ran, wrong].map(({ out, err }) => out + err).join('')
+    const files = (await readdir(session.directory, { recursive: true, withFileTypes: true })).filter(
+      (each) => each.isFile() && each.name !== 's3-secret' && !each.parentPath.includes('/lab'),
+    )
+    const written = (await Promise.all(files.map((each) => readFile(join(each.parentPath, each.name), 'latin1')))).join('')
+    expect(written.length).toBeGreaterThan(10_000)
+    expect(written).toContain('s3:')
+    for (const text of [said, written]) expect(text.includes(server.owner.secretAccessKey)).toBe(false)
+    vi.unstubAllEnvs()
+  }, 60_000)
+})
