@@ -59,17 +59,24 @@ export async function planForget(deps: PlanForgetDeps, request: ForgetRequest, o
   const vms = vmsOf(listed)
   if (request.by === 'points') return planPoints(deps, request, vms, usedBy, options)
   const now = deps.clock.now().getTime()
-  return {
-    unreadable: [],
-    vms: chooseVms(vms, request.expressions, deps.url).map((vm) => ({
-      vm,
-      points: planRetention(
-        vm.points.map((summary) => retentionPoint(summary, usedBy)),
-        request.policy,
-        { calendar: request.calendar, now },
-      ).map(({ point, keep, reasons, guard }) => ({ summary: point.summary, keep, reasons, guard })),
-    })),
+  const plans: VmForgetPlan[] = []
+  for (const vm of chooseVms(vms, request.expressions, deps.url)) {
+    const all = vm.points.map((summary) => retentionPoint(summary, usedBy))
+    const planned = planRetention(all, request.policy, { calendar: request.calendar, now })
+    const points: PlannedPoint[] = []
+    for (const { point, keep, reasons, guard } of planned) {
+      // Asked only of what would go; a later run removes it when it may.
+      const until = keep ? undefined : await deps.points.lockedUntil?.(point.id as PointId, options)
+      points.push({
+        summary: point.summary,
+        keep: keep || until !== undefined,
+        reasons: until === undefined ? reasons : [`locked until ${until.toISOString()}`],
+        guard,
+      })
+    }
+    plans.push({ vm, points })
   }
+  return { unreadable: [], vms: plans }
 }
 
 type UsedBy = (point: PointId) => string | undefined
@@ -110,6 +117,7 @@ async function planPoints(
     const guards = guardPoints(all)
     refuseUsed(all, named)
     if (!request.evenTheLast) refuseGuards(vm, named, guards)
+    for (const { id } of vm.points) if (named.has(id)) await refuseLocked(deps, id, options)
     const left = guardPoints(all.filter(({ id }) => !named.has(id)))
     plans.push({
       vm,
@@ -159,6 +167,16 @@ function refuseUsed(points: readonly RetentionPoint[], named: ReadonlySet<PointI
       retry: 'never',
     })
   }
+}
+
+async function refuseLocked(deps: PlanForgetDeps, id: PointId, options?: Abortable): Promise<void> {
+  const until = await deps.points.lockedUntil?.(id, options)
+  if (until === undefined) return
+  throw new AgentError('CONFLICT', `The restore point ${id} is locked until ${until.toISOString()}.`, {
+    subject: id,
+    next: 'Nothing was removed; forget it after that.',
+    retry: 'later',
+  })
 }
 
 const inUse = (id: PointId, usedBy: string | undefined): AgentError =>

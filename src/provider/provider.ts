@@ -87,6 +87,8 @@ export interface PointStore {
   delete(id: PointId, options?: Locking): Promise<void>
   /** Takes what removing several points needs, held until disposed: a restic repository's exclusive lock. CONFLICT while anybody uses it. */
   beginDelete(options?: Locking): Promise<PointDeletion>
+  /** Until when the destination keeps a point, whoever asks; undefined = it may be removed. Absent where nothing is kept so. */
+  lockedUntil?(id: PointId, options?: Abortable): Promise<Date | undefined>
 }
 
 /** Points being removed, one by one. A crash at any moment leaves each either listed or gone. */

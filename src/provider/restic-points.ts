@@ -81,6 +81,10 @@ export class ResticPoints implements PointStore {
     }
   }
 
+  lockedUntil(id: PointId, options?: Abortable): Promise<Date | undefined> {
+    return this.#repository.snapshots.lockedUntil(id, options)
+  }
+
   /** What restic's own structure cannot tell: that the manifest is there and everything it names is, in the right size. */
   async *#checkPoint(snapshot: StoredSnapshot, options: Abortable): AsyncGenerator<Problem> {
     const point = snapshot.id as PointId

@@ -73,6 +73,8 @@ export interface SnapshotStore {
   forget(ids: readonly string[], options?: Locking): Promise<void>
   /** The same for one after another, with other work between: takes the exclusive lock, held until disposed. CONFLICT. */
   beginForget(options?: Locking): Promise<SnapshotRemoval>
+  /** Until when the server keeps a snapshot file (full id), whoever asks; undefined = it may be removed. */
+  lockedUntil(id: string, options?: Abortable): Promise<Date | undefined>
 }
 
 /** The repository, held for removing snapshots. */

@@ -66,6 +66,11 @@ export class SnapshotFiles implements SnapshotStore {
     }
   }
 
+  async lockedUntil(id: string, options?: Abortable): Promise<Date | undefined> {
+    refusePrefix(id)
+    return this.#files.backend.lockedUntil?.({ kind: 'snapshot', name: id }, options)
+  }
+
   async #load(name: string, options?: Abortable): Promise<StoredSnapshot> {
     return parseSnapshot(await this.#files.loadJson({ kind: 'snapshot', name }, options), name)
   }

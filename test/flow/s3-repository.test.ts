@@ -109,4 +109,23 @@ describePeers([...S3_SERVER_PEERS, 'restic'], 'a repository in a bucket', (progr
     for (const text of [said, written]) expect(text.includes(server.owner.secretAccessKey)).toBe(false)
     vi.unstubAllEnvs()
   }, 60_000)
+
+  it('with Object Lock, forget says until when a point is kept and leaves it; when that is over, it goes', async () => {
+    const bucket = await makeBucket(server, { objectLock: true })
+    await configure(bucket, ', objectLock: { mode: compliance, days: 1 }')
+    await session.json(['backup', 'web01', '--quiesce', 'none', '--init'])
+    await session.json(['backup', 'web01', '--quiesce', 'none'])
+    const [older = '', newer] = await pointsOf()
+    for (const flags of [['--dry-run'], []]) {
+      const { vms } = await session.json(['forget', 'web01', '--keep-last', '1', ...flags])
+      expect(vms[0].points).toMatchObject([
+        { id: newer, keep: true },
+        { id: older, keep: true, forgotten: false, reasons: [expect.stringMatching(/^locked until 20\d\d-/)] },
+      ])
+    }
+    const named = await session.json(['forget', older], 6)
+    expect(named.error).toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('is locked until') })
+    expect(await pointsOf()).toEqual([older, newer])
+    expect(await restic(bucket, 'list', 'locks')).toBe('')
+  }, 60_000)
 })
