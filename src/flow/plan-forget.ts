@@ -66,7 +66,7 @@ export async function planForget(deps: PlanForgetDeps, request: ForgetRequest, o
     const points: PlannedPoint[] = []
     for (const { point, keep, reasons, guard } of planned) {
       // Asked only of what would go; a later run removes it when it may.
-      const until = keep ? undefined : await deps.points.lockedUntil?.(point.id as PointId, options)
+      const until = keep ? undefined : await deps.points.lockedUntil?.(point.summary.id, options)
       points.push({
         summary: point.summary,
         keep: keep || until !== undefined,
