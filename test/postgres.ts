@@ -5,7 +5,14 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Secret, silentLog, systemClock } from '../src/core/index.ts'
-import { openPgState, type OpenPgStateOptions, parsePgAddress, type PgAddress, type PgState } from '../src/state/index.ts'
+import {
+  openPgState,
+  type OpenPgStateOptions,
+  parsePgAddress,
+  type PgAddress,
+  type PgState,
+  type ProxyProcess,
+} from '../src/state/index.ts'
 import { freePort } from './free-port.ts'
 
 export type PostgresOptions = {
@@ -150,6 +157,17 @@ export async function startPostgres(postgres: string, options: PostgresOptions =
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   }
 }
+
+/** A process as it registers. */
+export const proxyOf = (self: Pick<ProxyProcess, 'pid' | 'bootId' | 'startTime'>): ProxyProcess => ({
+  ...self,
+  agent: `agent ${self.bootId}`,
+  name: `proxy-${self.bootId}`,
+  kind: 'agent',
+  sites: undefined,
+  transports: [],
+  host: self.bootId,
+})
 
 /** An authority, and a certificate of it for `localhost` and 127.0.0.1. */
 function makeCertificates(run: (program: string, ...args: readonly string[]) => string, directory: string): void {

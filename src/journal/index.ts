@@ -28,6 +28,9 @@ export type {
   PruneLimits,
 } from './journal.ts'
 export { MemoryJournal, MemoryJournalRows } from './memory-journal.ts'
+export { PgJournal, type PgJournalOptions } from './pg-journal.ts'
+export { PgVmLocks } from './pg-vm-locks.ts'
+export { createProxyProcesses } from './proxy-processes.ts'
 export { type ProcessIdentity, type Processes, type ProcessLookup, sameProcess, systemProcesses } from './process.ts'
 export { recoverJobs, type RecoveredJob, type RecoverOptions, type RecoveryReport } from './recover-jobs.ts'
 export { claimReport, type ClaimReport, type ReleaseLimit } from './release-claims.ts'

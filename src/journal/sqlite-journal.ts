@@ -1,5 +1,6 @@
 import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
-import type { Row, State } from '../state/index.ts'
+import type { State } from '../state/index.ts'
+import { readClaim, readFinished, readJob, readRequest, toJson } from './job-rows.ts'
 import type { CancelRequest, FinishedJob, JobOutcome, JournaledClaim, JournaledJob, Journal, PruneLimits } from './journal.ts'
 import type { ProcessIdentity, Processes } from './process.ts'
 
@@ -175,18 +176,11 @@ function prepare(state: State) {
     toCancel: state.statement<[number, string, number], CancelRequest>(
       `SELECT id, cancel_requested_at, cancel_requested_by FROM job
        WHERE finished_at IS NULL AND cancel_requested_at IS NOT NULL AND owner_pid = ? AND owner_boot = ? AND owner_start = ? ORDER BY sequence`,
-      (row) => ({ job: row.text('id') as JobId, by: row.text('cancel_requested_by'), at: new Date(row.text('cancel_requested_at')) }),
+      readRequest,
     ),
     finished: state.statement<[number], FinishedJob>(
       'SELECT * FROM job WHERE finished_at IS NOT NULL ORDER BY sequence DESC LIMIT ?',
-      (row) => ({
-        id: row.text('id') as JobId,
-        kind: row.text('kind'),
-        args: row.json('args'),
-        begunAt: new Date(row.text('begun_at')),
-        finishedAt: new Date(row.text('finished_at')),
-        outcome: readOutcome(row) ?? { result: 'failed', reason: 'The outcome was not recorded.' },
-      }),
+      readFinished,
     ),
     prunable: state.statement<[number, string, number], string>(`SELECT id FROM job WHERE ${PRUNED} LIMIT 1`, (row) => row.text('id')),
     pruneLocks: state.statement<[number, string, number]>(
@@ -212,43 +206,3 @@ function prepare(state: State) {
     ),
   }
 }
-
-function readJob(row: Row): Omit<JournaledJob, 'claims'> {
-  const pid = row.optionalInteger('owner_pid')
-  const lease = row.optionalText('lease_until')
-  const canceled = row.optionalText('cancel_requested_at')
-  return {
-    id: row.text('id') as JobId,
-    kind: row.text('kind'),
-    args: row.json('args'),
-    owner: pid === undefined ? undefined : { pid, bootId: row.text('owner_boot'), startTime: row.integer('owner_start') },
-    leaseUntil: lease === undefined ? undefined : new Date(lease),
-    begunAt: new Date(row.text('begun_at')),
-    outcome: readOutcome(row),
-    waitsFor: row.optionalText('waits_for'),
-    cancel: canceled === undefined ? undefined : { at: new Date(canceled), by: row.text('cancel_requested_by') },
-  }
-}
-
-const readOutcome = (row: Row): JobOutcome | undefined => row.json('outcome') as JobOutcome | undefined
-
-function readClaim(row: Row): JournaledClaim {
-  const dependsOn = row.json('depends_on')
-  const kept = row.optionalText('kept_at')
-  if (!Array.isArray(dependsOn)) throw new AgentError('INTEGRITY', 'The state database holds a claim with unreadable dependencies.')
-  return {
-    id: row.text('id') as ClaimId,
-    job: row.text('job') as JobId,
-    kind: row.text('kind'),
-    args: row.json('args'),
-    dependsOn: dependsOn.map((id: unknown) => String(id) as ClaimId),
-    state: row.text('state') === 'confirmed' ? 'confirmed' : 'intended',
-    ref: row.json('ref'),
-    intendedAt: new Date(row.text('intended_at')),
-    keptReason: row.optionalText('kept_reason'),
-    keptAt: kept === undefined ? undefined : new Date(kept),
-    attempts: row.integer('attempts'),
-  }
-}
-
-const toJson = (value: unknown): string => JSON.stringify(value ?? null)

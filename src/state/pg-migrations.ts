@@ -90,4 +90,49 @@ export const PG_MIGRATIONS: readonly string[] = [
     drained_at  timestamptz NOT NULL
   );
   `,
+  // The journal, and which claim has which VM.
+  `
+  CREATE TABLE job (
+    id                   text PRIMARY KEY,
+    sequence             bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    kind                 text NOT NULL,
+    args                 text NOT NULL,
+    owner_pid            bigint,
+    owner_boot           text,
+    owner_start          bigint,
+    lease_until          text,
+    begun_at             text COLLATE "C" NOT NULL,
+    finished_at          text COLLATE "C",
+    outcome              text,
+    cancel_requested_at  text,
+    cancel_requested_by  text,
+    waits_for            text
+  );
+  CREATE INDEX job_unfinished ON job (sequence) WHERE finished_at IS NULL;
+  CREATE INDEX job_finished ON job (sequence DESC) WHERE finished_at IS NOT NULL;
+  CREATE TABLE claim (
+    id           text PRIMARY KEY,
+    sequence     bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    job          text NOT NULL REFERENCES job (id),
+    kind         text NOT NULL,
+    args         text NOT NULL,
+    depends_on   text NOT NULL,
+    state        text NOT NULL CHECK (state IN ('intended', 'confirmed', 'released')),
+    ref          text,
+    intended_at  text NOT NULL,
+    released_at  text,
+    kept_reason  text,
+    kept_at      text,
+    attempts     bigint NOT NULL DEFAULT 0
+  );
+  CREATE INDEX claim_open ON claim (job, sequence) WHERE state <> 'released';
+  CREATE INDEX claim_job ON claim (job);
+  CREATE TABLE vm_lock (
+    vm        text PRIMARY KEY,
+    vm_name   text NOT NULL,
+    claim     text NOT NULL UNIQUE REFERENCES claim (id),
+    taken_at  text NOT NULL
+  );
+  CREATE INDEX proxy_process_identity ON proxy_process (pid, boot, start);
+  `,
 ]

@@ -56,6 +56,8 @@ export interface ProxyRegistry {
   list(): Promise<readonly RegisteredProxy[]>
   /** False only when it is certain: declared dead, or ended, or never there. Silence alone is not enough. */
   isAlive(epoch: ProxyEpoch): Promise<boolean>
+  /** The same for a process as its machine names it: false also for one that never registered. */
+  isProcessAlive(process: Pick<ProxyProcess, 'pid' | 'bootId' | 'startTime'>): Promise<boolean>
   /** Declares dead who has been silent for too long; those that are dead by this call. Any proxy calls it, every BEAT_MS. */
   declareDead(): Promise<readonly RegisteredProxy[]>
 }
@@ -102,6 +104,7 @@ export function createProxyRegistry(parts: ProxyRegistryParts): ProxyRegistry {
     },
     list: () => state.all(SQL.list),
     isAlive: async (epoch) => (await state.get(SQL.state, epoch)) === 'alive',
+    isProcessAlive: async ({ pid, bootId, startTime }) => (await state.get(SQL.ofProcess, pid, bootId, startTime)) === 'alive',
     declareDead: async () => {
       // Looked at first: hardly ever is there one, and then nothing is changed.
       if ((await state.get(SQL.silent, times.deadAfterMs)) === undefined) return []
@@ -222,6 +225,10 @@ const SQL = {
     decode,
   ),
   state: pgStatement<[number], string>('SELECT state FROM proxy_process WHERE epoch = $1', (row) => row.text('state')),
+  ofProcess: pgStatement<[number, string, number], string>(
+    'SELECT state FROM proxy_process WHERE pid = $1 AND boot = $2 AND start = $3 ORDER BY epoch DESC LIMIT 1',
+    (row) => row.text('state'),
+  ),
   // KEY SHARE lets beats pass, and makes who would declare it dead wait, because that takes the row FOR UPDATE.
   hold: pgStatement<[number], string>('SELECT state FROM proxy_process WHERE epoch = $1 FOR KEY SHARE', (row) => row.text('state')),
   silent: pgStatement<[number], number>(`SELECT epoch FROM proxy_process WHERE ${SILENT} LIMIT 1`, (row) => row.integer('epoch')),

@@ -1,40 +1,36 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createIds, silentLog } from '../../src/core/index.ts'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { createIds, silentLog, systemClock } from '../../src/core/index.ts'
 import {
   type Claims,
   createClaims,
+  type Journal,
   openSqliteJournal,
+  PgJournal,
+  PgVmLocks,
   type ProcessIdentity,
   recoverJobs,
   type Releasers,
   SqliteVmLocks,
+  type VmLocks,
   vmLockReleaser,
 } from '../../src/journal/index.ts'
-import { openState, type State } from '../../src/state/index.ts'
+import { createProxyRegistry, openState } from '../../src/state/index.ts'
+import { describePeer } from '../peer.ts'
+import { type Postgres, proxyOf, startPostgres } from '../postgres.ts'
 import { ALICE, BOB, HandClock, vm } from './journal-contract.ts'
 
-let directory: string
-let state: State
+type LocksWorld = AsyncDisposable & { as(self: ProcessIdentity): Promise<{ readonly journal: Journal; readonly locks: VmLocks }> }
+
+let world: LocksWorld
 const clock = new HandClock()
 let alive: ProcessIdentity[]
 
-beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-locks-'))
-  state = await openState(join(directory, 'state.db'))
-  alive = [ALICE, BOB]
-})
-afterEach(async () => {
-  await state[Symbol.asyncDispose]()
-  await rm(directory, { recursive: true, force: true })
-})
-
 const isAlive = async (owner: ProcessIdentity): Promise<boolean> => alive.some((process) => process.pid === owner.pid)
 async function jobOf(self: ProcessIdentity) {
-  const journal = await openSqliteJournal({ state, clock, ids: createIds(), processes: { self: async () => self, isAlive } })
-  const locks = new SqliteVmLocks({ state, clock, processes: { self: async () => self, isAlive } })
+  const { journal, locks } = await world.as(self)
   const releasers: Releasers = {
     vmLock: vmLockReleaser(locks),
     partialFile: { find: async () => undefined, release: async () => undefined },
@@ -45,7 +41,14 @@ async function jobOf(self: ProcessIdentity) {
   return { journal, releasers, job, claims, lock }
 }
 
-describe('SqliteVmLocks', () => {
+/** What locks promise wherever they are; `open`: none taken. */
+function vmLocksContract(open: () => Promise<LocksWorld>): void {
+  beforeEach(async () => {
+    world = await open()
+    alive = [ALICE, BOB]
+  })
+  afterEach(() => world[Symbol.asyncDispose]())
+
   it('lets one job have a VM, names it to the next, and lets that one have it afterwards', async () => {
     const first = await jobOf(ALICE)
     const second = await jobOf(BOB)
@@ -60,7 +63,7 @@ describe('SqliteVmLocks', () => {
   })
 
   it('says what it would refuse, and takes nothing', async () => {
-    const locks = new SqliteVmLocks({ state, clock, processes: { self: async () => BOB, isAlive } })
+    const { locks } = await world.as(BOB)
     expect(await locks.refusal(vm('web01'))).toBeUndefined()
     const first = await jobOf(ALICE)
     await first.lock()
@@ -75,7 +78,7 @@ describe('SqliteVmLocks', () => {
   it('does not mind another VM', async () => {
     const first = await jobOf(ALICE)
     await first.lock()
-    const locks = new SqliteVmLocks({ state, clock, processes: { self: async () => ALICE, isAlive } })
+    const { locks } = await world.as(ALICE)
     await first.claims.take('vmLock', { vm: vm('db01') }, [], (claim) => locks.acquire(vm('db01'), claim))
     expect(first.claims.held).toHaveLength(2)
   })
@@ -116,5 +119,47 @@ describe('SqliteVmLocks', () => {
     const jobs = await Promise.all(Array.from({ length: 8 }, () => jobOf(ALICE)))
     const results = await Promise.allSettled(jobs.map((job) => job.lock()))
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+  })
+}
+
+describe('VM locks in a state file', () => {
+  vmLocksContract(async () => {
+    await using stack = new AsyncDisposableStack()
+    const directory = await mkdtemp(join(tmpdir(), 'vcb-locks-'))
+    stack.defer(() => rm(directory, { recursive: true, force: true }))
+    const state = stack.use(await openState(join(directory, 'state.db')))
+    const kept = stack.move()
+    return {
+      as: async (self) => {
+        const processes = { self: async () => self, isAlive }
+        return {
+          journal: await openSqliteJournal({ state, clock, ids: createIds(), processes }),
+          locks: new SqliteVmLocks({ state, clock, processes }),
+        }
+      },
+      [Symbol.asyncDispose]: () => kept.disposeAsync(),
+    }
+  })
+})
+
+describePeer('postgres', 'VM locks in PostgreSQL', (path) => {
+  let server: Postgres
+  beforeAll(async () => {
+    server = await startPostgres(path)
+  })
+  afterAll(() => server[Symbol.asyncDispose]())
+  vmLocksContract(async () => {
+    await using stack = new AsyncDisposableStack()
+    const database = await server.database()
+    const kept = stack.move()
+    return {
+      as: async (self) => {
+        const state = kept.use(await server.state({ database }))
+        const { epoch } = kept.use(await createProxyRegistry({ state, clock: systemClock, log: silentLog }).register(proxyOf(self)))
+        const locks = new PgVmLocks({ state, clock, processes: { self: async () => self, isAlive } })
+        return { journal: new PgJournal({ state, clock, ids: createIds(), self, epoch }), locks }
+      },
+      [Symbol.asyncDispose]: () => kept.disposeAsync(),
+    }
   })
 })

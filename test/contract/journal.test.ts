@@ -1,9 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createIds } from '../../src/core/index.ts'
-import { MemoryJournal, MemoryJournalRows, openSqliteJournal } from '../../src/journal/index.ts'
-import { openState, type State } from '../../src/state/index.ts'
+import { afterAll, beforeAll } from 'vitest'
+import { createIds, silentLog, systemClock } from '../../src/core/index.ts'
+import { MemoryJournal, MemoryJournalRows, openSqliteJournal, PgJournal } from '../../src/journal/index.ts'
+import { createProxyRegistry, openState, type State } from '../../src/state/index.ts'
+import { describePeer } from '../peer.ts'
+import { type Postgres, proxyOf, startPostgres } from '../postgres.ts'
 import { journalContract } from './journal-contract.ts'
 
 journalContract('memory', async (clock) => {
@@ -28,4 +31,26 @@ journalContract('sqlite, one file opened by several processes', async (clock) =>
       await rm(directory, { recursive: true, force: true })
     },
   }
+})
+
+describePeer('postgres', 'shared', (path) => {
+  let server: Postgres
+  beforeAll(async () => {
+    server = await startPostgres(path)
+  })
+  afterAll(() => server[Symbol.asyncDispose]())
+  journalContract('PostgreSQL, by several proxies', async (clock) => {
+    await using stack = new AsyncDisposableStack()
+    const database = await server.database()
+    const kept = stack.move()
+    return {
+      async as(self) {
+        const state = kept.use(await server.state({ database }))
+        const registry = createProxyRegistry({ state, clock: systemClock, log: silentLog })
+        const { epoch } = kept.use(await registry.register(proxyOf(self)))
+        return new PgJournal({ state, clock, ids: createIds(), self, epoch })
+      },
+      [Symbol.asyncDispose]: () => kept.disposeAsync(),
+    }
+  })
 })
