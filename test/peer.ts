@@ -75,6 +75,7 @@ export type PeerName =
   | 'ceph-osd'
   | 'ceph-authtool'
   | 'monmaptool'
+  | 'promtool'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 /** Debian keeps the server's programs of each major version apart and off PATH; what is in the image is version 15. */

@@ -199,7 +199,7 @@ test('orders stand in the audit log before and after, refused calls too, and no 
   const text = JSON.stringify(entries)
   for (const token of Object.values(tokens)) expect(text).not.toContain(token.slice(-43))
   const ready = await call('/readyz', { token: tokens.viewer })
-  expect([ready.status, (JSON.parse(ready.body) as { next: string }).next]).toEqual([503, 'End that with "vcb drain --off".'])
+  expect([ready.status, (JSON.parse(ready.body) as { next: string }).next]).toEqual([503, 'End that with POST /v1/drain {"on": false}.'])
   await call('/v1/drain', { method: 'POST', token: tokens.admin, body: '{"on":false}' })
 })
 

@@ -10,7 +10,7 @@ const AGAIN_MS = 1000
 /** Progress has no id: it is told once and not remembered, since the next one says more. */
 export type FedEvent = { readonly id: string | undefined; readonly event: AgentEvent }
 /** Must not wait: whoever cannot take it now leaves it out. */
-export type Listener = (fed: FedEvent) => void
+export type Listener = (fed: FedEvent | 'missed') => void
 
 export type FeedDeps = { readonly clock: Clock; readonly log: Log; readonly epoch: string }
 
@@ -30,16 +30,16 @@ export class EventFeed implements AsyncDisposable {
   }
 
   /**
-   * Tells `listener` everything from now on, and before that what came after the event `after`. `missed`: some of that is not remembered any more, or is of
-   * an earlier start.
+   * Tells `listener` everything from now on, and before that what came after the event `after`; before that `missed`, when some of it is not remembered any
+   * more, or `after` is of an earlier start.
    */
-  listen(listener: Listener, after?: string): Disposable & { readonly missed: boolean } {
+  listen(listener: Listener, after?: string): Disposable {
     const since = after === undefined ? this.#count : this.#numberOf(after)
     const oldest = this.#count - this.#remembered.length
-    const missed = since === undefined || since < oldest
+    if (since === undefined || since < oldest) listener('missed')
     for (const fed of this.#remembered.slice(Math.max(0, (since ?? 0) - oldest))) listener(fed)
     this.#listeners.add(listener)
-    return { missed, [Symbol.dispose]: () => void this.#listeners.delete(listener) }
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

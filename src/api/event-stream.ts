@@ -44,13 +44,17 @@ export async function streamEvents(response: ServerResponse, options: StreamOpti
     }
     response.write(frame)
   }
-  const send = ({ id, event }: FedEvent): void => {
+  const send = (fed: FedEvent | 'missed'): void => {
+    if (fed === 'missed') {
+      write('event: missed\ndata: {}\n\n')
+      return
+    }
+    const { id, event } = fed
     if (event.type === 'progress' && response.writableLength > SLOW_BYTES) return
     write(`${id === undefined ? '' : `id: ${id}\n`}event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`)
   }
   write('retry: 2000\n\n')
-  using listening = feed.listen(send, after)
-  if (listening.missed) write('event: missed\ndata: {}\n\n')
+  using _listening = feed.listen(send, after)
   let stuck = false
   const beat = async (): Promise<void> => {
     if (!(await isAllowed())) {

@@ -235,7 +235,9 @@ class Served {
 async function readiness(control: AgentControl): Promise<{ readonly status: 'ready' }> {
   const { draining } = await control.facts()
   if (!draining) return { status: 'ready' }
-  throw new AgentError('UNAVAILABLE', 'The agent is drained: it begins nothing new.', { next: 'End that with "vcb drain --off".' })
+  throw new AgentError('UNAVAILABLE', 'The agent is drained: it begins nothing new.', {
+    next: 'End that with POST /v1/drain {"on": false}.',
+  })
 }
 
 /** `close`: what else the caller sends is not read. */

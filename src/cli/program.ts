@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { registerAudit } from './audit.ts'
 import { registerBackup } from './backup.ts'
 import { registerCancel } from './cancel.ts'
 import { registerCheck } from './check.ts'
@@ -18,6 +19,7 @@ import { registerRecover } from './recover.ts'
 import { registerRestore } from './restore.ts'
 import { registerShow } from './show.ts'
 import { registerStatus } from './status.ts'
+import { registerToken } from './token.ts'
 import { registerUnmount } from './unmount.ts'
 import { registerVms } from './vms.ts'
 
@@ -73,6 +75,8 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerInit(program, io)
   registerJobs(program, io)
   registerPlan(program, io)
+  registerToken(program, io)
+  registerAudit(program, io)
   registerLab(program, io, status)
   program
     .command('connection', { hidden: true })

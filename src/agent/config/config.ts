@@ -1,5 +1,6 @@
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
+import { type ApiConfig, apiKeys, apiOf } from './api.ts'
 import { type DatastoresConfig, datastoresKeys, datastoresOf } from './datastores.ts'
 import type { ConfigFlags } from './flags.ts'
 import { type Environment, type Given, givenOver } from './given.ts'
@@ -32,6 +33,7 @@ export type AgentConfig = VcenterConfig &
   RunsConfig &
   RepositoryConfig &
   StateConfig &
+  ApiConfig &
   VcbToolsConfig & {
     /** Scripts in guests, before and after the snapshot. */
     readonly guestScripts: readonly GuestScriptConfig[]
@@ -60,6 +62,7 @@ export const fileSchema = z.strictObject({
   ...runsKeys,
   ...repositoryKeys,
   ...stateKeys,
+  ...apiKeys,
   ...vcbToolsKeys,
   ...repositoriesKeys,
   ...jobsKeys,
@@ -91,6 +94,7 @@ export async function inspectConfig(
 /** A file without problems, and what lies over it. USAGE for a wrong flag. */
 export function configOf(file: ConfigFile, given: Given): AgentConfig {
   const repository = repositoryOf(file, given)
+  const state = stateOf(file, given)
   const repositories = repositoriesOf(file, given, repository)
   return Object.freeze({
     ...vcenterOf(file, given),
@@ -104,7 +108,8 @@ export function configOf(file: ConfigFile, given: Given): AgentConfig {
     ...vddkOf(file, given),
     ...runsOf(file, given),
     ...repository,
-    ...stateOf(file, given),
+    ...state,
+    ...apiOf(file, given, state),
     ...vcbToolsOf(file, given),
     ...repositories,
     ...jobsOf(file, repositories),
