@@ -46,11 +46,11 @@ export function s3Place(server: S3Server, bucket: string, change: Partial<S3Back
 export function stockRestic(
   server: S3Server,
   bucket: string,
-  prefix = 'backups/repo',
+  user: S3User = server.owner,
 ): { readonly environment: Readonly<Record<string, string>>; readonly url: string } {
-  const { accessKeyId, secretAccessKey } = server.owner
+  const { accessKeyId, secretAccessKey } = user
   return {
-    url: `s3:${server.endpoint}/${bucket}/${prefix}`,
+    url: `s3:${server.endpoint}/${bucket}/backups/repo`,
     environment: { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_DEFAULT_REGION: REGION },
   }
 }

@@ -82,7 +82,7 @@ describePeers(S3_SERVER_PEERS, 'a repository in a bucket', (programs) => {
         url.includes('partNumber=2') ? { status: 403, code: 'AccessDenied' } : 'none',
       )
       await using broken = s3Place(server, bucket, { endpoint: proxy.endpoint, parts })
-      await expect(broken.save(file, data)).rejects.toMatchObject({ code: 'AUTH' })
+      await expect(broken.save(file, data)).rejects.toMatchObject({ code: 'CONFIG' })
       expect(await client.unfinishedUploads('')).toEqual([])
       expect(await broken.stat(file)).toBeUndefined()
     }
@@ -133,7 +133,7 @@ describePeers(S3_SERVER_PEERS, 'a repository in a bucket', (programs) => {
     })
     expect(await told(wrong)).toMatchObject({ code: 'AUTH', message: expect.stringContaining('(SignatureDoesNotMatch)') })
     expect(await told(other)).toMatchObject({
-      code: 'AUTH',
+      code: 'CONFIG',
       message: expect.stringContaining('The key pair may not list'),
       next: expect.stringContaining('docs/repositories.md'),
     })

@@ -17,8 +17,8 @@ it.each([
   [403, xml('RequestTimeTooSkewed'), { date: 'Thu, 26 Nov 2026 21:00:00 GMT' }, 'CONFIG', /3600 s apart/],
   [403, xml('RequestTimeTooSkewed'), {}, 'CONFIG', /more than 15 minutes apart/],
   [404, xml('NoSuchBucket'), {}, 'NOT_FOUND', /no bucket b on host/],
-  [403, xml('AccessDenied'), {}, 'AUTH', /may not read k in the bucket b of host/],
-  [403, Buffer.alloc(0), {}, 'AUTH', /\(status 403\)/],
+  [403, xml('AccessDenied'), {}, 'CONFIG', /may not read k in the bucket b of host/],
+  [403, Buffer.alloc(0), {}, 'CONFIG', /\(status 403\)/],
   [400, xml('ExpiredToken'), {}, 'AUTH', /does not accept the key pair/],
   [403, xml('QuotaExceeded'), {}, 'CAPACITY', /no room/],
   [507, xml('XMinioStorageFull'), {}, 'CAPACITY', /no room/],
@@ -27,7 +27,7 @@ it.each([
   [400, xml('RequestTimeout'), {}, 'UNAVAILABLE', /RequestTimeout/],
   [400, xml('BadDigest'), {}, 'UNAVAILABLE', /BadDigest/],
   [400, xml('InvalidStorageClass'), {}, 'CONFIG', /refused to read k \(InvalidStorageClass\)/],
-  [403, xml('AccessDenied', '').subarray(0, 60), {}, 'AUTH', /status 403/],
+  [403, xml('AccessDenied', '').subarray(0, 60), {}, 'CONFIG', /status 403/],
 ] as const)('%i %s is told', (status, body, headers, code, message) => {
   const error = refused(status, body, { ...headers })
   expect(error).toMatchObject({ code, message: expect.stringMatching(message) })

@@ -130,8 +130,9 @@ export function refusalError(refusal: Refusal, context: RefusalContext): AgentEr
       'Run the command again; if it stays so, look at the state of the server.',
     )
   if (code === 'AccessDenied' || status === 403 || status === 401)
+    // As everywhere where a login is good and a right is missing: what cannot lock is read without, what removes is not asked again.
     return error(
-      'AUTH',
+      'CONFIG',
       `The key pair may not ${what} in the bucket ${bucket} of ${host} (${said}).`,
       'Give it the rights that docs/repositories.md lists.',
     )
