@@ -1,6 +1,6 @@
 import { type Abortable, AgentError } from '../core/index.ts'
 import { type BlobIds, ID_BYTES } from '../restic/index.ts'
-import { BLOCK_SIZE, type ImageLayout } from './image-layout.ts'
+import type { ImageLayout } from './image-layout.ts'
 import type { ParentDigests } from './provider.ts'
 import type { ParentImage } from './restic-parent-image.ts'
 
@@ -9,15 +9,16 @@ import type { ParentImage } from './restic-parent-image.ts'
  * (docs/formats/restore-point.md). Holds the ids of one extent.
  */
 export function imageDigests(image: ParentImage, layout: ImageLayout): ParentDigests {
-  const perExtent = Math.ceil((layout.extentBytes ?? layout.size) / BLOCK_SIZE)
-  const blocks = Math.ceil(layout.size / BLOCK_SIZE)
+  const { blockBytes } = layout
+  const perExtent = Math.ceil((layout.extentBytes ?? layout.size) / blockBytes)
+  const blocks = Math.ceil(layout.size / blockBytes)
   let held: { readonly index: number; readonly ids: BlobIds } | undefined
   const idsOf = async (index: number, options: Abortable): Promise<BlobIds> => {
     if (held?.index !== index) held = { index, ids: await image.contentOf(index, options) }
     return held.ids
   }
   return {
-    blockSize: BLOCK_SIZE,
+    blockSize: blockBytes,
     of: async (first, count, options = {}) => {
       if (first < 0 || count < 0 || first + count > blocks) {
         throw new AgentError('INTERNAL', `Digests of blocks ${first} to ${first + count} were asked for; the disk has ${blocks}.`)

@@ -1,11 +1,11 @@
 import PQueue from 'p-queue'
 import { type Abortable, type BlockSource, type Range, totalLength } from '../core/index.ts'
 import { BlobIds, type BlobReader, type BlockSlot, type RepositoryWriter, type TreeNode, zeroBlockId } from '../restic/index.ts'
-import { BLOCK_SIZE, EXTENT_FILE, extentDirectory, type ImageLayout } from './image-layout.ts'
+import { EXTENT_FILE, extentDirectory, type ImageLayout } from './image-layout.ts'
 import { InFlight } from './in-flight.ts'
 import type { DiskPlan, DiskProgress, DiskWritten } from './provider.ts'
 import type { ParentImage } from './restic-parent-image.ts'
-import { type Piece, type TouchedBlock, touchedBlocks } from './touched-blocks.ts'
+import { type TouchedBlock, touchedBlocks } from './touched-blocks.ts'
 
 /** Extents whose blocks are all handed over but whose trees are not saved yet; each holds its list of ids. */
 const MOST_FINISHING = 4
@@ -35,6 +35,22 @@ type OpenExtent = {
   readonly blocks: InFlight
 }
 
+/** Blocks of one extent that share a slot, one after the other in it. */
+type Batch = {
+  readonly extent: OpenExtent
+  readonly blocks: (TouchedBlock & {
+    /** Number within the extent. */
+    readonly at: number
+    readonly length: number
+    /** First byte in the slot. */
+    readonly slotAt: number
+  })[]
+  bytes: number
+}
+
+/** One read of the source into the slot. */
+type SourceRead = { readonly offset: number; readonly slotAt: number; readonly length: number }
+
 /**
  * Writes one disk's image: blocks through the pipeline as many at once as it has slots, each extent's tree as soon as its last block is
  * stored. Memory: the pipeline's slots and the ids of a few extents. Used once.
@@ -51,6 +67,7 @@ export class ResticImageWriter {
   readonly #parentReads = new PQueue({ concurrency: PARENT_READS })
   /** One for each of them: a fresh MiB for every block would be garbage faster than it is collected. */
   readonly #scratch: Buffer[] = []
+  #batch: Batch | undefined
   /** Trees of extents that hold nothing, by size: a thin disk has many. */
   readonly #emptyTrees = new Map<number, Promise<string>>()
   #changedBytes = 0
@@ -90,9 +107,10 @@ export class ResticImageWriter {
 
   async #writeExtents(): Promise<void> {
     const { source, plan, layout } = this.#job
-    const perExtent = (layout.extentBytes ?? layout.size) / BLOCK_SIZE
+    const { blockBytes } = layout
+    const perExtent = (layout.extentBytes ?? layout.size) / blockBytes
     let extent: OpenExtent | undefined
-    const blocks = touchedBlocks(this.#counted(plan.ranges), source, BLOCK_SIZE, {
+    const blocks = touchedBlocks(this.#counted(plan.ranges), source, blockBytes, {
       ...this.#options,
       onlyData: plan.mode === 'full',
       onDecided: (bytes) => this.#progress(bytes),
@@ -101,12 +119,14 @@ export class ResticImageWriter {
       this.#work.throwIfFailed()
       const index = layout.extentBytes === undefined ? 0 : Math.floor(block.index / perExtent)
       if (extent === undefined || extent.index !== index) {
+        await this.#hand()
         await this.#finish(extent)
         for (let untouched = (extent?.index ?? -1) + 1; untouched < index; untouched++) await this.#keep(untouched)
         extent = await this.#open(index)
       }
       await this.#store(block, extent)
     }
+    await this.#hand()
     await this.#finish(extent)
     for (let untouched = (extent?.index ?? -1) + 1; untouched < layout.count; untouched++) await this.#keep(untouched)
     await this.#work.done()
@@ -115,66 +135,93 @@ export class ResticImageWriter {
   async #open(index: number): Promise<OpenExtent> {
     const size = this.#job.layout.sizeOf(index)
     const parentIds = await this.#job.parent?.contentOf(index, this.#options)
-    return { index, size, parentIds, ids: parentIds?.copy() ?? zeroIds(size), blocks: new InFlight() }
+    return { index, size, parentIds, ids: parentIds?.copy() ?? this.#zeroIds(size), blocks: new InFlight() }
   }
 
   async #store(block: TouchedBlock, extent: OpenExtent): Promise<void> {
-    const start = block.index * BLOCK_SIZE - this.#job.layout.startOf(extent.index)
-    const at = start / BLOCK_SIZE
-    const length = Math.min(BLOCK_SIZE, extent.size - start)
+    const { blockBytes, startOf } = this.#job.layout
+    const start = block.index * blockBytes - startOf(extent.index)
+    const at = start / blockBytes
+    const length = Math.min(blockBytes, extent.size - start)
     const decided = totalLength(block.pieces)
     if (decided === length && block.pieces.every((piece) => piece.kind === 'zero')) {
       extent.ids.set(at, zeroBlockId(length))
       this.#progress(decided)
       return
     }
+    if (this.#batch !== undefined && this.#batch.bytes + length > this.#writer.blocks.slotBytes) await this.#hand()
+    const batch = (this.#batch ??= { extent, blocks: [], bytes: 0 })
+    batch.blocks.push({ ...block, at, length, slotAt: batch.bytes })
+    batch.bytes += length
+  }
+
+  /** Hands the collected blocks over as soon as there is a slot. */
+  async #hand(): Promise<void> {
+    const batch = this.#batch
+    if (batch === undefined) return
+    this.#batch = undefined
     const slot = await this.#writer.blocks.acquire(this.#options)
-    const stored = this.#submit(slot, block, extent, at, length)
-    extent.blocks.add(stored)
+    const stored = this.#submit(slot, batch)
+    batch.extent.blocks.add(stored)
     this.#work.add(stored)
   }
 
-  async #submit(slot: BlockSlot, block: TouchedBlock, extent: OpenExtent, at: number, length: number): Promise<void> {
-    await this.#fill(slot, block, length, extent.parentIds?.at(at))
-    const { id, storedBytes } = await this.#writer.blocks.submit(slot, length)
-    extent.ids.set(at, id)
-    this.#storedBytes += storedBytes
-    this.#progress(totalLength(block.pieces))
+  async #submit(slot: BlockSlot, batch: Batch): Promise<void> {
+    await this.#fill(slot, batch)
+    const stored = await this.#writer.blocks.submitBlocks(
+      slot,
+      batch.blocks.map(({ length }) => length),
+    )
+    for (const [index, { id, storedBytes }] of stored.entries()) {
+      const block = batch.blocks[index]
+      if (block === undefined) continue
+      batch.extent.ids.set(block.at, id)
+      this.#storedBytes += storedBytes
+      this.#progress(totalLength(block.pieces))
+    }
   }
 
-  async #fill(slot: BlockSlot, block: TouchedBlock, length: number, parentId: Uint8Array | undefined): Promise<void> {
+  async #fill(slot: BlockSlot, batch: Batch): Promise<void> {
     try {
-      const bytes = slot.bytes.subarray(0, length)
-      if (totalLength(block.pieces) < length) await this.#parentReads.add(() => this.#background(bytes, parentId))
-      for (const piece of block.pieces) await this.#piece(piece, bytes, block.index * BLOCK_SIZE)
+      const reads: SourceRead[] = []
+      for (const block of batch.blocks) {
+        const bytes = slot.bytes.subarray(block.slotAt, block.slotAt + block.length)
+        await this.#prepare(block, bytes, batch.extent.parentIds?.at(block.at), reads)
+      }
+      for (const { offset, slotAt, length } of reads) {
+        await this.#job.source.read(offset, slot.bytes.subarray(slotAt, slotAt + length), this.#options)
+        this.#readBytes += length
+      }
     } catch (error) {
       slot.release()
       throw error
     }
   }
 
-  /** What the block held before: the parent's bytes, or zeros. */
-  async #background(bytes: Uint8Array, parentId: Uint8Array | undefined): Promise<void> {
-    if (parentId === undefined || Buffer.compare(parentId, zeroBlockId(bytes.length)) === 0) {
-      bytes.fill(0)
-      return
+  /** Fills a block with everything that does not come from the source, and adds what does to `reads`. */
+  async #prepare(block: Batch['blocks'][number], bytes: Uint8Array, parentId: Uint8Array | undefined, reads: SourceRead[]): Promise<void> {
+    const { plan, layout } = this.#job
+    const start = block.index * layout.blockBytes
+    if (totalLength(block.pieces) < block.length) {
+      if (parentId === undefined || Buffer.compare(parentId, zeroBlockId(block.length)) === 0) bytes.fill(0)
+      else if (plan.readsWholeBlocks === true) return addRead(reads, { offset: start, slotAt: block.slotAt, length: block.length })
+      else await this.#parentReads.add(() => this.#background(bytes, parentId))
     }
-    const scratch = this.#scratch.pop() ?? Buffer.allocUnsafeSlow(BLOCK_SIZE + SEAL_ROOM)
+    for (const { offset, length, kind } of block.pieces) {
+      const from = offset - start
+      if (kind === 'zero') bytes.fill(0, from, from + length)
+      else addRead(reads, { offset, slotAt: block.slotAt + from, length })
+    }
+  }
+
+  /** What the block held before: the parent's bytes. */
+  async #background(bytes: Uint8Array, parentId: Uint8Array): Promise<void> {
+    const scratch = this.#scratch.pop() ?? Buffer.allocUnsafeSlow(this.#job.layout.blockBytes + SEAL_ROOM)
     try {
       await this.#blobs.readInto(parentId, bytes, scratch, this.#options)
     } finally {
       this.#scratch.push(scratch)
     }
-  }
-
-  async #piece(piece: Piece, block: Uint8Array, blockStart: number): Promise<void> {
-    const part = block.subarray(piece.offset - blockStart, piece.offset - blockStart + piece.length)
-    if (piece.kind === 'zero') {
-      part.fill(0)
-      return
-    }
-    await this.#job.source.read(piece.offset, part, this.#options)
-    this.#readBytes += piece.length
   }
 
   /** An extent no range of the plan touches: as in the parent, or empty. */
@@ -186,12 +233,12 @@ export class ResticImageWriter {
     }
     const size = layout.sizeOf(index)
     if (layout.extentBytes === undefined) {
-      await this.#finish({ index, size, ids: zeroIds(size), parentIds: undefined, blocks: new InFlight() })
+      await this.#finish({ index, size, ids: this.#zeroIds(size), parentIds: undefined, blocks: new InFlight() })
       return
     }
     let tree = this.#emptyTrees.get(size)
     if (tree === undefined) {
-      tree = this.#saveExtent({ size, ids: zeroIds(size) })
+      tree = this.#saveExtent({ size, ids: this.#zeroIds(size) })
       this.#emptyTrees.set(size, tree)
     }
     this.#nodes[index] = this.#extentNode(index, await tree)
@@ -226,7 +273,8 @@ export class ResticImageWriter {
 
   /** Blocks of zeros are set by their known ids; the blob itself is stored when the first list that names it is. */
   async #saveZeros(extent: { readonly size: number; readonly ids: BlobIds }): Promise<void> {
-    for (const length of new Set([Math.min(BLOCK_SIZE, extent.size), tailLength(extent.size)])) {
+    const { blockBytes } = this.#job.layout
+    for (const length of new Set([Math.min(blockBytes, extent.size), tailLength(extent.size, blockBytes)])) {
       const zero = zeroBlockId(length)
       for (const id of extent.ids) {
         if (Buffer.compare(id, zero) !== 0) continue
@@ -247,18 +295,29 @@ export class ResticImageWriter {
     }
   }
 
+  #zeroIds(size: number): BlobIds {
+    const { blockBytes } = this.#job.layout
+    const ids = new BlobIds(Math.ceil(size / blockBytes))
+    const whole = zeroBlockId(Math.min(blockBytes, size))
+    for (let index = 0; index < ids.length; index++) ids.set(index, whole)
+    ids.set(ids.length - 1, zeroBlockId(tailLength(size, blockBytes)))
+    return ids
+  }
+
   #progress(bytes: number): void {
     this.#doneBytes += bytes
     this.#onProgress?.({ doneBytes: this.#doneBytes, readBytes: this.#readBytes, storedBytes: this.#storedBytes })
   }
 }
 
-const tailLength = (size: number): number => size % BLOCK_SIZE || BLOCK_SIZE
-
-function zeroIds(size: number): BlobIds {
-  const ids = new BlobIds(Math.ceil(size / BLOCK_SIZE))
-  const whole = zeroBlockId(Math.min(BLOCK_SIZE, size))
-  for (let index = 0; index < ids.length; index++) ids.set(index, whole)
-  ids.set(ids.length - 1, zeroBlockId(tailLength(size)))
-  return ids
+/** Adds a read, or makes the last one longer when it goes on both on the disk and in the slot. */
+function addRead(reads: SourceRead[], read: SourceRead): void {
+  const last = reads.at(-1)
+  if (last !== undefined && last.offset + last.length === read.offset && last.slotAt + last.length === read.slotAt) {
+    reads[reads.length - 1] = { ...last, length: last.length + read.length }
+  } else {
+    reads.push(read)
+  }
 }
+
+const tailLength = (size: number, blockBytes: number): number => size % blockBytes || blockBytes

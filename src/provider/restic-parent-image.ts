@@ -1,6 +1,6 @@
 import { type Abortable, AgentError } from '../core/index.ts'
 import type { BlobIds, BlobReader, TreeNode } from '../restic/index.ts'
-import { BLOCK_SIZE, EXTENT_FILE, extentDirectory, type ImageLayout } from './image-layout.ts'
+import { EXTENT_FILE, extentDirectory, type ImageLayout } from './image-layout.ts'
 
 /** A disk's image in the parent point, as far as an incremental reuses it. Nothing is handed out that the repository's index does not hold. */
 export interface ParentImage {
@@ -39,11 +39,11 @@ class SingleExtent implements ParentImage {
   }
 
   contentOf(_index: number, options: Abortable): Promise<BlobIds> {
-    return present(this.#blobs, this.#node, this.#layout.size, options)
+    return present(this.#blobs, this.#node, this.#layout.size, this.#layout, options)
   }
 
   async reuse(_index: number, options: Abortable): Promise<TreeNode> {
-    await present(this.#blobs, this.#node, this.#layout.size, options)
+    await present(this.#blobs, this.#node, this.#layout.size, this.#layout, options)
     return this.#node
   }
 }
@@ -66,7 +66,7 @@ class SeveralExtents implements ParentImage {
     const file = (await this.#blobs.tree(subtree, options)).find(({ name }) => name === EXTENT_FILE)
     if (file === undefined) throw damaged(`has no file in extent ${index + 1}`)
     const size = this.#layout.sizeOf(index)
-    const content = await present(this.#blobs, file, size, options)
+    const content = await present(this.#blobs, file, size, this.#layout, options)
     this.#sound.add(`${subtree}/${size}`)
     return content
   }
@@ -87,8 +87,14 @@ class SeveralExtents implements ParentImage {
 }
 
 /** The ids of a file after checking its size and that the index knows every one of them, as restic does before it reuses a file. */
-async function present(blobs: BlobReader, file: TreeNode, size: number, options: Abortable): Promise<BlobIds> {
-  if (file.type !== 'file' || file.size !== size || file.content?.length !== Math.ceil(size / BLOCK_SIZE)) {
+async function present(
+  blobs: BlobReader,
+  file: TreeNode,
+  size: number,
+  { blockBytes }: Pick<ImageLayout, 'blockBytes'>,
+  options: Abortable,
+): Promise<BlobIds> {
+  if (file.type !== 'file' || file.size !== size || file.content?.length !== Math.ceil(size / blockBytes)) {
     throw damaged(`keeps ${file.name} in another size or in other blocks`)
   }
   await using opened = await blobs.openFile(file, options)

@@ -187,11 +187,11 @@ export class ResticReader implements BackupReader {
   }
 
   /** Where a disk's image is and how it is cut. NOT_FOUND. */
-  image(key: number): { readonly node: TreeNode | undefined; readonly layout: ImageLayout; readonly blockSize: number | undefined } {
+  image(key: number): { readonly node: TreeNode | undefined; readonly layout: ImageLayout } {
     const image = imageOf(this.manifest, key, this.id)
     const stem = image.descriptor.replace(/\.vmdk$/u, '')
     const node = this.#nodes.get(`${stem}${image.extentBytes === undefined ? '-flat.vmdk' : '-extents'}`)
-    return { node, layout: layoutOf(image.capacityBytes, image.extentBytes), blockSize: image.blockSize }
+    return { node, layout: layoutOf(image.capacityBytes, image.extentBytes, image.blockSize) }
   }
 
   /** Everything the manifest names that is missing or has another size. */

@@ -8,8 +8,8 @@ import {
   type RepositoryDeps,
   type RepositoryOptions,
 } from '../restic/index.ts'
+import { DEFAULT_SIZES, LARGEST_BLOCK, type LayoutSizes } from './image-layout.ts'
 import { openPlace, type PlaceDeps } from './open-place.ts'
-import { BLOCK_SIZE, DEFAULT_SIZES, type LayoutSizes } from './image-layout.ts'
 import type { BackupProvider, BackupWriter, Locking, NewRepository, PointRequest, PointStore } from './provider.ts'
 import { resticLocking, ResticPoints, type ResticReader } from './restic-points.ts'
 import { ResticWriter } from './restic-writer.ts'
@@ -32,7 +32,7 @@ export type ResticProviderOptions = RepositoryDeps &
 export async function openResticProvider(place: string | Backend, options: ResticProviderOptions): Promise<BackupProvider> {
   const backend = typeof place === 'string' ? openPlace(place, options.place, options.run) : place
   const settings: RepositoryOptions = {
-    blockSize: BLOCK_SIZE,
+    blockSize: LARGEST_BLOCK,
     workers: options.workers,
     compressionLevel: options.compressionLevel,
     signal: options.signal,
@@ -80,7 +80,7 @@ class ResticProvider implements BackupProvider {
     this.#username = options.username
     this.#sizes = options.sizes ?? DEFAULT_SIZES
     this.#log = options.log
-    if (this.#sizes.extentBytes % BLOCK_SIZE !== 0) throw new AgentError('INTERNAL', 'Extents must be whole blocks.')
+    if (this.#sizes.extentBytes % LARGEST_BLOCK !== 0) throw new AgentError('INTERNAL', 'Extents must be whole blocks.')
   }
 
   async begin(request: PointRequest, options?: Locking): Promise<BackupWriter> {

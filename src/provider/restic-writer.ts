@@ -1,7 +1,7 @@
 import { type Abortable, AgentError, anySignal, type BlockSource, type DiskRef, type Manifest, MIB, type PointId } from '../core/index.ts'
 import { BlobIds, type Repository, type RepositoryWriter, type TreeNode } from '../restic/index.ts'
 import { diskLook, flatDescriptor } from './disk-descriptor.ts'
-import { BLOCK_SIZE, EXTENT_FILE, extentDirectory, type ImageLayout, layoutFor, type LayoutSizes } from './image-layout.ts'
+import { BLOCK_SIZES, EXTENT_FILE, extentDirectory, type ImageLayout, layoutFor, layoutOf, type LayoutSizes } from './image-layout.ts'
 import { encodeManifest } from './manifest.ts'
 import { PointDraft } from './point-draft.ts'
 import { MANIFEST_FILE } from './point-names.ts'
@@ -43,9 +43,9 @@ export class ResticWriter implements BackupWriter {
     plan: DiskPlan,
     options: Abortable & { readonly onProgress?: ((progress: DiskProgress) => void) | undefined } = {},
   ): Promise<DiskWritten> {
-    const layout = layoutFor(source.size, this.#options.sizes)
-    const { extentBytes } = layout
-    const stem = this.#draft.addDisk(disk, source, { blockSize: BLOCK_SIZE, extentBytes })
+    const layout = this.#layout(disk, source.size, plan.mode === 'incremental')
+    const { extentBytes, blockBytes } = layout
+    const stem = this.#draft.addDisk(disk, source, { blockSize: blockBytes, extentBytes })
     const descriptor = `${stem}.vmdk`
     try {
       return await this.#working(async () => {
@@ -67,7 +67,7 @@ export class ResticWriter implements BackupWriter {
   }
 
   async parentDigests(disk: DiskRef, options?: Abortable): Promise<ParentDigests> {
-    const layout = layoutFor(disk.capacityBytes, this.#options.sizes)
+    const layout = this.#layout(disk, disk.capacityBytes, true)
     const image = await this.#parentImage(disk, '', layout, { signal: options?.signal })
     return imageDigests(image, layout)
   }
@@ -100,6 +100,13 @@ export class ResticWriter implements BackupWriter {
     await this.#options.writer[Symbol.asyncDispose]()
   }
 
+  /** An image that reuses blocks of the parent keeps their size, where it is one that a writer may choose. */
+  #layout(disk: DiskRef, size: number, reuse: boolean): ImageLayout {
+    const fresh = layoutFor(size, this.#options.sizes)
+    const before = reuse ? this.#options.parent?.manifest.images.find((image) => image.key === disk.key)?.blockSize : undefined
+    return before !== undefined && BLOCK_SIZES.includes(before) ? layoutOf(size, fresh.extentBytes, before) : fresh
+  }
+
   async #parentImage(disk: DiskRef, name: string, layout: ImageLayout, options: Abortable): Promise<ParentImage> {
     const { parent, repository } = this.#options
     if (parent === undefined) {
@@ -109,7 +116,8 @@ export class ResticWriter implements BackupWriter {
       })
     }
     const before = parent.manifest.images.find((image) => image.key === disk.key)
-    const same = before?.capacityBytes === layout.size && before.extentBytes === layout.extentBytes && before.blockSize === BLOCK_SIZE
+    const same =
+      before?.capacityBytes === layout.size && before.extentBytes === layout.extentBytes && before.blockSize === layout.blockBytes
     if (!same) {
       const what = before === undefined ? 'does not hold this disk' : 'holds this disk in another size or in other blocks'
       throw new AgentError('INTEGRITY', `The parent point ${parent.id} ${what}.`, {

@@ -1,8 +1,8 @@
 import type { Abortable } from '../core/index.ts'
 
-/** A place for one block in memory shared with the worker threads. The caller fills `bytes[0..length)`, then submits or releases it. */
+/** A place for blocks in memory shared with the worker threads: one, or several one after the other. The caller fills it, then submits or releases it. */
 export interface BlockSlot {
-  /** `blockSize` bytes, with whatever the last user left in them. Not to be touched after `submit` or `release`. */
+  /** `slotBytes` bytes, with whatever the last user left in them. Not to be touched after `submit` or `release`. */
   readonly bytes: Uint8Array
   /** Gives the slot back unused. Idempotent; without effect after `submit`. */
   release(): void
@@ -26,8 +26,8 @@ export type StoredBlock = {
  */
 export interface BlockPipeline {
   /** Bytes of a slot: the largest block. */
-  readonly blockSize: number
-  /** Slots in all; more than this many blocks are never under way. */
+  readonly slotBytes: number
+  /** Slots in all; no more are ever under way. */
   readonly slots: number
   /** A free slot; waits for one, first come first served. CANCELED, CAPACITY, CONFLICT (lock lost), INTERNAL. */
   acquire(options?: Abortable): Promise<BlockSlot>
@@ -36,6 +36,11 @@ export interface BlockPipeline {
    * be awaited, `commit` throws its failure; one derived from it (`.then`) must be.
    */
   submit(slot: BlockSlot, length: number): Promise<StoredBlock>
+  /**
+   * The same for several blocks that stand one after the other from the slot's beginning, 64 at most; what became of each, in their order. As cheap as
+   * one block of the same bytes in all, so that small blocks are best handed over together.
+   */
+  submitBlocks(slot: BlockSlot, lengths: readonly number[]): Promise<readonly StoredBlock[]>
   /** Stores the block of `length` zeros, once, without a slot, and returns its id. Cheap when called again. */
   zero(length: number): Promise<StoredBlock>
 }

@@ -399,10 +399,10 @@ describe('what goes wrong while writing', () => {
     } as const
     await using pool = new SealPool(1, data, (error) => failures.push(error))
     const first = pool.digest(99, 10)
-    const second = pool.hash(0, 4096)
+    const second = pool.hash(0, [4096], [0])
     await expect(first).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('worker thread') })
     await expect(second).rejects.toMatchObject({ code: 'INTERNAL' })
-    await expect(pool.seal(0, 10)).rejects.toMatchObject({ code: 'INTERNAL' })
+    await expect(pool.seal(0, [10], [0])).rejects.toMatchObject({ code: 'INTERNAL' })
     expect(failures).toHaveLength(1)
   })
 

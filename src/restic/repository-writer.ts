@@ -4,6 +4,7 @@ import type { BlockPipeline, BlockSlot, StoredBlock } from './block-pipeline.ts'
 import { idHex } from './ids.ts'
 import type { RepositoryWriter, WriterStats } from './repository.ts'
 import type { RepositoryLock } from './repository-lock.ts'
+import { MOST_BLOCKS } from './seal-tasks.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { encodeSnapshot, type Snapshot } from './snapshot.ts'
 import { encodeTree, LARGE_TREE_BYTES, type TreeNode } from './tree.ts'
@@ -42,7 +43,7 @@ export class SnapshotWriter implements RepositoryWriter, BlockPipeline {
     return this
   }
 
-  get blockSize(): number {
+  get slotBytes(): number {
     return this.#parts.engine.blockSize
   }
 
@@ -60,21 +61,32 @@ export class SnapshotWriter implements RepositoryWriter, BlockPipeline {
     return slot
   }
 
-  submit(slot: BlockSlot, length: number): Promise<StoredBlock> {
-    const stored = this.#submit(slot, length)
+  async submit(slot: BlockSlot, length: number): Promise<StoredBlock> {
+    const [stored] = await this.submitBlocks(slot, [length])
+    if (stored === undefined) throw new AgentError('INTERNAL', 'A block was submitted and nothing became of it.')
+    return stored
+  }
+
+  submitBlocks(slot: BlockSlot, lengths: readonly number[]): Promise<readonly StoredBlock[]> {
+    const stored = this.#submit(slot, lengths)
     // A caller that stops at a failed `acquire` never looks at the blocks it has under way. Their failure is not lost: `signal` carries
     // it and `commit` throws it.
     stored.catch(() => undefined)
     return stored
   }
 
-  async #submit(slot: BlockSlot, length: number): Promise<StoredBlock> {
+  async #submit(slot: BlockSlot, lengths: readonly number[]): Promise<readonly StoredBlock[]> {
     const number = this.#held.get(slot)
     if (number === undefined) throw new AgentError('INTERNAL', 'A slot was submitted that this writer did not give out, or twice.')
-    this.#checkLength(length)
+    if (lengths.length < 1 || lengths.length > MOST_BLOCKS)
+      throw new AgentError('INTERNAL', `${lengths.length} blocks were given in one slot.`)
+    for (const length of lengths) this.#checkLength(length)
+    this.#checkLength(lengths.reduce((sum, length) => sum + length, 0))
     this.#check()
     this.#held.delete(slot)
-    return this.#count(await this.#parts.engine.submit(number, length))
+    const stored = await this.#parts.engine.submit(number, lengths)
+    for (const block of stored) this.#count(block)
+    return stored
   }
 
   async zero(length: number): Promise<StoredBlock> {
@@ -167,8 +179,8 @@ export class SnapshotWriter implements RepositoryWriter, BlockPipeline {
   }
 
   #checkLength(length: number): void {
-    if (!Number.isInteger(length) || length < 1 || length > this.blockSize) {
-      throw new AgentError('INTERNAL', `A block of ${length} bytes was given; it must have 1 to ${this.blockSize}.`)
+    if (!Number.isInteger(length) || length < 1 || length > this.slotBytes) {
+      throw new AgentError('INTERNAL', `A block of ${length} bytes was given; it must have 1 to ${this.slotBytes}.`)
     }
   }
 

@@ -1,17 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { AgentError } from '../core/index.ts'
-import {
-  DIGEST,
-  HASH,
-  ID_AT,
-  LENGTH_AT,
-  PLAIN_LENGTH_AT,
-  type ReplyMessage,
-  SEAL,
-  type SealWorkerData,
-  slotLayout,
-  type SlotLayout,
-} from './seal-tasks.ts'
+import { DIGEST, HASH, type ReplyMessage, SEAL, type SealWorkerData, SlotMemory } from './seal-tasks.ts'
 
 /** Tasks handed to a worker ahead of its replies, so that it need not wait for the main thread. */
 const AHEAD = 2
@@ -34,7 +23,7 @@ export type SealedBlock = { readonly sealed: Uint8Array; readonly uncompressedLe
  */
 export class SealPool implements AsyncDisposable {
   readonly #threads: Thread[]
-  readonly #layouts: readonly SlotLayout[]
+  readonly #memories: readonly SlotMemory[]
   readonly #onFailure: (error: AgentError) => void
   /** Sealing goes before hashing: it is what frees slots. */
   readonly #urgent: Task[] = []
@@ -44,7 +33,7 @@ export class SealPool implements AsyncDisposable {
 
   constructor(count: number, data: SealWorkerData, onFailure: (error: AgentError) => void) {
     this.#onFailure = onFailure
-    this.#layouts = data.slots.map((memory) => slotLayout(memory, data.blockSize))
+    this.#memories = data.slots.map((memory) => new SlotMemory(memory, data.blockSize))
     // The source is TypeScript, the build JavaScript; both carry the worker beside this file.
     const script = new URL(`./seal-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
     this.#threads = Array.from({ length: count }, () => {
@@ -61,22 +50,28 @@ export class SealPool implements AsyncDisposable {
     this.#reference()
   }
 
-  /** The memory of a slot's block. */
+  /** The memory of a slot's blocks. */
   plain(slot: number): Uint8Array {
-    return this.#layout(slot).plain
+    return this.#memory(slot).plain
   }
 
-  /** Id of the block in a slot. */
-  async hash(slot: number, length: number): Promise<Uint8Array> {
-    await this.#run(HASH, slot, length)
-    return Uint8Array.from(this.#layout(slot).meta.subarray(ID_AT, ID_AT + 32))
+  /** Ids of the `wanted` ones of the blocks that stand one after the other in a slot, in that order; copies. */
+  async hash(slot: number, lengths: readonly number[], wanted: readonly number[]): Promise<readonly Uint8Array[]> {
+    const memory = this.#memory(slot)
+    memory.ask(lengths, new Set(wanted))
+    await this.#run(HASH, slot, lengths.length)
+    return wanted.map((block) => Uint8Array.from(memory.entry(block).id))
   }
 
-  /** Compresses and seals the block in a slot. The result lies in the slot. */
-  async seal(slot: number, length: number): Promise<SealedBlock> {
-    await this.#run(SEAL, slot, length)
-    const { sealed, meta } = this.#layout(slot)
-    return { sealed: sealed.subarray(0, meta.readUInt32LE(LENGTH_AT)), uncompressedLength: meta.readUInt32LE(PLAIN_LENGTH_AT) }
+  /** Compresses and seals the `wanted` ones. The results, in that order, lie in the slot. */
+  async seal(slot: number, lengths: readonly number[], wanted: readonly number[]): Promise<readonly SealedBlock[]> {
+    const memory = this.#memory(slot)
+    memory.ask(lengths, new Set(wanted))
+    await this.#run(SEAL, slot, lengths.length)
+    return wanted.map((block) => {
+      const { sealedAt, sealedLength, plainLength } = memory.entry(block)
+      return { sealed: memory.sealed.subarray(sealedAt, sealedAt + sealedLength), uncompressedLength: plainLength }
+    })
   }
 
   /** SHA-256 of the first `length` bytes of a pack buffer. */
@@ -147,9 +142,9 @@ export class SealPool implements AsyncDisposable {
     for (const task of tasks) task.reject(this.#failure)
   }
 
-  #layout(slot: number): SlotLayout {
-    const layout = this.#layouts[slot]
-    if (layout === undefined) throw new AgentError('INTERNAL', `There is no slot ${slot}.`)
-    return layout
+  #memory(slot: number): SlotMemory {
+    const memory = this.#memories[slot]
+    if (memory === undefined) throw new AgentError('INTERNAL', `There is no slot ${slot}.`)
+    return memory
   }
 }

@@ -1,11 +1,11 @@
 import type { SealKey } from './sealing.ts'
 
-/** Kinds of task: SHA-256 of a slot's block; compress and seal it; SHA-256 of a pack buffer. */
+/** Kinds of task: SHA-256 of blocks in a slot; compress and seal them; SHA-256 of a pack buffer. */
 export const HASH = 0
 export const SEAL = 1
 export const DIGEST = 2
 
-/** [task number, kind, slot or pack buffer, bytes] */
+/** [task number, kind, slot or pack buffer, blocks in the slot | bytes of the pack] */
 export type TaskMessage = readonly [number, number, number, number]
 /** [task number, true: the result lies in the slot | the digest of a pack] */
 export type ReplyMessage = readonly [number, true | Uint8Array]
@@ -19,26 +19,77 @@ export type SealWorkerData = {
   readonly codec: 'auto' | 'zlib'
 }
 
-/** Results of a task, at the head of the slot: id, sealed length, uncompressed length (0: stored as it is). The block begins after them, clear of the page
- * (see `readMemory`). */
-const META_BYTES = 64
-export const ID_AT = 0
-export const LENGTH_AT = 32
-export const PLAIN_LENGTH_AT = 36
+/** A slot holds this many blocks at most, one after the other. One message to a thread for several small blocks costs what one for a large one does. */
+export const MOST_BLOCKS = 64
 
-/** Room for the sealed form of a block: what zstd may need at worst, IV and MAC. */
-const sealedRoom = (blockSize: number): number => blockSize + Math.ceil(blockSize / 128) + 1024
+/** A block's entry at the head of its slot: what the task is given (bytes of the block, whether it is asked for) and what it answers. */
+const ENTRY_BYTES = 64
+const ID_AT = 0
+const LENGTH_AT = 32
+const WANTED_AT = 36
+const SEALED_AT = 40
+const SEALED_LENGTH_AT = 44
+const PLAIN_LENGTH_AT = 48
+/** The blocks begin after the entries, clear of the page (see `readMemory`). */
+const META_BYTES = MOST_BLOCKS * ENTRY_BYTES + 64
+
+/** Room for the sealed form of all blocks of a slot: what zstd may need at worst, IV and MAC. */
+const sealedRoom = (blockSize: number): number => blockSize + Math.ceil(blockSize / 128) + MOST_BLOCKS * 1024
 
 /** Bytes of a slot's shared memory. */
 export const slotBytes = (blockSize: number): number => blockSize + sealedRoom(blockSize) + META_BYTES
 
-export type SlotLayout = { readonly meta: Buffer; readonly plain: Buffer; readonly sealed: Buffer }
+/** What a thread is told of a block, and what it answers. `id` of HASH; the others of SEAL, `plainLength` 0 for a block stored as it is. */
+export type BlockEntry = {
+  readonly length: number
+  readonly wanted: boolean
+  readonly id: Uint8Array
+  readonly sealedAt: number
+  readonly sealedLength: number
+  readonly plainLength: number
+}
 
-export function slotLayout(memory: SharedArrayBuffer, blockSize: number): SlotLayout {
-  const room = sealedRoom(blockSize)
-  return {
-    meta: Buffer.from(memory, 0, META_BYTES),
-    plain: Buffer.from(memory, META_BYTES, blockSize),
-    sealed: Buffer.from(memory, META_BYTES + blockSize, room),
+/** A slot's memory, as both sides see it. */
+export class SlotMemory {
+  readonly plain: Buffer
+  readonly sealed: Buffer
+  readonly #meta: Buffer
+
+  constructor(memory: SharedArrayBuffer, blockSize: number) {
+    this.#meta = Buffer.from(memory, 0, META_BYTES)
+    this.plain = Buffer.from(memory, META_BYTES, blockSize)
+    this.sealed = Buffer.from(memory, META_BYTES + blockSize, sealedRoom(blockSize))
+  }
+
+  /** Says which of the blocks a task is for. */
+  ask(lengths: readonly number[], wanted: ReadonlySet<number>): void {
+    for (const [block, length] of lengths.entries()) {
+      this.#meta.writeUInt32LE(length, block * ENTRY_BYTES + LENGTH_AT)
+      this.#meta.writeUInt32LE(wanted.has(block) ? 1 : 0, block * ENTRY_BYTES + WANTED_AT)
+    }
+  }
+
+  /** The `id` is a view of the slot. */
+  entry(block: number): BlockEntry {
+    const at = block * ENTRY_BYTES
+    const word = (offset: number): number => this.#meta.readUInt32LE(at + offset)
+    return {
+      length: word(LENGTH_AT),
+      wanted: word(WANTED_AT) === 1,
+      id: this.#meta.subarray(at + ID_AT, at + ID_AT + 32),
+      sealedAt: word(SEALED_AT),
+      sealedLength: word(SEALED_LENGTH_AT),
+      plainLength: word(PLAIN_LENGTH_AT),
+    }
+  }
+
+  answerId(block: number, id: Uint8Array): void {
+    this.#meta.set(id, block * ENTRY_BYTES + ID_AT)
+  }
+
+  answerSealed(block: number, at: number, length: number, plainLength: number): void {
+    this.#meta.writeUInt32LE(at, block * ENTRY_BYTES + SEALED_AT)
+    this.#meta.writeUInt32LE(length, block * ENTRY_BYTES + SEALED_LENGTH_AT)
+    this.#meta.writeUInt32LE(plainLength, block * ENTRY_BYTES + PLAIN_LENGTH_AT)
   }
 }

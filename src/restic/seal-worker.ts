@@ -1,8 +1,8 @@
 import { hash, randomFillSync } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 import { ffiCtr, nodeCtr } from './ctr-cipher.ts'
-import { IV_BYTES, SEAL_OVERHEAD, sealInPlace } from './sealing.ts'
-import { DIGEST, HASH, ID_AT, LENGTH_AT, PLAIN_LENGTH_AT, type SealWorkerData, slotLayout, type TaskMessage } from './seal-tasks.ts'
+import { IV_BYTES, sealInPlace } from './sealing.ts'
+import { DIGEST, HASH, type SealWorkerData, SlotMemory, type TaskMessage } from './seal-tasks.ts'
 import { zstdCodec } from './zstd-codec.ts'
 
 /** The thread of a `SealPool`: hash and seal blocks, digest packs, all in shared memory. One reply a task; dies with its pool. */
@@ -11,33 +11,37 @@ const port = parentPort
 if (port === null) throw new TypeError('seal-worker runs only as a worker thread')
 const codec = zstdCodec(level, choice)
 const ctr = (choice === 'auto' ? ffiCtr() : undefined) ?? nodeCtr
-const layouts = slots.map((memory) => slotLayout(memory, blockSize))
+const memories = slots.map((memory) => new SlotMemory(memory, blockSize))
 const iv = Buffer.alloc(IV_BYTES)
 
-port.on('message', ([task, kind, target, length]: TaskMessage) => {
+port.on('message', ([task, kind, target, count]: TaskMessage) => {
   if (kind === DIGEST) {
     const pack = packs[target]
     if (pack === undefined) throw new RangeError(`pack buffer ${target}`)
-    port.postMessage([task, hash('sha256', Buffer.from(pack, 0, length), 'buffer')])
+    port.postMessage([task, hash('sha256', Buffer.from(pack, 0, count), 'buffer')])
     return
   }
-  const slot = layouts[target]
+  const slot = memories[target]
   if (slot === undefined) throw new RangeError(`slot ${target}`)
-  const plain = slot.plain.subarray(0, length)
-  if (kind === HASH) {
-    slot.meta.set(hash('sha256', plain, 'buffer'), ID_AT)
-    port.postMessage([task, true])
-    return
+  let at = 0
+  let sealedAt = 0
+  for (let block = 0; block < count; block++) {
+    const { length, wanted } = slot.entry(block)
+    const plain = slot.plain.subarray(at, at + length)
+    at += length
+    if (!wanted) continue
+    if (kind === HASH) slot.answerId(block, hash('sha256', plain, 'buffer'))
+    else sealedAt += sealBlock(slot, block, plain, sealedAt)
   }
-  let stored = codec.compress(plain, slot.sealed.subarray(IV_BYTES, slot.sealed.length - IV_BYTES))
-  const compressed = stored !== undefined
-  if (stored === undefined) {
-    slot.sealed.set(plain, IV_BYTES)
-    stored = length
-  }
-  sealInPlace(key, randomFillSync(iv), slot.sealed, stored, ctr)
-  const view = new DataView(slot.meta.buffer, slot.meta.byteOffset, slot.meta.byteLength)
-  view.setUint32(LENGTH_AT, stored + SEAL_OVERHEAD, true)
-  view.setUint32(PLAIN_LENGTH_AT, compressed ? length : 0, true)
   port.postMessage([task, true])
 })
+
+/** Seals a block at `at` of the slot's room; bytes it takes there. */
+function sealBlock(slot: SlotMemory, block: number, plain: Uint8Array, at: number): number {
+  const region = slot.sealed.subarray(at)
+  const compressed = codec.compress(plain, region.subarray(IV_BYTES, region.length - IV_BYTES))
+  if (compressed === undefined) region.set(plain, IV_BYTES)
+  const sealed = sealInPlace(key, randomFillSync(iv), region, compressed ?? plain.length, ctr)
+  slot.answerSealed(block, at, sealed.length, compressed === undefined ? 0 : plain.length)
+  return sealed.length
+}

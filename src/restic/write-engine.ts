@@ -85,18 +85,35 @@ export class WriteEngine {
     return this.#pool.plain(slot)
   }
 
-  /** Takes the filled slot over and gives it back when the block is in a pack. */
-  async submit(slot: number, length: number): Promise<StoredBlock> {
+  /** Takes the filled slot over and gives it back when its blocks, which stand one after the other, are in a pack. */
+  async submit(slot: number, lengths: readonly number[]): Promise<readonly StoredBlock[]> {
     try {
-      // Memory speed for zeros and a few bytes for data, so it is not worth two messages to a thread.
-      if (isZero(this.#pool.plain(slot).subarray(0, length))) return await this.zero(length)
-      const id = await this.#pool.hash(slot, length)
-      const storedBytes = await this.#once(DATA, id, async () => {
-        const { sealed, uncompressedLength } = await this.#pool.seal(slot, length)
-        await this.#packs.append(DATA, id, sealed, uncompressedLength)
-        return sealed.length
+      const data: number[] = []
+      const stored: StoredBlock[] = []
+      let at = 0
+      for (const [block, length] of lengths.entries()) {
+        // Memory speed for zeros and a few bytes for data, so it is not worth a message to a thread.
+        if (isZero(this.#pool.plain(slot).subarray(at, at + length))) stored[block] = await this.zero(length)
+        else data.push(block)
+        at += length
+      }
+      if (data.length === 0) return stored
+      const ids = await this.#pool.hash(slot, lengths, data)
+      const sizes = await this.#storeOnce(ids, async (fresh) => {
+        const sealed = await this.#pool.seal(
+          slot,
+          lengths,
+          fresh.map((index) => data[index] ?? 0),
+        )
+        for (const [number, index] of fresh.entries()) {
+          const { sealed: bytes, uncompressedLength } = sealed[number] ?? { sealed: new Uint8Array(), uncompressedLength: 0 }
+          await this.#packs.append(DATA, ids[index] ?? new Uint8Array(), bytes, uncompressedLength)
+        }
+        return sealed.map(({ sealed: bytes }) => bytes.length)
       })
-      return { id, storedBytes, zero: false }
+      for (const [index, block] of data.entries())
+        stored[block] = { id: ids[index] ?? new Uint8Array(), storedBytes: sizes[index] ?? 0, zero: false }
+      return stored
     } finally {
       this.#free.release(slot)
     }
@@ -146,18 +163,40 @@ export class WriteEngine {
 
   /** Runs `store` unless the blob is known or just being stored; 0 when it was. */
   async #once(type: BlobType, id: Uint8Array, store: () => Promise<number>): Promise<number> {
-    const name = `${type}${idHex(id)}`
+    const [size = 0] = await this.#storeOnce([id], async () => [await store()], type)
+    return size
+  }
+
+  /**
+   * Runs `store` for those of the blobs that are neither known nor just being stored, by their place in `ids`; it answers with what each of them takes.
+   * Bytes added for each blob; 0 for those that were known.
+   */
+  async #storeOnce(
+    ids: readonly Uint8Array[],
+    store: (fresh: readonly number[]) => Promise<readonly number[]>,
+    type: BlobType = DATA,
+  ): Promise<readonly number[]> {
     if (this.#failed.signal.aborted) throw this.#failed.signal.reason
-    if (this.#underWay.has(name) || this.#parts.index.has(type, id)) return 0
-    this.#underWay.add(name)
+    const sizes = ids.map(() => 0)
+    const fresh: number[] = []
+    const names: string[] = []
+    for (const [index, id] of ids.entries()) {
+      const name = `${type}${idHex(id)}`
+      if (this.#underWay.has(name) || this.#parts.index.has(type, id)) continue
+      this.#underWay.add(name)
+      names.push(name)
+      fresh.push(index)
+    }
+    if (fresh.length === 0) return sizes
     try {
-      return await store()
+      for (const [number, size] of (await store(fresh)).entries()) sizes[fresh[number] ?? 0] = size
+      return sizes
     } catch (error) {
-      // Whoever found this blob under way relies on it, so that its failure is everybody's.
+      // Whoever found one of these under way relies on it, so that its failure is everybody's.
       this.fail(toAgentError(error))
       throw this.#failed.signal.reason
     } finally {
-      this.#underWay.delete(name)
+      for (const name of names) this.#underWay.delete(name)
     }
   }
 

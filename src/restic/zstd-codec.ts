@@ -2,7 +2,7 @@ import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { AgentError, KIB, MIB } from '../core/index.ts'
 import { ffiCodec } from './ffi-codec.ts'
 
-/** zstd of whole blocks. One object belongs to one thread; calls are synchronous. */
+/** zstd of whole blocks, without the frame's own checksum, as restic writes them: MAC and SHA-256 say more. One object belongs to one thread; calls are synchronous. */
 export interface ZstdCodec {
   readonly name: 'ffi' | 'zlib'
   /** Compresses `source` to the beginning of `target` (room for `source.length` bytes and more). Returns the length, or undefined when it would not be smaller. */
@@ -13,7 +13,7 @@ export interface ZstdCodec {
 
 /** The stable way: node:zlib, a fresh context each call. */
 export function zlibCodec(level: number): ZstdCodec {
-  const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 }
+  const params = { [constants.ZSTD_c_compressionLevel]: level }
   return Object.freeze({
     name: 'zlib' as const,
     compress(source: Uint8Array, target: Uint8Array): number | undefined {

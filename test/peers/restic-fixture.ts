@@ -94,7 +94,7 @@ export function deps(log: Log = silentLog): RepositoryDeps {
 
 /** Stores `image` through the block pipeline. */
 export async function storeImage(writer: RepositoryWriter, image: Uint8Array): Promise<BlobIds> {
-  const { blockSize } = writer.blocks
+  const { slotBytes: blockSize } = writer.blocks
   const content = new BlobIds(Math.ceil(image.length / blockSize))
   let next = 0
   const lane = async (): Promise<void> => {

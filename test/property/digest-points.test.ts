@@ -18,6 +18,7 @@ import {
   systemClock,
 } from '../../src/core/index.ts'
 import { compareDigests } from '../../src/flow/compare-digests.ts'
+import { blockBytesFor } from '../../src/provider/image-layout.ts'
 import type { BackupProvider } from '../../src/provider/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import type { BlockDigest } from '../../src/transport/index.ts'
@@ -88,6 +89,9 @@ async function pointByDigests(
   return { id, areaBytes: areas.bytes }
 }
 
+/** What disks of these sizes are cut into. */
+const BLOCK = blockBytesFor(4 * MIB)
+
 const change = fc.record({
   at: fc.double({ min: 0, max: 1, noNaN: true }),
   length: fc.integer({ min: 1, max: MIB + 4096 }),
@@ -121,9 +125,9 @@ describe('a point made by comparing digests', () => {
                 if (kind === 'noise') noise(Math.min(length, size - start), `${run}/${night}/${start}`).copy(bytes, start)
               }
               let differing = 0
-              for (let offset = 0; offset < size; offset += MIB) {
-                const block = bytes.subarray(offset, offset + MIB)
-                if (Buffer.compare(block, before.subarray(offset, offset + MIB)) !== 0) differing += block.length
+              for (let offset = 0; offset < size; offset += BLOCK) {
+                const block = bytes.subarray(offset, offset + BLOCK)
+                if (Buffer.compare(block, before.subarray(offset, offset + BLOCK)) !== 0) differing += block.length
               }
               const made = await pointByDigests(new WatchedDisk(Buffer.from(bytes)), ref, id)
               expect(made.areaBytes).toBe(differing)
