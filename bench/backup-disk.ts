@@ -33,7 +33,7 @@ async function backUp(vmdk: string, repository: string, passwordFile: string, pa
   const time = systemClock.now().toISOString()
   await using writer = await provider.begin({ config: vmConfig(disk), run: createIds().run(), time, parent: parent as PointId | undefined })
   const ranges = changed === undefined ? allocated(source) : listed(JSON.parse(readFileSync(changed, 'utf8')) as Range[])
-  const written = await writer.putDisk(disk, source, { mode, ranges, readsWholeBlocks: true })
+  const written = await writer.putDisk(disk, source, { mode, ranges })
   const { id } = await writer.commit({
     mode,
     consistency: 'crash',

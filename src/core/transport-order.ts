@@ -17,6 +17,3 @@ export const TRANSPORT_NAMES = Object.freeze([
  * behind every way that reads changed areas alone but `ssh`, which it does not keep from an incremental: it refuses those.
  */
 export const DEFAULT_TRANSPORTS: readonly TransportName[] = Object.freeze(['san', 'hotadd', 'nbdssl', 'https', 'lease', 'ssh'])
-
-/** Transports that read a disk of this machine: a little more of it costs less than the same bytes out of a repository. */
-export const LOCAL_TRANSPORTS: readonly TransportName[] = Object.freeze(['san', 'hotadd'])

@@ -1,4 +1,4 @@
-import { type BackupMode, type DiskFacts, LOCAL_TRANSPORTS, type PointId } from '../core/index.ts'
+import type { BackupMode, DiskFacts, PointId } from '../core/index.ts'
 import type { BackupWriter, Locking } from '../provider/index.ts'
 import type { OpenOptions } from '../transport/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest } from './backup-types.ts'
@@ -78,7 +78,7 @@ async function writeDisk(
   const written = await writer.putDisk(
     disk,
     source,
-    { mode: transfer.mode, ranges: areas, readsWholeBlocks: LOCAL_TRANSPORTS.includes(planned.transport) },
+    { mode: transfer.mode, ranges: areas },
     { signal: options.signal, onProgress: ({ doneBytes }) => report(doneBytes) },
   )
   await planned.finish(options)

@@ -116,11 +116,6 @@ export type DiskPlan = {
    * is as in the parent point.
    */
   readonly ranges: AsyncIterable<Range>
-  /**
-   * The source is as near as the destination (a disk of this machine): a block that changed in part is read whole, which costs less than completing it
-   * from the parent. Otherwise the source is read only inside the ranges.
-   */
-  readonly readsWholeBlocks?: boolean | undefined
 }
 
 export type DiskProgress = {

@@ -1,6 +1,13 @@
-import PQueue from 'p-queue'
 import { type Abortable, type BlockSource, type Range, totalLength } from '../core/index.ts'
-import { BlobIds, type BlobReader, type BlockSlot, type RepositoryWriter, type TreeNode, zeroBlockId } from '../restic/index.ts'
+import {
+  BlobIds,
+  type BlobReader,
+  type BlockSlot,
+  type BlockToRead,
+  type RepositoryWriter,
+  type TreeNode,
+  zeroBlockId,
+} from '../restic/index.ts'
 import { EXTENT_FILE, extentDirectory, type ImageLayout } from './image-layout.ts'
 import { InFlight } from './in-flight.ts'
 import type { DiskPlan, DiskProgress, DiskWritten } from './provider.ts'
@@ -9,10 +16,6 @@ import { type TouchedBlock, touchedBlocks } from './touched-blocks.ts'
 
 /** Extents whose blocks are all handed over but whose trees are not saved yet; each holds its list of ids. */
 const MOST_FINISHING = 4
-/** Parent blocks opened at once. Each takes three times its size while it is decrypted and decompressed, on this thread: more would only wait. */
-const PARENT_READS = 2
-/** What a sealed block may have beyond its bytes. */
-const SEAL_ROOM = 4096
 
 export type ImageJob = {
   readonly source: BlockSource
@@ -48,6 +51,9 @@ type Batch = {
   bytes: number
 }
 
+/** What fills the blocks of a batch: blobs of the parent, then zeros, then reads of the source. */
+type BatchParts = { readonly parents: BlockToRead[]; readonly zeros: Uint8Array[]; readonly reads: SourceRead[] }
+
 /** One read of the source into the slot. */
 type SourceRead = { readonly offset: number; readonly slotAt: number; readonly length: number }
 
@@ -64,9 +70,6 @@ export class ResticImageWriter {
   readonly #finishing: Promise<void>[] = []
   readonly #nodes: TreeNode[]
   readonly #work = new InFlight()
-  readonly #parentReads = new PQueue({ concurrency: PARENT_READS })
-  /** One for each of them: a fresh MiB for every block would be garbage faster than it is collected. */
-  readonly #scratch: Buffer[] = []
   #batch: Batch | undefined
   /** Trees of extents that hold nothing, by size: a thin disk has many. */
   readonly #emptyTrees = new Map<number, Promise<string>>()
@@ -181,14 +184,14 @@ export class ResticImageWriter {
     }
   }
 
+  /** Puts together what the blocks hold: first what they held before, then what the plan decides. */
   async #fill(slot: BlockSlot, batch: Batch): Promise<void> {
     try {
-      const reads: SourceRead[] = []
-      for (const block of batch.blocks) {
-        const bytes = slot.bytes.subarray(block.slotAt, block.slotAt + block.length)
-        await this.#prepare(block, bytes, batch.extent.parentIds?.at(block.at), reads)
-      }
-      for (const { offset, slotAt, length } of reads) {
+      const parts: BatchParts = { parents: [], zeros: [], reads: [] }
+      for (const block of batch.blocks) this.#divide(block, slot.bytes, batch.extent.parentIds?.at(block.at), parts)
+      if (parts.parents.length > 0) await this.#blobs.readBlocks(parts.parents, this.#options)
+      for (const bytes of parts.zeros) bytes.fill(0)
+      for (const { offset, slotAt, length } of parts.reads) {
         await this.#job.source.read(offset, slot.bytes.subarray(slotAt, slotAt + length), this.#options)
         this.#readBytes += length
       }
@@ -198,29 +201,19 @@ export class ResticImageWriter {
     }
   }
 
-  /** Fills a block with everything that does not come from the source, and adds what does to `reads`. */
-  async #prepare(block: Batch['blocks'][number], bytes: Uint8Array, parentId: Uint8Array | undefined, reads: SourceRead[]): Promise<void> {
-    const { plan, layout } = this.#job
-    const start = block.index * layout.blockBytes
-    if (totalLength(block.pieces) < block.length) {
-      if (parentId === undefined || Buffer.compare(parentId, zeroBlockId(block.length)) === 0) bytes.fill(0)
-      else if (plan.readsWholeBlocks === true) return addRead(reads, { offset: start, slotAt: block.slotAt, length: block.length })
-      else await this.#parentReads.add(() => this.#background(bytes, parentId))
+  /** Where the bytes of a block come from. */
+  #divide(block: Batch['blocks'][number], slot: Uint8Array, parentId: Uint8Array | undefined, { parents, zeros, reads }: BatchParts): void {
+    const { slotAt, length } = block
+    const start = block.index * this.#job.layout.blockBytes
+    const bytes = slot.subarray(slotAt, slotAt + length)
+    if (totalLength(block.pieces) < length) {
+      if (parentId === undefined || Buffer.compare(parentId, zeroBlockId(length)) === 0) zeros.push(bytes)
+      else parents.push({ id: parentId, into: bytes })
     }
-    for (const { offset, length, kind } of block.pieces) {
-      const from = offset - start
-      if (kind === 'zero') bytes.fill(0, from, from + length)
-      else addRead(reads, { offset, slotAt: block.slotAt + from, length })
-    }
-  }
-
-  /** What the block held before: the parent's bytes. */
-  async #background(bytes: Uint8Array, parentId: Uint8Array): Promise<void> {
-    const scratch = this.#scratch.pop() ?? Buffer.allocUnsafeSlow(this.#job.layout.blockBytes + SEAL_ROOM)
-    try {
-      await this.#blobs.readInto(parentId, bytes, scratch, this.#options)
-    } finally {
-      this.#scratch.push(scratch)
+    for (const piece of block.pieces) {
+      const from = piece.offset - start
+      if (piece.kind === 'zero') zeros.push(bytes.subarray(from, from + piece.length))
+      else addRead(reads, { offset: piece.offset, slotAt: slotAt + from, length: piece.length })
     }
   }
 

@@ -9,12 +9,16 @@ import {
   throwIfAborted,
 } from '../core/index.ts'
 import type { BlobIds } from './ids.ts'
+import type { BlobReader, BlockToRead } from './repository.ts'
 import { zeroBlockId } from './zero-block.ts'
 
-/** Blobs of one `read` fetched at once. */
+/** Blobs of one `read` fetched at once through the cache. */
 const AT_ONCE = 4
+/** Whole blocks are opened together, past the cache, from so many bytes on: less is not worth a word to a thread. */
+const TOGETHER_BYTES = 128 * 1024
 
-type ReadBlob = (id: Uint8Array, options?: Abortable) => Promise<Uint8Array>
+/** What reads blobs: one through the cache, or many at once. */
+type Blobs = Pick<BlobReader, 'read' | 'readBlocks'>
 
 /**
  * A file of a snapshot as a block source. Blocks of one constant size (what we write) are found by division; other files (restic's
@@ -24,20 +28,20 @@ export class BlobFile implements BlockSource {
   readonly size: number
   readonly #name: string
   readonly #content: BlobIds
-  readonly #read: ReadBlob
+  readonly #blobs: Blobs
   /** Constant block size, or the beginning of each blob and the end. */
   readonly #blocks: number | Float64Array
 
-  private constructor(name: string, size: number, content: BlobIds, blocks: number | Float64Array, read: ReadBlob) {
+  private constructor(name: string, size: number, content: BlobIds, blocks: number | Float64Array, blobs: Blobs) {
     this.#name = name
     this.size = size
     this.#content = content
     this.#blocks = blocks
-    this.#read = read
+    this.#blobs = blobs
   }
 
   /** `lengths` = plain length of each blob. INTEGRITY when they do not add up to `size`. */
-  static open(name: string, size: number, content: BlobIds, lengths: Float64Array, read: ReadBlob): BlobFile {
+  static open(name: string, size: number, content: BlobIds, lengths: Float64Array, blobs: Blobs): BlobFile {
     const first = lengths[0] ?? 1
     let constant = true
     let sum = 0
@@ -50,10 +54,10 @@ export class BlobFile implements BlockSource {
         subject: name,
       })
     }
-    if (constant) return new BlobFile(name, size, content, first, read)
+    if (constant) return new BlobFile(name, size, content, first, blobs)
     const starts = new Float64Array(lengths.length + 1)
     for (const [index, length] of lengths.entries()) starts[index + 1] = (starts[index] ?? 0) + length
-    return new BlobFile(name, size, content, starts, read)
+    return new BlobFile(name, size, content, starts, blobs)
   }
 
   async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
@@ -61,14 +65,31 @@ export class BlobFile implements BlockSource {
     if (into.length === 0) return
     const end = offset + into.length
     const last = this.#find(end - 1)
-    let next = this.#find(offset)
-    const lane = async (): Promise<void> => {
-      while (next <= last) {
-        const block = next++
-        await this.#copy(block, offset, into, options)
+    const whole: BlockToRead[] = []
+    const others: number[] = []
+    let bytes = 0
+    for (let block = this.#find(offset); block <= last; block++) {
+      const [start, stop] = [this.#start(block), this.#start(block + 1)]
+      if (start < offset || stop > end || this.#isZero(block)) {
+        others.push(block)
+        continue
       }
+      whole.push({ id: this.#content.at(block), into: into.subarray(start - offset, stop - offset) })
+      bytes += stop - start
     }
-    await Promise.all(Array.from({ length: Math.min(AT_ONCE, last - next + 1) }, lane))
+    if (bytes >= TOGETHER_BYTES) {
+      await Promise.all([this.#blobs.readBlocks(whole, options), this.#oneByOne(others, offset, into, options)])
+      return
+    }
+    const all = Array.from({ length: last - this.#find(offset) + 1 }, (_, index) => this.#find(offset) + index)
+    await this.#oneByOne(all, offset, into, options)
+  }
+
+  async #oneByOne(blocks: number[], offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
+    const lane = async (): Promise<void> => {
+      for (let block = blocks.shift(); block !== undefined; block = blocks.shift()) await this.#copy(block, offset, into, options)
+    }
+    await Promise.all(Array.from({ length: Math.min(AT_ONCE, blocks.length) }, lane))
   }
 
   extents(range: Range, options?: Abortable): AsyncIterable<Extent> {
@@ -98,7 +119,7 @@ export class BlobFile implements BlockSource {
     const target = into.subarray(from - offset, to - offset)
     throwIfAborted(options)
     if (this.#isZero(block)) target.fill(0)
-    else target.set((await this.#read(this.#content.at(block), options)).subarray(from - start, to - start))
+    else target.set((await this.#blobs.read(this.#content.at(block), options)).subarray(from - start, to - start))
   }
 
   /** Only asked of constant blocks: the id of zeros of every length that restic's chunker cuts would cost more than reading them. */

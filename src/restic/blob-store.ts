@@ -8,7 +8,8 @@ import { BlockCache } from './block-cache.ts'
 import type { CtrCipher } from './ctr-cipher.ts'
 import { idBytes, idHex } from './ids.ts'
 import type { IndexStore } from './index-store.ts'
-import type { BlobReader } from './repository.ts'
+import type { BlobToOpen, ReadEngine } from './read-engine.ts'
+import type { BlobReader, BlockToRead } from './repository.ts'
 import { SEAL_OVERHEAD, type SealKey, unseal } from './sealing.ts'
 import { parseTree, type TreeNode } from './tree.ts'
 import type { ZstdCodec } from './zstd-codec.ts'
@@ -54,6 +55,7 @@ export type BlobStoreParts = {
   readonly index: IndexStore
   readonly opener: BlobOpener
   readonly pending: PendingBlobs
+  readonly engine: ReadEngine
   readonly cacheBytes: number
 }
 
@@ -71,8 +73,43 @@ export class BlobStore implements BlobReader {
     return this.#cache.get(idHex(id), () => this.#load(DATA, id, options))
   }
 
-  async readInto(id: Uint8Array, into: Uint8Array, scratch: Buffer, options?: Abortable): Promise<void> {
-    const blob = await this.#load(DATA, id, { signal: options?.signal, into: scratch })
+  async readBlocks(blocks: readonly BlockToRead[], options?: Abortable): Promise<void> {
+    const index = await this.#parts.index.current(options)
+    const byPack = new Map<number, BlobToOpen[]>()
+    const alone: BlockToRead[] = []
+    for (const block of blocks) {
+      const location = index.find(DATA, block.id)
+      // What is not known yet, lies in a pack under way, or is unlike what is wanted has its own way, which also says what is wrong.
+      const usual =
+        location !== undefined && plainLength(location) === block.into.length && block.into.length <= this.#parts.engine.blockSize
+      if (!usual || this.#parts.pending(location.pack, location.offset, 0) !== undefined) {
+        alone.push(block)
+        continue
+      }
+      const list = byPack.get(location.pack)
+      if (list === undefined) byPack.set(location.pack, [{ ...location, ...block }])
+      else list.push({ ...location, ...block })
+    }
+    const opened = [...byPack].map(async ([pack, list]) => {
+      list.sort((a, b) => a.offset - b.offset)
+      alone.push(...(await this.#openPack(index.packId(pack).toString('hex'), list, options)))
+    })
+    await Promise.all(opened)
+    for (const block of alone) await this.#readAlone(block, options)
+  }
+
+  /** Those that are to be looked for elsewhere: a prune moved them, or this copy is damaged. */
+  async #openPack(pack: string, list: readonly BlobToOpen[], options?: Abortable): Promise<readonly BlobToOpen[]> {
+    try {
+      return await this.#parts.engine.open(pack, list, options)
+    } catch (error) {
+      if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND')) throw error
+      return list
+    }
+  }
+
+  async #readAlone({ id, into }: BlockToRead, options?: Abortable): Promise<void> {
+    const blob = await this.#load(DATA, id, options)
     if (blob.length !== into.length) {
       throw new AgentError('INTEGRITY', `The data block ${idHex(id)} has ${blob.length} bytes; ${into.length} were expected.`)
     }
@@ -111,7 +148,7 @@ export class BlobStore implements BlobReader {
       if (location === undefined) throw missing(DATA, id, this.#parts.backend)
       lengths[number] = plainLength(location)
     }
-    return BlobFile.open(node.name, node.size ?? 0, content, lengths, (id, inner) => this.read(id, inner))
+    return BlobFile.open(node.name, node.size ?? 0, content, lengths, this)
   }
 
   /** Lengths come from the index; a location that has become wrong (a prune meanwhile) is looked up once more. */

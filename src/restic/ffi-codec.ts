@@ -25,6 +25,12 @@ export function ffiCodec(level: number): ZstdCodec | undefined {
     call('ZSTD_CCtx_setParameter', made, ZSTD_C_COMPRESSION_LEVEL, level)
     return made
   }
+  const decompressInto = (source: Uint8Array, target: Uint8Array): boolean => {
+    if (source.length === 0 || target.length === 0) return false
+    decompressor ??= call('ZSTD_createDCtx')
+    const length = BigInt(target.length)
+    return call('ZSTD_decompressDCtx', decompressor, pointer(target), length, pointer(source), BigInt(source.length)) === length
+  }
   return Object.freeze({
     name: 'ffi' as const,
     compress(source: Uint8Array, target: Uint8Array): number | undefined {
@@ -35,11 +41,9 @@ export function ffiCodec(level: number): ZstdCodec | undefined {
       return length >= 0n && length < BigInt(source.length) ? Number(length) : undefined
     },
     decompress(source: Uint8Array, length: number): Buffer | undefined {
-      if (source.length === 0 || length === 0) return undefined
-      decompressor ??= call('ZSTD_createDCtx')
       const out = Buffer.allocUnsafeSlow(length)
-      const made = call('ZSTD_decompressDCtx', decompressor, pointer(out), BigInt(length), pointer(source), BigInt(source.length))
-      return made === BigInt(length) ? out : undefined
+      return decompressInto(source, out) ? out : undefined
     },
+    decompressInto,
   })
 }

@@ -16,6 +16,7 @@ export { BlobIds, ID_BYTES, idBytes, idHex, isHexId } from './ids.ts'
 export { initRepository, openRepository } from './open-repository.ts'
 export type {
   BlobReader,
+  BlockToRead,
   CheckOptions,
   KdfParameters,
   Repository,

@@ -20,6 +20,7 @@ import type {
   RepositoryWriter,
   SnapshotStore,
 } from './repository.ts'
+import { ReadEngine } from './read-engine.ts'
 import { type Locking, RepositoryLock } from './repository-lock.ts'
 import { SnapshotWriter } from './repository-writer.ts'
 import { SealedFiles } from './sealed-files.ts'
@@ -116,6 +117,7 @@ class ResticRepository implements Repository {
   readonly url: string
   readonly snapshots: SnapshotStore
   readonly #blobs: BlobStore
+  readonly #reading: ReadEngine
   readonly #files: SealedFiles
   readonly #key: SealKey
   readonly #deps: RepositoryDeps
@@ -137,11 +139,13 @@ class ResticRepository implements Repository {
     this.#opener = { key, codec, ctr: (settings.codec === 'auto' ? ffiCtr() : undefined) ?? nodeCtr }
     this.#index = new IndexStore(files, deps.log)
     this.snapshots = new SnapshotFiles(files, deps)
+    this.#reading = new ReadEngine({ backend: files.backend, key, ...settings })
     this.#blobs = new BlobStore({
       backend: files.backend,
       index: this.#index,
       opener: this.#opener,
       pending: (pack, offset, length) => this.#engine?.pending(pack, offset, length),
+      engine: this.#reading,
       cacheBytes: options.cacheBytes ?? 4 * MIB,
     })
   }
@@ -192,6 +196,7 @@ class ResticRepository implements Repository {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true
     for (const writer of this.#writers) await writer[Symbol.asyncDispose]()
+    await this.#reading[Symbol.asyncDispose]()
   }
 
   #lock(options: Locking): Promise<RepositoryLock> {

@@ -85,15 +85,18 @@ export interface SnapshotRemoval extends AsyncDisposable {
   remove(id: string, options?: Abortable): Promise<void>
 }
 
+/** A data blob and where its bytes go. */
+export type BlockToRead = { readonly id: Uint8Array; readonly into: Uint8Array }
+
 /** Reads verified blobs: MAC, decompression, SHA-256. Loads the index at first use and again when an id is unknown. */
 export interface BlobReader {
   /** A data blob whole. The bytes are shared with the cache: not to be changed. NOT_FOUND, INTEGRITY. */
   read(id: Uint8Array, options?: Abortable): Promise<Uint8Array>
   /**
-   * A data blob of exactly `into.length` bytes, past the cache; `scratch` (a block and its seal, or more) spares the memory it would take on its
-   * way. INTEGRITY also when it has another length.
+   * Data blobs of exactly `into.length` bytes each, past the cache. Neighbours in a pack are read together and opened in worker threads. INTEGRITY also
+   * when one has another length.
    */
-  readInto(id: Uint8Array, into: Uint8Array, scratch: Buffer, options?: Abortable): Promise<void>
+  readBlocks(blocks: readonly BlockToRead[], options?: Abortable): Promise<void>
   /** Entries of a directory, in the order stored. INTEGRITY. */
   tree(id: string, options?: Abortable): Promise<readonly TreeNode[]>
   /** The entry at `path` (components from the root tree) or undefined. */

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { AgentError } from '../core/index.ts'
-import { DIGEST, HASH, type ReplyMessage, SEAL, type SealWorkerData, SlotMemory } from './seal-tasks.ts'
+import { DIGEST, HASH, OPEN, type ReplyMessage, SEAL, type SealedEntry, type SealWorkerData, SlotMemory } from './seal-tasks.ts'
 
 /** Tasks handed to a worker ahead of its replies, so that it need not wait for the main thread. */
 const AHEAD = 2
@@ -18,7 +18,7 @@ type Thread = { readonly worker: Worker; readonly under: Map<number, Task> }
 export type SealedBlock = { readonly sealed: Uint8Array; readonly uncompressedLength: number }
 
 /**
- * Worker threads that hash, compress and seal blocks in memory shared with them, and digest packs. They never keep the process alive.
+ * Worker threads that hash, compress and seal blocks in memory shared with them, open sealed ones, and digest packs. They never keep the process alive.
  * A thread that dies fails the pool: `onFailure` is called once, and every task under way and later rejects with that error.
  */
 export class SealPool implements AsyncDisposable {
@@ -74,6 +74,22 @@ export class SealPool implements AsyncDisposable {
     })
   }
 
+  /** Room of a slot for sealed blobs. */
+  sealed(slot: number): Buffer {
+    return this.#memory(slot).sealed
+  }
+
+  /**
+   * Opens sealed blobs that lie in a slot's room, each into the block of its number; what lies there is used up. Which of them were found to be what
+   * their ids say; the bytes of the others mean nothing.
+   */
+  async open(slot: number, lengths: readonly number[], entries: readonly SealedEntry[]): Promise<readonly boolean[]> {
+    const memory = this.#memory(slot)
+    memory.askOpen(lengths, entries)
+    await this.#run(OPEN, slot, lengths.length)
+    return entries.map((_entry, block) => memory.entry(block).sound)
+  }
+
   /** SHA-256 of the first `length` bytes of a pack buffer. */
   async digest(pack: number, length: number): Promise<Uint8Array> {
     const digest = await this.#run(DIGEST, pack, length)
@@ -82,7 +98,7 @@ export class SealPool implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop(new AgentError('CANCELED', 'The writer of the repository was closed.'))
+    this.#stop(new AgentError('CANCELED', 'The repository was closed.'))
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
   }
 
@@ -127,7 +143,7 @@ export class SealPool implements AsyncDisposable {
 
   #fail(cause: unknown): void {
     if (this.#failure !== undefined) return
-    const error = new AgentError('INTERNAL', 'A worker thread that compresses blocks died.', { cause })
+    const error = new AgentError('INTERNAL', 'A worker thread that compresses or opens blocks died.', { cause })
     this.#stop(error)
     this.#onFailure(error)
   }

@@ -1,9 +1,10 @@
 import type { SealKey } from './sealing.ts'
 
-/** Kinds of task: SHA-256 of blocks in a slot; compress and seal them; SHA-256 of a pack buffer. */
+/** Kinds of task: SHA-256 of blocks in a slot; compress and seal them; SHA-256 of a pack buffer; open sealed blobs into blocks. */
 export const HASH = 0
 export const SEAL = 1
 export const DIGEST = 2
+export const OPEN = 3
 
 /** [task number, kind, slot or pack buffer, blocks in the slot | bytes of the pack] */
 export type TaskMessage = readonly [number, number, number, number]
@@ -30,6 +31,7 @@ const WANTED_AT = 36
 const SEALED_AT = 40
 const SEALED_LENGTH_AT = 44
 const PLAIN_LENGTH_AT = 48
+const SOUND_AT = 52
 /** The blocks begin after the entries, clear of the page (see `readMemory`). */
 const META_BYTES = MOST_BLOCKS * ENTRY_BYTES + 64
 
@@ -39,14 +41,23 @@ const sealedRoom = (blockSize: number): number => blockSize + Math.ceil(blockSiz
 /** Bytes of a slot's shared memory. */
 export const slotBytes = (blockSize: number): number => blockSize + sealedRoom(blockSize) + META_BYTES
 
-/** What a thread is told of a block, and what it answers. `id` of HASH; the others of SEAL, `plainLength` 0 for a block stored as it is. */
-export type BlockEntry = {
-  readonly length: number
-  readonly wanted: boolean
+/** A sealed blob in a slot's room that is to be opened. */
+export type SealedEntry = {
   readonly id: Uint8Array
   readonly sealedAt: number
   readonly sealedLength: number
+  /** Bytes of the block; 0: it was stored as it is. */
   readonly plainLength: number
+}
+
+/**
+ * What a thread is told of a block, and what it answers: `id` of HASH; where it lies sealed of SEAL, `plainLength` 0 for a block stored as it is; whether it
+ * is `sound` of OPEN.
+ */
+export type BlockEntry = SealedEntry & {
+  readonly length: number
+  readonly wanted: boolean
+  readonly sound: boolean
 }
 
 /** A slot's memory, as both sides see it. */
@@ -80,7 +91,22 @@ export class SlotMemory {
       sealedAt: word(SEALED_AT),
       sealedLength: word(SEALED_LENGTH_AT),
       plainLength: word(PLAIN_LENGTH_AT),
+      sound: word(SOUND_AT) === 1,
     }
+  }
+
+  /** Asks for sealed blobs to be opened, each into its block. */
+  askOpen(lengths: readonly number[], entries: readonly SealedEntry[]): void {
+    this.ask(lengths, new Set(entries.keys()))
+    for (const [block, { id, sealedAt, sealedLength, plainLength }] of entries.entries()) {
+      this.answerId(block, id)
+      this.answerSealed(block, sealedAt, sealedLength, plainLength)
+      this.answerSound(block, false)
+    }
+  }
+
+  answerSound(block: number, sound: boolean): void {
+    this.#meta.writeUInt32LE(sound ? 1 : 0, block * ENTRY_BYTES + SOUND_AT)
   }
 
   answerId(block: number, id: Uint8Array): void {

@@ -1,11 +1,11 @@
 import { hash, randomFillSync } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 import { ffiCtr, nodeCtr } from './ctr-cipher.ts'
-import { IV_BYTES, sealInPlace } from './sealing.ts'
-import { DIGEST, HASH, type SealWorkerData, SlotMemory, type TaskMessage } from './seal-tasks.ts'
+import { type BlockEntry, DIGEST, HASH, SEAL, type SealWorkerData, SlotMemory, type TaskMessage } from './seal-tasks.ts'
+import { IV_BYTES, sealInPlace, tryUnseal } from './sealing.ts'
 import { zstdCodec } from './zstd-codec.ts'
 
-/** The thread of a `SealPool`: hash and seal blocks, digest packs, all in shared memory. One reply a task; dies with its pool. */
+/** The thread of a `SealPool`: hash, seal and open blocks, digest packs, all in shared memory. One reply a task; dies with its pool. */
 const { slots, packs, blockSize, key, level, codec: choice } = workerData as SealWorkerData
 const port = parentPort
 if (port === null) throw new TypeError('seal-worker runs only as a worker thread')
@@ -26,12 +26,13 @@ port.on('message', ([task, kind, target, count]: TaskMessage) => {
   let at = 0
   let sealedAt = 0
   for (let block = 0; block < count; block++) {
-    const { length, wanted } = slot.entry(block)
-    const plain = slot.plain.subarray(at, at + length)
-    at += length
-    if (!wanted) continue
+    const entry = slot.entry(block)
+    const plain = slot.plain.subarray(at, at + entry.length)
+    at += entry.length
+    if (!entry.wanted) continue
     if (kind === HASH) slot.answerId(block, hash('sha256', plain, 'buffer'))
-    else sealedAt += sealBlock(slot, block, plain, sealedAt)
+    else if (kind === SEAL) sealedAt += sealBlock(slot, block, plain, sealedAt)
+    else slot.answerSound(block, openBlock(slot, entry, plain))
   }
   port.postMessage([task, true])
 })
@@ -44,4 +45,15 @@ function sealBlock(slot: SlotMemory, block: number, plain: Uint8Array, at: numbe
   const sealed = sealInPlace(key, randomFillSync(iv), region, compressed ?? plain.length, ctr)
   slot.answerSealed(block, at, sealed.length, compressed === undefined ? 0 : plain.length)
   return sealed.length
+}
+
+/** MAC, decompression, SHA-256: false when any of them says no. The sealed bytes are used up. */
+function openBlock(slot: SlotMemory, { id, sealedAt, sealedLength, plainLength }: BlockEntry, plain: Buffer): boolean {
+  const body = tryUnseal(key, slot.sealed.subarray(sealedAt, sealedAt + sealedLength), ctr, true)
+  if (body === undefined) return false
+  if (plainLength === 0) {
+    if (body.length !== plain.length) return false
+    plain.set(body)
+  } else if (plainLength !== plain.length || !codec.decompressInto(body, plain)) return false
+  return hash('sha256', plain, 'buffer').equals(id)
 }

@@ -9,6 +9,13 @@ export interface ZstdCodec {
   compress(source: Uint8Array, target: Uint8Array): number | undefined
   /** Decompresses to exactly `length` bytes; undefined when the frame is damaged or holds another length. */
   decompress(source: Uint8Array, length: number): Buffer | undefined
+  /** Decompresses to exactly fill `target`; false when the frame is damaged or holds another length. */
+  decompressInto(source: Uint8Array, target: Uint8Array): boolean
+}
+
+function wholeOf(source: Uint8Array, length: number): Buffer | undefined {
+  const out = decompressInPieces(source, length, length + 64)
+  return out?.length === length ? out : undefined
 }
 
 /** The stable way: node:zlib, a fresh context each call. */
@@ -22,9 +29,11 @@ export function zlibCodec(level: number): ZstdCodec {
       target.set(out)
       return out.length
     },
-    decompress: (source: Uint8Array, length: number): Buffer | undefined => {
-      const out = decompressInPieces(source, length, length + 64)
-      return out?.length === length ? out : undefined
+    decompress: wholeOf,
+    decompressInto(source: Uint8Array, target: Uint8Array): boolean {
+      const out = wholeOf(source, target.length)
+      if (out !== undefined) target.set(out)
+      return out !== undefined
     },
   })
 }

@@ -1,0 +1,153 @@
+import { hash, randomBytes } from 'node:crypto'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { AgentError } from '../core/index.ts'
+import type { Backend, LoadOptions } from './backend.ts'
+import { type BlobToOpen, ReadEngine } from './read-engine.ts'
+import { seal, type SealKey, sealKeyFrom } from './sealing.ts'
+import { zstdCodec } from './zstd-codec.ts'
+
+const BLOCK = 64 * 1024
+const key: SealKey = sealKeyFrom(randomBytes(64))
+
+/** One pack in memory; `own`: answers in memory of its own, as servers' clients do. */
+class OnePack implements Backend {
+  readonly url = 'memory'
+  readonly ranges: { readonly offset: number; readonly length: number }[] = []
+  readonly #bytes: Buffer
+  readonly #own: boolean
+
+  constructor(bytes: Buffer, own: boolean) {
+    this.#bytes = bytes
+    this.#own = own
+  }
+
+  async load(_file: unknown, { range, into }: LoadOptions = {}): Promise<Buffer> {
+    if (range === undefined) throw new AgentError('INTERNAL', 'only ranges')
+    this.ranges.push(range)
+    const part = this.#bytes.subarray(range.offset, range.offset + range.length)
+    if (part.length < range.length) throw new AgentError('INTEGRITY', 'the pack ends before')
+    if (this.#own || into === undefined) return Buffer.from(part)
+    into.set(part)
+    return into.subarray(0, part.length)
+  }
+
+  save = (): Promise<void> => Promise.reject(new AgentError('INTERNAL', 'read only'))
+  stat = (): Promise<undefined> => Promise.resolve(undefined)
+  remove = (): Promise<void> => Promise.resolve()
+  async *list(): AsyncGenerator<never> {
+    // Nothing is asked for by name here.
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Memory only.
+  }
+}
+
+type Made = { readonly pack: Buffer; readonly blobs: (BlobToOpen & { readonly plain: Buffer })[] }
+
+/** A pack of blobs with `gap` foreign bytes between them. */
+function makePack(plains: readonly Buffer[], gaps: readonly number[]): Made {
+  const codec = zstdCodec(1, 'zlib')
+  const parts: Buffer[] = []
+  const blobs: Made['blobs'] = []
+  let offset = 0
+  for (const [index, plain] of plains.entries()) {
+    const gap = Buffer.alloc(gaps[index] ?? 0, 0xa5)
+    const target = Buffer.alloc(plain.length * 2 + 1024)
+    const compressed = codec.compress(plain, target)
+    const sealed = seal(key, randomBytes(16), compressed === undefined ? plain : target.subarray(0, compressed))
+    parts.push(gap, sealed)
+    offset += gap.length
+    const uncompressedLength = compressed === undefined ? 0 : plain.length
+    blobs.push({
+      id: hash('sha256', plain, 'buffer'),
+      offset,
+      length: sealed.length,
+      uncompressedLength,
+      into: Buffer.alloc(plain.length),
+      plain,
+    })
+    offset += sealed.length
+  }
+  return { pack: Buffer.concat(parts), blobs }
+}
+
+const engineOf = (backend: Backend, codec: 'auto' | 'zlib' = 'auto'): ReadEngine =>
+  new ReadEngine({ backend, key, workers: 2, blockSize: BLOCK, codec })
+
+const text = (length: number, seed: number): Buffer => Buffer.alloc(length, `line ${seed} of a log\n`)
+
+describe('the engine that reads many blobs', () => {
+  it('gives back what went in, compressed or not, by either codec and any backend', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.record({ length: fc.integer({ min: 1, max: BLOCK }), random: fc.boolean(), gap: fc.constantFrom(0, 0, 7, 100_000) }), {
+          minLength: 1,
+          maxLength: 12,
+        }),
+        fc.boolean(),
+        fc.constantFrom('auto' as const, 'zlib' as const),
+        async (wanted, own, codec) => {
+          const plains = wanted.map(({ length, random }, index) => (random ? randomBytes(length) : text(length, index)))
+          const { pack, blobs } = makePack(
+            plains,
+            wanted.map(({ gap }) => gap),
+          )
+          await using engine = engineOf(new OnePack(pack, own), codec)
+          expect(await engine.open('p', blobs)).toEqual([])
+          for (const { into, plain } of blobs) expect(Buffer.compare(into, plain)).toBe(0)
+        },
+      ),
+      { seed: 5, numRuns: 10 },
+    )
+  })
+
+  it('reads neighbours in one go, and what fills a slot though nothing of it could be compressed', async () => {
+    const { pack, blobs } = makePack(
+      [0, 1, 2, 3].map(() => randomBytes(BLOCK / 4)),
+      [],
+    )
+    const backend = new OnePack(pack, false)
+    await using engine = engineOf(backend)
+    expect(await engine.open('p', blobs)).toEqual([])
+    expect(backend.ranges).toEqual([{ offset: 0, length: pack.length }])
+  })
+
+  it('does not read what lies far between them', async () => {
+    const { pack, blobs } = makePack([text(1000, 1), text(1000, 2)], [0, 200_000])
+    const backend = new OnePack(pack, false)
+    await using engine = engineOf(backend)
+    expect(await engine.open('p', blobs)).toEqual([])
+    expect(backend.ranges).toHaveLength(2)
+  })
+
+  it('names those that are not what their ids say, and only those', async () => {
+    const { pack, blobs } = makePack(
+      [0, 1, 2, 3, 4].map((seed) => text(5000, seed)),
+      [],
+    )
+    const [mac, , id, length, frame] = blobs
+    if (mac === undefined || id === undefined || length === undefined || frame === undefined) throw new Error('five were made')
+    pack[mac.offset + 20] = (pack[mac.offset + 20] ?? 0) ^ 1
+    const wrong = [
+      { ...id, id: hash('sha256', 'another', 'buffer') },
+      { ...length, uncompressedLength: 5001, into: Buffer.alloc(5001) },
+      { ...frame, uncompressedLength: 0 },
+    ]
+    const asked = [mac, blobs[1] as BlobToOpen, ...wrong]
+    await using engine = engineOf(new OnePack(pack, false))
+    const failed = await engine.open('p', asked)
+    expect(new Set(failed)).toEqual(new Set([mac, ...wrong]))
+    expect(Buffer.compare(blobs[1]?.into ?? Buffer.alloc(0), blobs[1]?.plain ?? Buffer.alloc(1))).toBe(0)
+  })
+
+  it('passes on what the backend says, gives its slots back, and does not keep the process waiting', async () => {
+    const { pack, blobs } = makePack([text(5000, 1)], [])
+    const backend = new OnePack(pack.subarray(0, pack.length - 1), false)
+    await using engine = engineOf(backend)
+    for (let turn = 0; turn < 20; turn++) await expect(engine.open('p', blobs)).rejects.toMatchObject({ code: 'INTEGRITY' })
+    const signal = AbortSignal.abort(new AgentError('CANCELED', 'enough'))
+    await expect(engine.open('p', blobs, { signal })).rejects.toMatchObject({ code: 'CANCELED' })
+  })
+})
