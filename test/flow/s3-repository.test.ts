@@ -3,12 +3,36 @@ import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest'
-import { canMount, leftovers, run } from '../mount-world.ts'
+import { canMount, expectNothingLeft, run } from '../mount-world.ts'
 import { describePeers } from '../peer.ts'
 import { makeBucket, stockRestic } from '../s3-place.ts'
 import { S3_SERVER_PEERS, type S3Server, startS3Server } from '../s3-server.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 import { newTarget } from './mount-world.ts'
+
+const scenario = {
+  taskMs: 0,
+  recordDigests: true,
+  datacenters: [
+    {
+      name: 'DC1',
+      hosts: [{ name: 'esx1' }],
+      datastores: [{ name: 'vmfs1', type: 'VMFS6' }],
+      vms: [
+        {
+          name: 'web01',
+          datastore: 'vmfs1',
+          changeTracking: true,
+          workload: 20,
+          disks: [
+            { size: '24MiB', content: 'random' },
+            { size: '8MiB', thin: false },
+          ],
+        },
+      ],
+    },
+  ],
+}
 
 /* Whole backups of the lab into a bucket, and back, with stock restic on the same bucket. */
 describePeers([...S3_SERVER_PEERS, 'restic'], 'a repository in a bucket', (programs) => {
@@ -16,7 +40,7 @@ describePeers([...S3_SERVER_PEERS, 'restic'], 'a repository in a bucket', (progr
   let server: S3Server
   beforeAll(async () => {
     server = await startS3Server(programs)
-    session = await openLabSession()
+    session = await openLabSession({ scenario })
   }, 90_000)
   afterAll(async () => {
     vi.unstubAllEnvs()
@@ -72,7 +96,7 @@ describePeers([...S3_SERVER_PEERS, 'restic'], 'a repository in a bucket', (progr
       )
       expect(new Map(digests)).toEqual(await session.frozenDigests('web01'))
       await session.json(['unmount', mounted.lease, '--read-all'])
-      expect(await leftovers(session.directory)).toEqual([])
+      await expectNothingLeft(session.directory)
     }
     await session.json(['forget', 'web01', '--keep-last', '1'])
     expect(await pointsOf()).toEqual([second.point])
