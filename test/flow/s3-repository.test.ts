@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest'
 import { canMount, expectNothingLeft, run } from '../mount-world.ts'
+import { FROM_SOURCES, runChild } from '../crash/commands.ts'
 import { describePeers } from '../peer.ts'
 import { makeBucket, stockRestic } from '../s3-place.ts'
 import { S3_SERVER_PEERS, type S3Server, startS3Server } from '../s3-server.ts'
@@ -133,6 +134,30 @@ describePeers([...S3_SERVER_PEERS, 'restic'], 'a repository in a bucket', (progr
     for (const text of [said, written]) expect(text.includes(server.owner.secretAccessKey)).toBe(false)
     vi.unstubAllEnvs()
   }, 60_000)
+
+  it('killed at its uploads, it leaves after recovery no lock, no half repository and no job, and the points that were there', async () => {
+    const bucket = await makeBucket(server)
+    await configure(bucket)
+    const killAt = async (kill: string, ...argv: readonly string[]): Promise<void> => {
+      const child = await runChild(FROM_SOURCES, argv, session.environment, { kill })
+      expect(child.killed, `${kill}: ${child.err}`).toBe(true)
+      await session.json(['recover'])
+      await session.expectClean()
+    }
+    await killAt('before:upload save config', 'init')
+    expect((await session.vcb('points', '--json')).json().error.code).toBe('NOT_FOUND')
+    await session.json(['init'])
+    const backup = ['backup', 'web01', '--quiesce', 'none']
+    const { point } = (await session.json(backup)).vms[0]
+    for (const kill of ['after:upload save lock', 'after:upload save data', 'before:upload save snapshot']) {
+      await killAt(kill, ...backup)
+      expect(await restic(bucket, 'list', 'locks'), kill).toBe('')
+      expect(await pointsOf(), kill).toEqual([point])
+    }
+    expect(JSON.parse(await restic(bucket, 'key', 'list', '--json'))).toHaveLength(1)
+    await restic(bucket, 'check', '--read-data')
+    expect((await session.json(backup)).vms[0]).toMatchObject({ ok: true, mode: 'incremental' })
+  }, 90_000)
 
   it('with Object Lock, forget says until when a point is kept and leaves it; when that is over, it goes', async () => {
     const bucket = await makeBucket(server, { objectLock: true })
