@@ -1,16 +1,22 @@
 import { AgentError, type ClaimId, type JobId } from '../core/index.ts'
 import type { Row } from '../state/index.ts'
 import type { CancelRequest, FinishedJob, JobOutcome, JournaledClaim, JournaledJob } from './journal.ts'
+import type { ProcessIdentity } from './process.ts'
+
+/** Who answers for a job, of a row with the owner's columns. */
+export function readOwner(row: Row): ProcessIdentity | undefined {
+  const pid = row.optionalInteger('owner_pid')
+  return pid === undefined ? undefined : { pid, bootId: row.text('owner_boot'), startTime: row.integer('owner_start') }
+}
 
 export function readJob(row: Row): Omit<JournaledJob, 'claims'> {
-  const pid = row.optionalInteger('owner_pid')
   const lease = row.optionalText('lease_until')
   const canceled = row.optionalText('cancel_requested_at')
   return {
     id: row.text('id') as JobId,
     kind: row.text('kind'),
     args: row.json('args'),
-    owner: pid === undefined ? undefined : { pid, bootId: row.text('owner_boot'), startTime: row.integer('owner_start') },
+    owner: readOwner(row),
     leaseUntil: lease === undefined ? undefined : new Date(lease),
     begunAt: new Date(row.text('begun_at')),
     outcome: readOutcome(row),

@@ -3,7 +3,9 @@ import type { ProcessIdentity } from './process.ts'
 
 /**
  * What the agent holds right now, durable. One row per job, one per claim; a claim's intent is on disk before its effect starts.
- * Every call is atomic by itself and durable when it resolves. Errors: CAPACITY (state disk full), INTEGRITY (state file damaged).
+ * Every call is atomic by itself and durable when it resolves. Errors: CAPACITY (state disk full), INTEGRITY (state file damaged), and CONFLICT, which
+ * changes nothing, about a job that another process has adopted: this one was thought dead. Of a job that nobody answers for, whoever had it may still note
+ * what became of its claims, but takes and ends nothing.
  */
 export interface JobJournal {
   /** Opens a job owned by this process. `args` must be plain JSON. With `leaseUntil` the job outlives its process until that moment. */
@@ -17,6 +19,8 @@ export interface JobJournal {
   confirm(claim: ClaimId, ref: unknown): Promise<void>
   /** The effect is gone, or never came to be. Idempotent. */
   released(claim: ClaimId): Promise<void>
+  /** Nothing when this process answers for the job, CONFLICT otherwise. Asked before each release: what another one has adopted is not touched. */
+  assertOwned(job: JobId): Promise<void>
   /** Closes a job. INTERNAL while it holds a claim: a job with something left is never finished. */
   finish(job: JobId, outcome: JobOutcome): Promise<void>
   /** Every job not finished, oldest first, with its open claims in the order they were taken. */

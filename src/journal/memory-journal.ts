@@ -1,5 +1,6 @@
 import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
 import type { CancelRequest, FinishedJob, JobOutcome, Journal, JournaledClaim, JournaledJob, PruneLimits } from './journal.ts'
+import { assertOwner } from './job-owner.ts'
 import { type ProcessIdentity, sameProcess } from './process.ts'
 
 type Job = { -readonly [K in keyof Omit<JournaledJob, 'claims'>]: JournaledJob[K] } & { finishedAt: Date | undefined }
@@ -41,7 +42,7 @@ export class MemoryJournal implements Journal {
   }
 
   async intend(job: JobId, kind: string, args: unknown, dependsOn: readonly ClaimId[]): Promise<ClaimId> {
-    if (this.#job(job) === undefined) throw new AgentError('INTERNAL', `Job ${job} is not open.`)
+    await this.assertOwned(job)
     for (const other of dependsOn) {
       if (this.#claim(other)?.job !== job) {
         throw new AgentError('INTERNAL', `A claim was to depend on ${other}, which job ${job} does not hold.`)
@@ -58,20 +59,31 @@ export class MemoryJournal implements Journal {
   async confirm(claim: ClaimId, ref: unknown): Promise<void> {
     const row = this.#claim(claim)
     if (row === undefined) throw new AgentError('INTERNAL', `Claim ${claim} is not held.`)
+    this.#mayNote(row.job)
     row.state = 'confirmed'
     row.ref = plain(ref)
   }
 
   async released(claim: ClaimId): Promise<void> {
     const row = this.#claim(claim)
-    if (row !== undefined) row.releasedAt = this.#clock.now()
+    if (row === undefined) return
+    this.#mayNote(row.job)
+    row.releasedAt = this.#clock.now()
+  }
+
+  async assertOwned(job: JobId): Promise<void> {
+    const row = this.#job(job)
+    if (row === undefined) throw new AgentError('INTERNAL', `Job ${job} is not open.`)
+    assertOwner(job, row.owner, this.#self)
   }
 
   async finish(job: JobId, outcome: JobOutcome): Promise<void> {
+    const row = this.#job(job)
+    if (row === undefined) return
+    assertOwner(job, row.owner, this.#self)
     const held = this.#openClaims(job)
     if (held.length > 0) throw new AgentError('INTERNAL', `Job ${job} cannot be finished: it holds ${held.map((c) => c.kind).join(', ')}.`)
-    const row = this.#job(job)
-    if (row !== undefined) Object.assign(row, { finishedAt: this.#clock.now(), outcome, leaseUntil: undefined })
+    Object.assign(row, { finishedAt: this.#clock.now(), outcome, leaseUntil: undefined })
   }
 
   async unfinished(): Promise<readonly JournaledJob[]> {
@@ -95,6 +107,7 @@ export class MemoryJournal implements Journal {
   async disown(job: JobId, leaseUntil?: Date, outcome?: JobOutcome): Promise<void> {
     const row = this.#job(job)
     if (row === undefined) return
+    this.#mayNote(job)
     row.owner = undefined
     row.leaseUntil = leaseUntil
     row.waitsFor = undefined
@@ -103,7 +116,9 @@ export class MemoryJournal implements Journal {
 
   async kept(claim: ClaimId, reason: string): Promise<void> {
     const row = this.#claim(claim)
-    if (row !== undefined) Object.assign(row, { keptReason: reason, keptAt: this.#clock.now(), attempts: row.attempts + 1 })
+    if (row === undefined) return
+    this.#mayNote(row.job)
+    Object.assign(row, { keptReason: reason, keptAt: this.#clock.now(), attempts: row.attempts + 1 })
   }
 
   async requestCancel(job: JobId, by: string): Promise<boolean> {
@@ -123,7 +138,9 @@ export class MemoryJournal implements Journal {
 
   async waits(job: JobId, wait: string | undefined): Promise<void> {
     const row = this.#job(job)
-    if (row !== undefined) row.waitsFor = wait
+    if (row === undefined) return
+    this.#mayNote(job)
+    row.waitsFor = wait
   }
 
   async finished(limit: number): Promise<readonly FinishedJob[]> {
@@ -147,6 +164,10 @@ export class MemoryJournal implements Journal {
     return [...this.#rows.jobs.values()]
       .map((job) => job.begunAt)
       .reduce<Date | undefined>((a, b) => (a === undefined || b < a ? b : a), undefined)
+  }
+
+  #mayNote(job: JobId): void {
+    assertOwner(job, this.#rows.jobs.get(job)?.owner, this.#self, 'orNobody')
   }
 
   #finished(): FinishedJob[] {

@@ -1,8 +1,9 @@
 import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
 import { assertAlive, type PgSession, type PgState, pgStatement, type ProxyEpoch } from '../state/index.ts'
-import { readClaim, readFinished, readJob, readRequest, toJson } from './job-rows.ts'
+import { assertOwner, notOwner } from './job-owner.ts'
+import { readClaim, readFinished, readJob, readOwner, readRequest, toJson } from './job-rows.ts'
 import type { CancelRequest, FinishedJob, JobOutcome, JournaledClaim, JournaledJob, Journal, PruneLimits } from './journal.ts'
-import type { ProcessIdentity } from './process.ts'
+import { type ProcessIdentity, sameProcess } from './process.ts'
 
 export type PgJournalOptions = {
   readonly state: PgState
@@ -14,8 +15,9 @@ export type PgJournalOptions = {
 }
 
 /**
- * The journal in the database that several proxies share. Every call is one transaction. A process that was declared dead begins, intends and adopts nothing more
- * (CANCELED): another one may be releasing what it held. Ids are made before the transaction, so that one that runs again is the same.
+ * The journal in the database that several proxies share. Every call is one transaction. A process that was declared dead begins, intends, ends and adopts nothing
+ * more (CANCELED): another one may be releasing what it held. What became of its claims it still notes until its job is adopted, and afterwards how to reach what
+ * came too late. Ids are made before the transaction, so that one that runs again is the same.
  */
 export class PgJournal implements Journal {
   readonly #state: PgState
@@ -46,7 +48,7 @@ export class PgJournal implements Journal {
     const id = this.#ids.claim()
     const at = this.#now()
     await this.#alive('claim intended', async (session) => {
-      if ((await session.get(SQL.openJob, job)) === undefined) throw new AgentError('INTERNAL', `Job ${job} is not open.`)
+      await this.#assertOwned(session, job)
       const held = await session.all(SQL.openOf, job, dependsOn)
       const missing = dependsOn.find((other) => !held.includes(other))
       if (missing !== undefined) throw new AgentError('INTERNAL', `A claim was to depend on ${missing}, which job ${job} does not hold.`)
@@ -56,21 +58,47 @@ export class PgJournal implements Journal {
   }
 
   async confirm(claim: ClaimId, ref: unknown): Promise<void> {
-    await this.#change('claim confirmed', async (session) => {
+    const taken = await this.#change('claim confirmed', async (session) => {
+      const job = await session.get(SQL.jobOfAny, claim)
+      const open = job === undefined ? undefined : await session.get(SQL.ownerOf, job)
+      if (job !== undefined && open?.owner !== undefined && !sameProcess(open.owner, this.#self)) {
+        await this.#noteLate(session, job, claim, ref)
+        return notOwner(job, open.owner)
+      }
       if ((await session.run(SQL.confirm, toJson(ref), claim)) === 0) throw new AgentError('INTERNAL', `Claim ${claim} is not held.`)
+      return undefined
     })
+    if (taken !== undefined) throw taken
+  }
+
+  /**
+   * The effect of a process that was declared dead came after all. Who took its job over is told how to reach it; when the claim was given up as absent
+   * meanwhile, it is open again, and its job with it, for the next recovery.
+   */
+  async #noteLate(session: PgSession, job: JobId, claim: ClaimId, ref: unknown): Promise<void> {
+    if ((await session.run(SQL.confirmLate, toJson(ref), claim)) === 0) return
+    await session.run(SQL.reopen, job)
   }
 
   async released(claim: ClaimId): Promise<void> {
     const at = this.#now()
-    await this.#change('claim released', (session) => session.run(SQL.released, at, claim))
+    await this.#change('claim released', async (session) => {
+      await this.#mayNoteOf(session, claim)
+      await session.run(SQL.released, at, claim)
+    })
+  }
+
+  async assertOwned(job: JobId): Promise<void> {
+    await this.#alive('job owned', (session) => this.#assertOwned(session, job))
   }
 
   async finish(job: JobId, outcome: JobOutcome): Promise<void> {
     const at = this.#now()
-    await this.#change('job finished', async (session) => {
+    await this.#alive('job finished', async (session) => {
       // Locked, so that no claim is intended between the look and the end.
-      await session.get(SQL.openJob, job)
+      const open = await session.get(SQL.ownerOf, job)
+      if (open === undefined || open.finished) return
+      assertOwner(job, open.owner, this.#self)
       const held = await session.all(SQL.openClaims, job)
       if (held.length > 0)
         throw new AgentError('INTERNAL', `Job ${job} cannot be finished: it holds ${held.map((each) => each.kind).join(', ')}.`)
@@ -104,23 +132,18 @@ export class PgJournal implements Journal {
   }
 
   async disown(job: JobId, leaseUntil?: Date, outcome?: JobOutcome): Promise<void> {
-    const { pid, bootId, startTime } = this.#self
-    await this.#change('job disowned', (session) =>
-      session.run(
-        SQL.disown,
-        leaseUntil?.toISOString() ?? null,
-        outcome === undefined ? null : toJson(outcome),
-        job,
-        pid,
-        bootId,
-        startTime,
-      ),
-    )
+    await this.#change('job disowned', async (session) => {
+      await this.#mayNote(session, job)
+      await session.run(SQL.disown, leaseUntil?.toISOString() ?? null, outcome === undefined ? null : toJson(outcome), job)
+    })
   }
 
   async kept(claim: ClaimId, reason: string): Promise<void> {
     const at = this.#now()
-    await this.#change('claim kept', (session) => session.run(SQL.kept, reason, at, claim))
+    await this.#change('claim kept', async (session) => {
+      await this.#mayNoteOf(session, claim)
+      await session.run(SQL.kept, reason, at, claim)
+    })
   }
 
   requestCancel(job: JobId, by: string): Promise<boolean> {
@@ -138,7 +161,10 @@ export class PgJournal implements Journal {
   }
 
   async waits(job: JobId, wait: string | undefined): Promise<void> {
-    await this.#change('job waits', (session) => session.run(SQL.waits, wait ?? null, job))
+    await this.#change('job waits', async (session) => {
+      await this.#mayNote(session, job)
+      await session.run(SQL.waits, wait ?? null, job)
+    })
   }
 
   releasedAt(claim: ClaimId): Promise<Date | undefined> {
@@ -166,6 +192,24 @@ export class PgJournal implements Journal {
       },
       { lock: 'finished jobs forgotten' },
     )
+  }
+
+  /** Locks the job's row, so that it is adopted before this transaction or after it. */
+  async #assertOwned(session: PgSession, job: JobId): Promise<void> {
+    const open = await session.get(SQL.ownerOf, job)
+    if (open === undefined || open.finished) throw new AgentError('INTERNAL', `Job ${job} is not open.`)
+    assertOwner(job, open.owner, this.#self)
+  }
+
+  async #mayNote(session: PgSession, job: JobId): Promise<void> {
+    const open = await session.get(SQL.ownerOf, job)
+    if (open !== undefined && !open.finished) assertOwner(job, open.owner, this.#self, 'orNobody')
+  }
+
+  /** Of a claim that is not open any more nothing is noted. */
+  async #mayNoteOf(session: PgSession, claim: ClaimId): Promise<void> {
+    const job = await session.get(SQL.jobOf, claim)
+    if (job !== undefined) await this.#mayNote(session, job)
   }
 
   #change<T>(what: string, change: (session: PgSession) => Promise<T>): Promise<T> {
@@ -256,9 +300,21 @@ const SQL = {
      WHERE id = $4 AND finished_at IS NULL AND owner_pid IS NOT DISTINCT FROM $5::bigint AND owner_boot IS NOT DISTINCT FROM $6::text
        AND owner_start IS NOT DISTINCT FROM $7::bigint`,
   ),
-  // Only what is still its own: a process that was declared dead gives away nothing that another one has adopted.
-  disown: pgStatement<[Text, Text, string, ...Owner]>(
+  disown: pgStatement<[Text, Text, string]>(
     `UPDATE job SET owner_pid = NULL, owner_boot = NULL, owner_start = NULL, waits_for = NULL, lease_until = $1, outcome = coalesce($2, outcome)
-     WHERE id = $3 AND finished_at IS NULL AND (owner_pid IS NULL OR (owner_pid = $4 AND owner_boot = $5 AND owner_start = $6))`,
+     WHERE id = $3 AND finished_at IS NULL`,
+  ),
+  ownerOf: pgStatement<[string], { readonly owner: ProcessIdentity | undefined; readonly finished: boolean }>(
+    'SELECT owner_pid, owner_boot, owner_start, finished_at FROM job WHERE id = $1 FOR UPDATE',
+    (row) => ({ owner: readOwner(row), finished: row.optionalText('finished_at') !== undefined }),
+  ),
+  jobOf: pgStatement<[string], JobId>(`SELECT job FROM claim WHERE id = $1 AND state <> 'released'`, (row) => row.text('job') as JobId),
+  jobOfAny: pgStatement<[string], JobId>('SELECT job FROM claim WHERE id = $1', (row) => row.text('job') as JobId),
+  confirmLate: pgStatement<[string, string]>(
+    `UPDATE claim SET state = 'confirmed', ref = $1, released_at = NULL
+     WHERE id = $2 AND (state = 'intended' OR (state = 'released' AND ref IS NULL))`,
+  ),
+  reopen: pgStatement<[string]>(
+    `UPDATE job SET finished_at = NULL, owner_pid = NULL, owner_boot = NULL, owner_start = NULL WHERE id = $1 AND finished_at IS NOT NULL`,
   ),
 }

@@ -1,6 +1,8 @@
-import type { AgentError, ClaimId, Clock, VmRef } from '../core/index.ts'
+import { AgentError, type ClaimId, type Clock, type JobId, type VmRef } from '../core/index.ts'
 import { type PgState, pgStatement } from '../state/index.ts'
-import { type Processes, sameProcess } from './process.ts'
+import { assertOwner } from './job-owner.ts'
+import { readOwner } from './job-rows.ts'
+import { type ProcessIdentity, type Processes, sameProcess } from './process.ts'
 import { type Holder, HOLDER_COLUMNS, HolderJudge, readHolder } from './vm-holder.ts'
 import { vmKey, type VmLocks } from './vm-locks.ts'
 
@@ -8,16 +10,19 @@ import { vmKey, type VmLocks } from './vm-locks.ts'
 export class PgVmLocks implements VmLocks {
   readonly #state: PgState
   readonly #clock: Clock
+  readonly #processes: Processes
   readonly #judge: HolderJudge
 
   constructor(options: { readonly state: PgState; readonly clock: Clock; readonly processes: Processes }) {
     this.#state = options.state
     this.#clock = options.clock
+    this.#processes = options.processes
     this.#judge = new HolderJudge(options.clock, options.processes)
   }
 
   async acquire(vm: VmRef, claim: ClaimId): Promise<{ readonly vmKey: string }> {
     const key = vmKey(vm)
+    const self = await this.#processes.self()
     const at = this.#clock.now().toISOString()
     const seen = await this.#state.get(SQL.holder, key)
     const takeable = seen === undefined || (await this.#judge.isTakeable(seen))
@@ -26,6 +31,10 @@ export class PgVmLocks implements VmLocks {
     const holder = await this.#state.transaction(
       'VM locked',
       async (session) => {
+        // Locked with its job: who was declared dead and lost it locks nothing more.
+        const open = await session.get(SQL.ownerOf, claim)
+        if (open === undefined) throw new AgentError('INTERNAL', `Claim ${claim} is not held.`)
+        assertOwner(open.job, open.owner, self)
         const now = await session.get(SQL.holder, key)
         if (now !== undefined) {
           if (now.claim === claim) return undefined
@@ -62,6 +71,11 @@ const SQL = {
   holder: pgStatement<[string], Holder>(
     `SELECT ${HOLDER_COLUMNS} FROM vm_lock JOIN claim ON claim.id = vm_lock.claim JOIN job ON job.id = claim.job WHERE vm_lock.vm = $1`,
     readHolder,
+  ),
+  ownerOf: pgStatement<[string], { readonly job: JobId; readonly owner: ProcessIdentity | undefined }>(
+    `SELECT job.id, job.owner_pid, job.owner_boot, job.owner_start FROM claim JOIN job ON job.id = claim.job
+     WHERE claim.id = $1 AND claim.state <> 'released' FOR UPDATE OF job`,
+    (row) => ({ job: row.text('id') as JobId, owner: readOwner(row) }),
   ),
   byClaim: pgStatement<[string], string>('SELECT vm FROM vm_lock WHERE claim = $1', (row) => row.text('vm')),
   insert: pgStatement<[string, string, string, string]>('INSERT INTO vm_lock (vm, vm_name, claim, taken_at) VALUES ($1, $2, $3, $4)'),

@@ -24,7 +24,7 @@ export type ReleaseLimit = {
   readonly abandoned?: AbortSignal | undefined
 }
 
-type ReleasingJournal = Pick<JobJournal, 'confirm' | 'released'> & Pick<JobOwnership, 'kept'>
+type ReleasingJournal = Pick<JobJournal, 'confirm' | 'released' | 'assertOwned'> & Pick<JobOwnership, 'kept'>
 
 /**
  * The one release path: success, failure, cancel and recovery all end here. Goes through `claims` (given in the order they were taken)
@@ -65,6 +65,8 @@ async function releaseOne(
   const options = { signal: deadline }
   try {
     throwIfAborted({ signal: abandoned })
+    // Before anything is touched: another process may have taken the job over, and takes what is there for its own.
+    await journal.assertOwned(claim.job)
     const ref = claim.state === 'confirmed' ? claim.ref : await unlessAborted(releaser.find(claim, options), abandoned)
     if (ref !== undefined) {
       // From here on a second attempt needs no search, even when the release itself fails half-way.

@@ -1,4 +1,4 @@
-import { AgentError, toAgentError, unlessAborted } from '../core/index.ts'
+import { AgentError, isAgentError, toAgentError, unlessAborted } from '../core/index.ts'
 import type { CancelWatch } from './cancel-watch.ts'
 import { type Claims, createClaims, LeftError } from './claims.ts'
 import type { Journal, JobOutcome } from './journal.ts'
@@ -60,6 +60,8 @@ export async function runJob<T>(options: RunJobOptions<T>, work: JobWork<T>): Pr
   try {
     if (!claims.detached) await (claims.held.length === 0 ? journal.finish(job, outcome) : journal.disown(job, undefined, outcome))
   } catch (error) {
+    // Recovery was faster, and writes down how it ended.
+    if (failed?.error instanceof LeftError && isAgentError(error, 'CONFLICT')) throw failed.error
     if (failed !== undefined)
       throw new SuppressedError(error, failed.error, `${toAgentError(failed.error).message} ${toAgentError(error).message}`)
     if (options.onLeft === undefined) throw error

@@ -1,6 +1,7 @@
 import { AgentError, type ClaimId, type Clock, type Ids, type JobId } from '../core/index.ts'
 import type { State } from '../state/index.ts'
-import { readClaim, readFinished, readJob, readRequest, toJson } from './job-rows.ts'
+import { assertOwner } from './job-owner.ts'
+import { readClaim, readFinished, readJob, readOwner, readRequest, toJson } from './job-rows.ts'
 import type { CancelRequest, FinishedJob, JobOutcome, JournaledClaim, JournaledJob, Journal, PruneLimits } from './journal.ts'
 import type { ProcessIdentity, Processes } from './process.ts'
 
@@ -42,7 +43,7 @@ class SqliteJournal implements Journal {
   async intend(job: JobId, kind: string, args: unknown, dependsOn: readonly ClaimId[]): Promise<ClaimId> {
     const id = this.#ids.claim()
     this.#state.transaction('claim intended', () => {
-      if (this.#sql.openJob.get(job) === undefined) throw new AgentError('INTERNAL', `Job ${job} is not open.`)
+      this.#assertOwned(job)
       for (const other of dependsOn) {
         if (this.#sql.openClaim.get(other, job) === undefined) {
           throw new AgentError('INTERNAL', `A claim was to depend on ${other}, which job ${job} does not hold.`)
@@ -55,16 +56,27 @@ class SqliteJournal implements Journal {
 
   async confirm(claim: ClaimId, ref: unknown): Promise<void> {
     this.#state.transaction('claim confirmed', () => {
+      this.#mayNoteOf(claim)
       if (this.#sql.confirm.run(toJson(ref), claim) === 0) throw new AgentError('INTERNAL', `Claim ${claim} is not held.`)
     })
   }
 
   async released(claim: ClaimId): Promise<void> {
-    this.#state.transaction('claim released', () => this.#sql.released.run(this.#now(), claim))
+    this.#state.transaction('claim released', () => {
+      this.#mayNoteOf(claim)
+      this.#sql.released.run(this.#now(), claim)
+    })
+  }
+
+  async assertOwned(job: JobId): Promise<void> {
+    this.#assertOwned(job)
   }
 
   async finish(job: JobId, outcome: JobOutcome): Promise<void> {
     this.#state.transaction('job finished', () => {
+      const open = this.#sql.ownerOf.get(job)
+      if (open === undefined) return
+      assertOwner(job, open.owner, this.#self)
       const held = this.#sql.openClaims.all(job)
       if (held.length > 0)
         throw new AgentError('INTERNAL', `Job ${job} cannot be finished: it holds ${held.map((c) => c.kind).join(', ')}.`)
@@ -86,11 +98,17 @@ class SqliteJournal implements Journal {
 
   async disown(job: JobId, leaseUntil?: Date, outcome?: JobOutcome): Promise<void> {
     const lease = leaseUntil?.toISOString() ?? null
-    this.#state.transaction('job disowned', () => this.#sql.disown.run(lease, outcome === undefined ? null : toJson(outcome), job))
+    this.#state.transaction('job disowned', () => {
+      this.#mayNote(job)
+      this.#sql.disown.run(lease, outcome === undefined ? null : toJson(outcome), job)
+    })
   }
 
   async kept(claim: ClaimId, reason: string): Promise<void> {
-    this.#state.transaction('claim kept', () => this.#sql.kept.run(reason, this.#now(), claim))
+    this.#state.transaction('claim kept', () => {
+      this.#mayNoteOf(claim)
+      this.#sql.kept.run(reason, this.#now(), claim)
+    })
   }
 
   async requestCancel(job: JobId, by: string): Promise<boolean> {
@@ -107,7 +125,10 @@ class SqliteJournal implements Journal {
   }
 
   async waits(job: JobId, wait: string | undefined): Promise<void> {
-    this.#state.transaction('job waits', () => this.#sql.waits.run(wait ?? null, job))
+    this.#state.transaction('job waits', () => {
+      this.#mayNote(job)
+      this.#sql.waits.run(wait ?? null, job)
+    })
   }
 
   async releasedAt(claim: ClaimId): Promise<Date | undefined> {
@@ -133,6 +154,23 @@ class SqliteJournal implements Journal {
     })
   }
 
+  #assertOwned(job: JobId): void {
+    const open = this.#sql.ownerOf.get(job)
+    if (open === undefined) throw new AgentError('INTERNAL', `Job ${job} is not open.`)
+    assertOwner(job, open.owner, this.#self)
+  }
+
+  #mayNote(job: JobId): void {
+    const open = this.#sql.ownerOf.get(job)
+    if (open !== undefined) assertOwner(job, open.owner, this.#self, 'orNobody')
+  }
+
+  /** Of a claim that is not open any more nothing is noted, so it is nobody's. */
+  #mayNoteOf(claim: ClaimId): void {
+    const job = this.#sql.jobOf.get(claim)
+    if (job !== undefined) this.#mayNote(job)
+  }
+
   #now(): string {
     return this.#clock.now().toISOString()
   }
@@ -148,6 +186,14 @@ function prepare(state: State) {
     begin: state.statement<[string, string, string, number, string, number, string | null, string]>(
       `INSERT INTO job (id, kind, args, owner_pid, owner_boot, owner_start, lease_until, begun_at, sequence)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(sequence), 0) + 1 FROM job))`,
+    ),
+    ownerOf: state.statement<[string], { readonly owner: ProcessIdentity | undefined }>(
+      'SELECT owner_pid, owner_boot, owner_start FROM job WHERE id = ? AND finished_at IS NULL',
+      (row) => ({ owner: readOwner(row) }),
+    ),
+    jobOf: state.statement<[string], JobId>(
+      `SELECT job FROM claim WHERE id = ? AND state <> 'released'`,
+      (row) => row.text('job') as JobId,
     ),
     openJob: state.statement<[string], string>('SELECT id FROM job WHERE id = ? AND finished_at IS NULL', (row) => row.text('id')),
     releasedAt: state.statement<[string], Date>(

@@ -1,5 +1,6 @@
 import { AgentError, type ClaimId, type Clock, type JobId, type VmRef } from '../core/index.ts'
 import type { Row } from '../state/index.ts'
+import { readOwner } from './job-rows.ts'
 import type { ProcessIdentity, Processes } from './process.ts'
 
 /** The row of who has a VM. */
@@ -22,14 +23,13 @@ export const HOLDER_COLUMNS = `vm_lock.claim, vm_lock.vm_name, vm_lock.taken_at,
   (SELECT count(*) FROM claim AS other WHERE other.job = claim.job AND other.id <> claim.id AND other.state <> 'released') AS other_claims`
 
 export function readHolder(row: Row): Holder {
-  const pid = row.optionalInteger('owner_pid')
   return {
     claim: row.text('claim') as ClaimId,
     vmName: row.text('vm_name'),
     takenAt: row.text('taken_at'),
     job: row.text('job') as JobId,
     jobKind: row.text('kind'),
-    owner: pid === undefined ? undefined : { pid, bootId: row.text('owner_boot'), startTime: row.integer('owner_start') },
+    owner: readOwner(row),
     leaseUntil: row.optionalText('lease_until'),
     closed: row.text('state') === 'released' || row.optionalText('finished_at') !== undefined,
     otherClaims: row.integer('other_claims'),

@@ -185,6 +185,59 @@ export function journalContract(name: string, make: (clock: Clock) => Promise<Jo
       expect((await journal.unfinished())[0]?.owner).toEqual(BOB)
     })
 
+    it('lets nobody act on a job that another process has taken over', async () => {
+      const job = await take(['a', 'b'])
+      const intended = await journal.intend(job, 'partialFile', { path: 'c' }, [])
+      await journal.assertOwned(job)
+      const bob = await subject.as(BOB)
+      await expect(bob.assertOwned(job)).rejects.toMatchObject({ code: 'CONFLICT' })
+      expect(await bob.adopt(job, ALICE)).toBe(true)
+      const before = await bob.unfinished()
+      const [a, b] = before[0]?.claims ?? []
+      const calls: readonly (() => Promise<unknown>)[] = [
+        () => journal.assertOwned(job),
+        () => journal.intend(job, 'partialFile', { path: 'd' }, []),
+        () => journal.confirm(a?.id as ClaimId, { path: 'elsewhere' }),
+        () => journal.released(b?.id as ClaimId),
+        () => journal.kept(a?.id as ClaimId, 'no'),
+        () => journal.finish(job, { result: 'succeeded' }),
+        () => journal.disown(job, undefined, { result: 'failed' }),
+        () => journal.disown(job, new Date(clock.time + 1e6)),
+        () => journal.waits(job, 'for ever'),
+      ]
+      for (const call of calls) {
+        await expect(call()).rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('process 102 has taken it over') })
+      }
+      expect(await bob.unfinished()).toEqual(before)
+      // The new one can do all of it.
+      for (const claim of [intended, b?.id, a?.id]) await bob.released(claim as ClaimId)
+      await bob.finish(job, { result: 'recovered' })
+      await journal.released(a?.id as ClaimId)
+    })
+
+    it('releases nothing of a job that another process has taken over', async () => {
+      const job = await journal.begin('backup', {})
+      const claims = createClaims(journal, world.releasers, job)
+      await claims.take('partialFile', { path: 'a' }, [], world.make('a'))
+      expect(await (await subject.as(BOB)).adopt(job, ALICE)).toBe(true)
+      await expect(claims[Symbol.asyncDispose]()).rejects.toMatchObject({ code: 'CONFLICT' })
+      expect(world.log).toEqual([])
+      expect(world.there.size).toBe(1)
+      expect((await journal.unfinished())[0]).toMatchObject({ owner: BOB, claims: [{ state: 'confirmed', keptReason: undefined }] })
+    })
+
+    it('of a job that nobody answers for, who had it still notes what became of its claims', async () => {
+      const job = await take(['a', 'b'])
+      const [a, b] = (await journal.unfinished())[0]?.claims ?? []
+      await journal.disown(job)
+      await journal.released(b?.id as ClaimId)
+      await journal.kept(a?.id as ClaimId, 'busy')
+      await journal.disown(job, undefined, { result: 'failed', reason: 'no' })
+      expect((await journal.unfinished())[0]).toMatchObject({ outcome: { reason: 'no' }, claims: [{ id: a?.id, keptReason: 'busy' }] })
+      await expect(journal.intend(job, 'partialFile', {}, [])).rejects.toMatchObject({ code: 'CONFLICT' })
+      await expect(journal.finish(job, { result: 'failed' })).rejects.toMatchObject({ code: 'CONFLICT' })
+    })
+
     it('a held claim can come to be reached by another name, durably', async () => {
       const job = await journal.begin('backup', {})
       await using claims = createClaims(journal, world.releasers, job)
@@ -523,6 +576,7 @@ function cutting(journal: Journal, tick: (what: string) => void): Journal {
     intend: cut('intend', (job, kind, args, on) => journal.intend(job, kind, args, on)),
     confirm: cut('confirm', (claim, ref) => journal.confirm(claim, ref)),
     released: cut('released', (claim) => journal.released(claim)),
+    assertOwned: (job) => journal.assertOwned(job),
     finish: cut('finish', (job, outcome) => journal.finish(job, outcome)),
     unfinished: cut('unfinished', () => journal.unfinished()),
     adopt: cut('adopt', (job, from) => journal.adopt(job, from)),
