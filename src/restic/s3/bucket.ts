@@ -28,6 +28,8 @@ export type UnfinishedUpload = { readonly key: string; readonly id: string; read
 /** The calls of S3 that a repository needs, on one bucket (docs/formats/s3.md). Nothing is tried again here. */
 export class Bucket implements AsyncDisposable {
   readonly #client: S3Client
+  /** Uploads that failed and could not be given up either. */
+  readonly #left = new Set<Pick<UnfinishedUpload, 'key' | 'id'>>()
 
   constructor(client: S3Client) {
     this.#client = client
@@ -91,9 +93,7 @@ export class Bucket implements AsyncDisposable {
         })
       }
     } catch (error) {
-      await this.abortUpload({ key, id }).catch((problem: unknown) => {
-        throw new SuppressedError(problem, error, 'An upload could not be given up.')
-      })
+      await this.#giveUp({ key, id })
       throw error
     }
     await this.#verifyLength(key, data.length, what, options)
@@ -191,8 +191,27 @@ export class Bucket implements AsyncDisposable {
     return readXmlAnswer(body, this.#client.host).string('ObjectLockEnabled') === 'Enabled'
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#client[Symbol.asyncDispose]()
+  async [Symbol.asyncDispose](): Promise<void> {
+    await using _client = this.#client
+    if (this.#left.size > 0) await this.#giveUpLeft()
+  }
+
+  /** Why the upload failed is what its caller has to know: where this fails too it is done later, by `[Symbol.asyncDispose]` or recovery. */
+  async #giveUp(upload: Pick<UnfinishedUpload, 'key' | 'id'>): Promise<void> {
+    this.#left.add(upload)
+    await this.#giveUpLeft()
+  }
+
+  async #giveUpLeft(): Promise<void> {
+    for (const upload of this.#left) {
+      try {
+        await this.abortUpload(upload)
+        this.#left.delete(upload)
+      } catch (error) {
+        if (!isAgentError(error)) throw error
+        return
+      }
+    }
   }
 
   /** A server that stores something else than it was sent has been seen. */
