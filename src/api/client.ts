@@ -1,6 +1,16 @@
 import { Agent, buildConnector, type Dispatcher } from 'undici'
 import type { z } from 'zod'
-import { type Abortable, AgentError, effect, ERROR_CODES, type ErrorCode, fromErrno, type Secret, throwIfAborted } from '../core/index.ts'
+import {
+  type Abortable,
+  AgentError,
+  effect,
+  ERROR_CODES,
+  type ErrorCode,
+  fromErrno,
+  isAgentError,
+  type Secret,
+  throwIfAborted,
+} from '../core/index.ts'
 import { pinnedConnector, resolveTrust, type VsphereTrust } from '../vsphere/index.ts'
 import { readEventStream, type ReadEvent } from './read-events.ts'
 import { problemView } from './problem.ts'
@@ -28,6 +38,8 @@ export type ClientCall<Schema extends z.ZodType> = {
 export class ApiClient implements AsyncDisposable {
   /** For messages. */
   readonly name: string
+  /** It was named by address, not found on this machine. */
+  readonly remote: boolean
   readonly #agent: Agent
   readonly #origin: string
   readonly #token: Secret | undefined
@@ -35,6 +47,7 @@ export class ApiClient implements AsyncDisposable {
   private constructor(name: string, origin: string, connect: buildConnector.connector, token: Secret | undefined) {
     this.name = name
     this.#origin = origin
+    this.remote = token !== undefined
     this.#token = token
     this.#agent = new Agent({ connect, allowH2: false, connections: 4, pipelining: 1 })
   }
@@ -66,6 +79,18 @@ export class ApiClient implements AsyncDisposable {
       retry: 'never',
       cause: parsed.error,
     })
+  }
+
+  /** Whether anything takes connections there. What it says is another matter. */
+  async isThere(options?: Abortable): Promise<boolean> {
+    try {
+      await this.text('/healthz', options)
+      return true
+    } catch (error) {
+      throwIfAborted(options)
+      if (isAgentError(error, 'UNAVAILABLE') && error.cause !== undefined) return false
+      throw error
+    }
   }
 
   /** Text as it came: of `/metrics`. */

@@ -13,6 +13,7 @@ export { type AuditEntry, AuditLog, type AuditQuery, readAudit } from './audit.t
 export type { CertificateFiles } from './certificate.ts'
 export { type AgentAddress, ApiClient, type ClientCall } from './client.ts'
 export type { ReadEvent } from './read-events.ts'
+export { askCancel, askDrain, askHistory, askJobs, askPlan, askReload, askRun, askStatus } from './calls.ts'
 export { carryOut } from './order.ts'
 export type { SocketOptions } from './socket-listener.ts'
 export { type TokenFacts, Tokens } from './tokens.ts'

@@ -45,7 +45,11 @@ const heldView = z.object({
   triedAt: z.string().optional(),
 })
 
-const outcomeView = z.looseObject({ result: z.string(), reason: z.string().optional() })
+const outcomeView = z.object({
+  result: z.enum(['succeeded', 'failed', 'canceled', 'recovered']),
+  reason: z.string().optional(),
+  facts: z.unknown().optional(),
+})
 
 const journaledView = z.object({
   job: z.string(),
@@ -67,7 +71,7 @@ const journaledView = z.object({
 export const limitView = z.object({
   name: z.string(),
   limit: count,
-  uses: z.array(z.looseObject({ holder: z.string(), pid: z.int().optional(), waits: z.boolean() })),
+  uses: z.array(z.object({ holder: z.string(), pid: z.int().optional(), host: z.string().optional(), waits: z.boolean() })),
 })
 
 /** What `vcb status --json` says of the state database. */
@@ -81,6 +85,7 @@ export const journalView = z.object({
       job: z.string(),
       kind: z.string(),
       subject: z.string().optional(),
+      begunAt: z.string(),
       finishedAt: z.string(),
       outcome: outcomeView,
     }),

@@ -1,17 +1,18 @@
 import type { Command } from 'commander'
 import { AgentError } from '../core/index.ts'
-import { type CliIo, printable } from './io.ts'
-import { type CommandFlags, examples, withCommon } from './options.ts'
+import { type CliIo, createOutput, printable } from './io.ts'
+import { examples, withCommon } from './options.ts'
 import type { ExitStatus } from './program.ts'
+import { type AgentFlags, findAgent, withRunningAgent } from './running-agent.ts'
 
-type CancelFlags = CommandFlags & { readonly all?: boolean | undefined; readonly wait?: boolean | undefined }
+type CancelFlags = AgentFlags & { readonly all?: boolean | undefined; readonly wait?: boolean | undefined }
 
 export function registerCancel(program: Command, io: CliIo, status: ExitStatus): void {
   const command = program
     .command('cancel')
     .description('end a running job in order: what it holds is released')
     .argument('[target]', 'a job or run by id, or a VM by name; see "vcb status"')
-  withCommon(command)
+  withCommon(withRunningAgent(command, { alone: true }))
     .option('--all', 'every job of this proxy')
     .option('--wait', 'return when the jobs have ended')
     .addHelpText(
@@ -27,6 +28,26 @@ Exit codes: 0 asked, or with --wait ended with nothing left; 5 nothing like that
     .action(async (target: string | undefined, flags: CancelFlags) => {
       if ((target === undefined) === (flags.all !== true)) {
         throw new AgentError('USAGE', 'What is to be canceled was not said.', { next: 'Name a job, a run or a VM, or give --all.' })
+      }
+      // What waits in the queue of an agent is in no journal. To wait for the end of what runs is done here.
+      await using client = target === undefined || flags.wait === true ? undefined : await findAgent(io, flags)
+      if (client !== undefined && target !== undefined) {
+        const { askCancel } = await import('../api/index.ts')
+        const canceled = await askCancel(client, target, { signal: io.signal })
+        createOutput(io, flags.json === true).result({ canceled }, () =>
+          canceled
+            .map(
+              ({ id, kind, subject, ended }) =>
+                `${kind} ${id}${subject === undefined ? '' : ` of ${printable(subject)}`}: ${ended ? 'canceled' : 'was asked to end'}`,
+            )
+            .join('\n'),
+        )
+        return
+      }
+      if (typeof flags.agent === 'string') {
+        throw new AgentError('USAGE', 'An agent elsewhere is asked for one target at a time, and not waited for.', {
+          next: 'Leave out --all and --wait.',
+        })
       }
       const [{ withAgent }, { cancelJobs }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
       await withAgent(io, flags, async ({ agent, output }) => {

@@ -5,6 +5,7 @@ import { registerCancel } from './cancel.ts'
 import { registerCheck } from './check.ts'
 import { registerConfig } from './config.ts'
 import { registerDoctor } from './doctor.ts'
+import { registerDrain } from './drain.ts'
 import { registerForget } from './forget.ts'
 import { registerInit } from './init.ts'
 import type { CliIo } from './io.ts'
@@ -17,11 +18,13 @@ import { registerPlan } from './plan.ts'
 import { registerPoints } from './points.ts'
 import { registerRecover } from './recover.ts'
 import { registerRestore } from './restore.ts'
+import { registerRun } from './run.ts'
 import { registerShow } from './show.ts'
 import { registerStatus } from './status.ts'
 import { registerToken } from './token.ts'
 import { registerUnmount } from './unmount.ts'
 import { registerVms } from './vms.ts'
+import { registerWatch } from './watch.ts'
 
 /** The status a command that ends without an error leaves with: 12 when some of a set failed. */
 export type ExitStatus = { exit: number }
@@ -75,6 +78,9 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerInit(program, io)
   registerJobs(program, io)
   registerPlan(program, io)
+  registerRun(program, io, status)
+  registerWatch(program, io)
+  registerDrain(program, io)
   registerToken(program, io)
   registerAudit(program, io)
   registerLab(program, io, status)

@@ -1,28 +1,47 @@
 import type { Command } from 'commander'
 import type { HeldStatus, JobStatus, StatusReport } from '../agent/index.ts'
-import { AgentError } from '../core/index.ts'
-import { type CliIo, printable } from './io.ts'
-import { type CommandFlags, examples, withCommon } from './options.ts'
+import { AgentError, systemClock } from '../core/index.ts'
+import { type CliIo, createOutput, printable } from './io.ts'
+import { examples, withCommon } from './options.ts'
 import type { ExitStatus } from './program.ts'
+import { type AgentFlags, findAgent, withRunningAgent } from './running-agent.ts'
 
 /** Finished jobs shown, without and with --all. */
 const SOME = 10
 const MANY = 1000
 
 export function registerStatus(program: Command, io: CliIo, status: ExitStatus): void {
-  withCommon(program.command('status').description('what is going on, what is held and why, and how the last jobs ended'))
+  withCommon(
+    withRunningAgent(program.command('status').description('what is going on, what is held and why, and how the last jobs ended'), {
+      alone: true,
+    }),
+  )
     .option('--all', 'all finished jobs that are remembered, not only the last ten')
     .addHelpText(
       'after',
       examples(['vcb status', 'vcb status --all --json']) +
         `
-Reads the state database of this proxy alone and changes nothing; no vCenter is needed.
+Reads the state database of this proxy and changes nothing; no vCenter is needed. Where an agent runs, its queue is shown first.
 
 Exit codes: 0 nothing is left over, 12 something of a process that has ended is still held.
 `,
     )
-    .action(async (flags: CommandFlags & { readonly all?: boolean | undefined }) => {
-      const [{ withAgent }, { readStatus }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+    .action(async (flags: AgentFlags & { readonly all?: boolean | undefined }) => {
+      const [{ withAgent }, { readStatus }, { askStatus }, { queueText, reportOf }] = await Promise.all([
+        import('./session.ts'),
+        import('../agent/index.ts'),
+        import('../api/index.ts'),
+        import('./queue-text.ts'),
+      ])
+      await using client = await findAgent(io, flags)
+      const queue = client === undefined ? undefined : await askStatus(client, { signal: io.signal })
+      const shown = queue === undefined ? '' : `${queueText(queue)}\n`
+      if (queue !== undefined && client?.remote === true) {
+        const report = reportOf(queue.journal)
+        if (report.leftOver.length > 0) status.exit = new AgentError('PARTIAL', '').exit
+        createOutput(io, flags.json === true).result(queue, () => `${shown}${textOf(report, systemClock.now())}`)
+        return
+      }
       await withAgent(io, flags, async ({ agent, output }) => {
         const { journal, buckets, clock, processes } = agent
         const report = await readStatus(
@@ -30,7 +49,8 @@ Exit codes: 0 nothing is left over, 12 something of a process that has ended is 
           flags.all === true ? MANY : SOME,
         )
         if (report.leftOver.length > 0) status.exit = new AgentError('PARTIAL', '').exit
-        output.result(report, (shown) => textOf(shown, clock.now()))
+        const { journal: _, ...agentQueue } = queue ?? { journal: undefined }
+        output.result(queue === undefined ? report : { ...report, agent: agentQueue }, () => `${shown}${textOf(report, clock.now())}`)
       })
     })
 }
