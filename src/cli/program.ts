@@ -42,7 +42,10 @@ Connection: flags, environment variables and vcb.yaml are read in this order of 
   --repo URL               VCB_REPO                repository.url
   --repo-password-file F   VCB_REPO_PASSWORD_FILE  repository.passwordFile
                            VCB_REPO_PASSWORD       repository.passwordEnv
-  --state-dir DIR          VCB_STATE_DIR           stateDirectory
+  --state-dir DIR          VCB_STATE_DIR           state.directory
+                           VCB_STATE_URL           state.url
+                           VCB_STATE_PASSWORD_FILE state.passwordFile
+                           VCB_STATE_PASSWORD      state.passwordEnv
   --cancel-deadline TIME   VCB_CANCEL_DEADLINE     cancelDeadline
 
 No password is ever taken from the command line: a file, - for standard input, or the environment.

@@ -13,6 +13,7 @@ import { referenceProblems } from './references.ts'
 import { type NamedRepository, repositoriesKeys, repositoriesOf } from './repositories.ts'
 import { type RepositoryConfig, repositoryKeys, repositoryOf } from './repository.ts'
 import { type RunsConfig, runsKeys, runsOf } from './runs.ts'
+import { type SitesConfig, sitesKeys, sitesOf } from './sites.ts'
 import { type SpaceConfig, spaceKeys, spaceOf } from './space.ts'
 import { type SshConfig, sshKeys, sshOf } from './ssh.ts'
 import { type StateConfig, stateKeys, stateOf } from './state.ts'
@@ -34,6 +35,7 @@ export type AgentConfig = VcenterConfig &
   RepositoryConfig &
   StateConfig &
   ApiConfig &
+  SitesConfig &
   VcbToolsConfig & {
     /** Scripts in guests, before and after the snapshot. */
     readonly guestScripts: readonly GuestScriptConfig[]
@@ -63,6 +65,7 @@ export const fileSchema = z.strictObject({
   ...repositoryKeys,
   ...stateKeys,
   ...apiKeys,
+  ...sitesKeys,
   ...vcbToolsKeys,
   ...repositoriesKeys,
   ...jobsKeys,
@@ -110,6 +113,7 @@ export function configOf(file: ConfigFile, given: Given): AgentConfig {
     ...repository,
     ...state,
     ...apiOf(file, given, state),
+    ...sitesOf(file),
     ...vcbToolsOf(file, given),
     ...repositories,
     ...jobsOf(file, repositories),

@@ -203,7 +203,33 @@ export const SETTINGS: readonly Setting[] = [
         ', ',
       ),
   },
-  { keys: ['stateDirectory'], flag: 'stateDir', variables: ['VCB_STATE_DIR'], value: ({ stateDirectory }) => stateDirectory },
+  {
+    keys: ['state.directory', 'stateDirectory'],
+    flag: 'stateDir',
+    variables: ['VCB_STATE_DIR'],
+    value: ({ stateDirectory }) => stateDirectory,
+  },
+  {
+    keys: ['state.url'],
+    variables: ['VCB_STATE_URL'],
+    value: ({ sharedState }) => sharedState?.address.shown ?? 'none: the state directory has it all',
+  },
+  {
+    keys: ['state.passwordEnv', 'state.passwordFile'],
+    variables: ['VCB_STATE_PASSWORD_FILE', 'VCB_STATE_PASSWORD'],
+    value: ({ sharedState }) => (sharedState === undefined ? undefined : secret(sharedState.password)),
+  },
+  { keys: ['state.caFile'], value: ({ sharedState }) => sharedState?.caFile },
+  { keys: ['agent.name'], value: ({ proxy }) => proxy.name },
+  { keys: ['agent.sites'], value: ({ proxy }) => (proxy.sites === undefined ? 'all' : list(proxy.sites, ', ')) },
+  {
+    keys: ['sites'],
+    value: ({ sites }) =>
+      list(
+        sites.map(({ name, hosts, datastores }) => `${name} (hosts ${hosts.join(' ')}; datastores ${datastores.join(' ')})`),
+        ', ',
+      ),
+  },
   { keys: ['log.file'], flag: 'logFile', variables: ['VCB_LOG_FILE'], value: ({ logFile }) => logFile ?? 'standard error' },
   { keys: ['log.level'], flag: 'logLevel', variables: ['VCB_LOG_LEVEL'], value: ({ logLevel }) => logLevel },
   { keys: ['api.socket'], value: ({ api }) => api.socket?.path ?? 'not opened' },

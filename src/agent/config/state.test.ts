@@ -7,14 +7,35 @@ const read = (...rest: [text?: string, over?: Parameters<typeof readSection>[3]]
 test('paths of the file are relative to it, those of flags to the working directory', () => {
   expect(read('stateDirectory: state\nlog: { file: vcb.log, level: debug }')).toEqual({
     stateDirectory: '/etc/vcb/state',
+    sharedState: undefined,
     logFile: '/etc/vcb/vcb.log',
     logLevel: 'debug',
   })
   expect(read('', { flags: { stateDir: '/s', logFile: 'l' }, environment: { VCB_LOG_LEVEL: 'info' } })).toEqual({
     stateDirectory: '/s',
+    sharedState: undefined,
     logFile: 'l',
     logLevel: 'info',
   })
   expect(read()).toMatchObject({ logFile: undefined, logLevel: 'warn' })
   expect(() => read('', { flags: { logLevel: 'loud' } })).toThrow('The value of --log-level is wrong')
+})
+
+test('a database that proxies share has a URL, a password from elsewhere, and an authority', () => {
+  const text = 'state: { directory: state, url: "postgres://vcb@db/backup", passwordFile: pw, caFile: ca.pem }'
+  expect(read(text)).toMatchObject({
+    stateDirectory: '/etc/vcb/state',
+    sharedState: {
+      address: { host: 'db', port: 5432, user: 'vcb', database: 'backup' },
+      password: { file: '/etc/vcb/pw' },
+      caFile: '/etc/vcb/ca.pem',
+    },
+  })
+  const environment = { VCB_STATE_URL: 'postgres:///vcb?host=/run/postgresql&user=vcb', VCB_STATE_PASSWORD: 'p' }
+  expect(read(text, { environment })).toMatchObject({
+    sharedState: { address: { host: '/run/postgresql' }, password: { env: 'VCB_STATE_PASSWORD', value: 'p' } },
+  })
+  expect(() => read('state: { url: "postgres://vcb:secret@db/backup" }')).toThrow(/holds a password/)
+  expect(() => read('state: { url: "postgres://vcb:secret@db/backup" }')).not.toThrow(/secret@/)
+  expect(() => read('', { environment: { VCB_STATE_URL: 'sqlite:x' } })).toThrow(/VCB_STATE_URL/)
 })

@@ -1,20 +1,43 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
+import { parsePgAddress, type PgAddress } from '../../state/index.ts'
 import { type Environment, type FileOf, type Given, localIf, parseFlag } from './given.ts'
+import { checkedBy } from './list-of.ts'
+import { type SecretSource, secretSource } from './secret-source.ts'
 
 /** What this proxy keeps of itself, and what it says of its work. */
 export type StateConfig = {
-  /** Directory of the journal and the catalog. */
+  /** Directory of this installation's id, and of the journal and the catalog where they are not shared. */
   readonly stateDirectory: string
+  /** The PostgreSQL database that several proxies share; undefined: the state directory has it all. docs/many-proxies.md. */
+  readonly sharedState: SharedStateConfig | undefined
   readonly logFile: string | undefined
   readonly logLevel: string
 }
 
+export type SharedStateConfig = {
+  readonly address: PgAddress
+  /** Neither file nor variable: the server knows the user by itself (peer over a Unix socket). */
+  readonly password: SecretSource
+  /** Of the authority that signed the server's certificate; the system's own authorities otherwise. */
+  readonly caFile: string | undefined
+}
+
 const level = z.enum(['error', 'warn', 'info', 'debug'])
+const pgUrl = checkedBy(parsePgAddress)
 
 export const stateKeys = {
   stateDirectory: z.string().optional(),
+  state: z
+    .strictObject({
+      directory: z.string().optional(),
+      url: pgUrl.optional(),
+      passwordFile: z.string().optional(),
+      passwordEnv: z.string().optional(),
+      caFile: z.string().optional(),
+    })
+    .optional(),
   log: z.strictObject({ file: z.string().optional(), level: level.optional() }).optional(),
 } as const
 
@@ -22,11 +45,25 @@ export function stateOf(file: FileOf<typeof stateKeys>, given: Given): StateConf
   const { flags, environment } = given
   return {
     stateDirectory: resolve(
-      flags.stateDir ?? environment['VCB_STATE_DIR'] ?? localIf(given, file.stateDirectory) ?? defaultStateDirectory(environment),
+      flags.stateDir ??
+        environment['VCB_STATE_DIR'] ??
+        localIf(given, file.state?.directory ?? file.stateDirectory) ??
+        defaultStateDirectory(environment),
     ),
+    sharedState: sharedStateOf(file.state, given),
     logFile: flags.logFile ?? environment['VCB_LOG_FILE'] ?? localIf(given, file.log?.file),
     logLevel: parseFlag('--log-level', level, flags.logLevel ?? environment['VCB_LOG_LEVEL']) ?? file.log?.level ?? 'warn',
   }
+}
+
+function sharedStateOf(file: FileOf<typeof stateKeys>['state'], given: Given): SharedStateConfig | undefined {
+  const url = parseFlag('VCB_STATE_URL', pgUrl, given.environment['VCB_STATE_URL']) ?? file?.url
+  if (url === undefined) return undefined
+  return Object.freeze({
+    address: parsePgAddress(url),
+    password: secretSource(undefined, given.environment, 'VCB_STATE_PASSWORD', localIf(given, file?.passwordFile), file?.passwordEnv),
+    caFile: localIf(given, file?.caFile),
+  })
 }
 
 /** `/var/lib/vcb-proxy` for root, the user's state directory otherwise. */
