@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { homedir, hostname, userInfo } from 'node:os'
-import { join } from 'node:path'
 import type { Writable } from 'node:stream'
-import { type Catalog, openSqliteCatalog } from '../catalog/index.ts'
+import type { Catalog } from '../catalog/index.ts'
 import {
   AgentError,
+  anySignal,
   type ClaimId,
   type Clock,
   createIds,
@@ -18,14 +18,13 @@ import {
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
-import { type JobVms, openSqliteJobVms, openSqliteRunHistory, type RunHistory } from '../history/index.ts'
+import type { JobVms, RunHistory } from '../history/index.ts'
 import {
   CancelWatch,
   claimReport,
   type Journal,
   type JobWork,
   LeftError,
-  openSqliteJournal,
   type Processes,
   type ProcessLookup,
   type RecoveryReport,
@@ -33,8 +32,6 @@ import {
   runJob,
   sameProcess,
   type RunJobOptions,
-  SqliteVmLocks,
-  systemProcesses,
   type VmLocks,
 } from '../journal/index.ts'
 import {
@@ -49,24 +46,22 @@ import {
   type ProductDeps,
 } from '../provider/index.ts'
 import type { GuestScripts } from '../quiesce/index.ts'
-import { hasAgentId, openAgentId, openState } from '../state/index.ts'
+import { hasAgentId, openAgentId } from '../state/index.ts'
 import type { SnapshotChanges } from '../snapshot/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
-import { type Buckets, createLimits, createSharedBuckets, type Limits, type NfcLimits, ProxyGuest } from '../transport/index.ts'
+import { type Buckets, createLimits, type Limits, type NfcLimits, ProxyGuest } from '../transport/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config/config.ts'
 import { createGuestScripts } from './guest-scripts.ts'
 import { readSecret, type SecretSource } from './config/secret-source.ts'
 import { bandwidthAt } from './config/quantity.ts'
 import { snapshotChangesOf } from './snapshot-changes.ts'
+import { openAgentState, type OpenedState, type SharedProxies } from './open-state.ts'
 import { repositoryAccess } from './repository-access.ts'
 import { sshHostsOf } from './ssh-hosts.ts'
 
 /** After a failed connection the next one is tried no sooner, ms. */
 const RECONNECT_MS = 900
-
-/** The journal and the catalog, in the state directory. */
-export const STATE_FILE = 'state.sqlite'
 
 /** Finished jobs are listed for so long and up to so many. */
 const KEPT_JOBS = 1000
@@ -86,6 +81,8 @@ export type AgentDeps = {
   readonly giveUp?: AbortSignal | undefined
   /** Where `tar:-` writes. */
   readonly stdout?: Writable | undefined
+  /** `agent` for the one that takes work by itself. */
+  readonly kind?: 'agent' | 'command' | undefined
 }
 
 /**
@@ -100,7 +97,10 @@ export class Agent implements AsyncDisposable {
   readonly ids: Ids
   /** What this installation writes on everything it makes in vSphere. */
   readonly marks: Marks
+  /** Those of this proxy, or of all that share its database. */
   readonly processes: Processes & ProcessLookup
+  /** What several proxies know of each other; undefined where this one is alone. */
+  readonly proxies: SharedProxies | undefined
   readonly journal: Journal
   readonly locks: VmLocks
   /** What all runs of this process take of vSphere at most. */
@@ -139,17 +139,7 @@ export class Agent implements AsyncDisposable {
   private constructor(
     config: AgentConfig,
     deps: AgentDeps,
-    opened: {
-      journal: Journal
-      locks: VmLocks
-      catalog: Catalog
-      history: RunHistory
-      jobVms: JobVms
-      buckets: Buckets
-      ids: Ids
-      marks: Marks
-      stack: AsyncDisposableStack
-    },
+    opened: OpenedState & { readonly ids: Ids; readonly marks: Marks; readonly stack: AsyncDisposableStack },
   ) {
     this.config = config
     this.clock = deps.clock
@@ -158,7 +148,8 @@ export class Agent implements AsyncDisposable {
     this.#stdout = deps.stdout
     this.ids = opened.ids
     this.marks = opened.marks
-    this.processes = systemProcesses
+    this.processes = opened.processes
+    this.proxies = opened.proxies
     this.journal = opened.journal
     this.locks = opened.locks
     this.sshHosts = opened.stack.use(sshHostsOf(config.ssh, { clock: deps.clock, log: deps.log }))
@@ -192,21 +183,20 @@ export class Agent implements AsyncDisposable {
     this.cancels = new CancelWatch({ requests: journal, clock, log, all: signal, giveUp: deps.giveUp, deadlineMs: config.cancelDeadlineMs })
   }
 
-  /** Opens the state directory. Errors: CONFIG, INTEGRITY (damaged), CONFLICT. */
+  /** Opens the state directory, and the database that proxies share. Errors: CONFIG, INTEGRITY (damaged), CONFLICT, UNAVAILABLE, AUTH. */
   static async open(config: AgentConfig, deps: AgentDeps): Promise<Agent> {
     await using stack = new AsyncDisposableStack()
     const { clock } = deps
     const known = await hasAgentId(config.stateDirectory)
-    const state = stack.use(await openState(join(config.stateDirectory, STATE_FILE), { known }))
     const ids = createIds()
-    const agent = await openAgentId(config.stateDirectory, () => ids.agent())
+    // The id of an installation with a file of its own is written once that file is complete.
+    const early = config.sharedState === undefined ? undefined : await openAgentId(config.stateDirectory, () => ids.agent())
+    const parts = { clock, log: deps.log, ids, agent: early ?? ids.agent(), kind: deps.kind ?? 'command', known } as const
+    const opened = await openAgentState(config, parts, stack)
+    const agent = early ?? (await openAgentId(config.stateDirectory, () => ids.agent()))
     const marks = createMarks({ agent, host: hostname(), pid: process.pid, clock })
-    const journal = await openSqliteJournal({ state, clock, ids, processes: systemProcesses })
-    const locks = new SqliteVmLocks({ state, clock, processes: systemProcesses })
-    const buckets = createSharedBuckets({ state, clock, log: deps.log, owners: systemProcesses })
-    const catalog = openSqliteCatalog(state)
-    const [history, jobVms] = [openSqliteRunHistory(state), openSqliteJobVms(state)]
-    return new Agent(config, deps, { journal, locks, catalog, history, jobVms, buckets, ids, marks, stack: stack.move() })
+    const signal = anySignal(deps.signal, opened.fenced) ?? deps.signal
+    return new Agent(config, { ...deps, signal }, { ...opened, ids, marks, stack: stack.move() })
   }
 
   /**

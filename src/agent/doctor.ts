@@ -16,6 +16,7 @@ import { checkNfc } from './doctor-nfc.ts'
 import { lookAtMount } from './doctor-san.ts'
 import { checkSnapshots } from './doctor-snapshots.ts'
 import { checkSsh } from './doctor-ssh.ts'
+import { checkState } from './doctor-state.ts'
 
 /** One thing looked at. `failed` stops backups; `warning` limits them. */
 export type Finding = {
@@ -78,6 +79,7 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
       detail: `${provider.url} opens${provider.about === undefined ? '' : ` (${provider.about})`}, ${points} restore points`,
     })
   })
+  await attempt('state database', findings, () => checkState(agent, findings))
   await attempt('journal', findings, async () => {
     const open = await agent.journal.unfinished()
     const left = []

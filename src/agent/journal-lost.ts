@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { AgentError, type Clock, createIds, isAgentError } from '../core/index.ts'
 import { openSqliteJournal, systemProcesses } from '../journal/index.ts'
 import { hasAgentId, openState, setStateAside } from '../state/index.ts'
-import { STATE_FILE } from './agent.ts'
+import { STATE_FILE } from './open-state.ts'
 import { holdersOf } from './state-holders.ts'
 
 /**

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { registerAudit } from './audit.ts'
+import { registerAgents } from './agents.ts'
 import { registerBackup } from './backup.ts'
 import { registerCancel } from './cancel.ts'
 import { registerCheck } from './check.ts'
@@ -72,6 +73,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerUnmount(program, io, status)
   registerLeases(program, io)
   registerStatus(program, io, status)
+  registerAgents(program, io)
   registerCancel(program, io, status)
   registerForget(program, io, status)
   registerRecover(program, io, status)

@@ -101,7 +101,10 @@ function limitLine({ name, limit, uses }: StatusReport['limits'][number]): strin
   const named = (waits: boolean): readonly string[] =>
     uses
       .filter((use) => use.waits === waits)
-      .map(({ holder, pid }) => `${printable(holder)}${pid === undefined ? '' : ` (process ${pid})`}`)
+      .map(
+        ({ holder, pid, host }) =>
+          `${printable(holder)}${pid === undefined ? '' : ` (process ${pid}${host === undefined ? '' : ` on ${printable(host)}`})`}`,
+      )
   const [holds, waits] = [named(false), named(true)]
   return `${holds.length} of ${limit} ${printable(name)}: ${holds.join(', ')}${waits.length === 0 ? '' : `; waiting: ${waits.join(', ')}`}`
 }

@@ -96,9 +96,10 @@ export function createProxyRegistry(parts: ProxyRegistryParts): ProxyRegistry {
   return Object.freeze({
     register: async ({ agent, name, kind, sites, transports, host, pid, bootId, startTime }) => {
       const asked = clock.monotonicMs()
-      const epoch = await state.transaction('proxy registered', (session) =>
-        session.get(SQL.register, agent, host, pid, bootId, startTime, name, kind, listText(sites), transports.join(' ')),
-      )
+      const epoch = await state.transaction('proxy registered', async (session) => {
+        await session.run(SQL.forget)
+        return session.get(SQL.register, agent, host, pid, bootId, startTime, name, kind, listText(sites), transports.join(' '))
+      })
       if (epoch === undefined) throw new AgentError('INTERNAL', 'The state database gave no epoch.')
       return new BeatingEpoch(state, clock, log, times, epoch, asked)
     },
@@ -214,6 +215,11 @@ const SQL = {
     `INSERT INTO proxy_process (agent, host, pid, boot, start, name, kind, sites, transports, begun_at, beat_at, state)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp(), clock_timestamp(), 'alive') RETURNING epoch`,
     (row) => row.integer('epoch') as ProxyEpoch,
+  ),
+  /** Commands register too: those that ended long ago are forgotten. */
+  forget: pgStatement<[]>(
+    `DELETE FROM proxy_process WHERE ended_at < clock_timestamp() - interval '30 days'
+       AND NOT EXISTS (SELECT FROM limit_token WHERE limit_token.epoch = proxy_process.epoch)`,
   ),
   beat: pgStatement<[number], string>(
     `UPDATE proxy_process SET beat_at = clock_timestamp() WHERE epoch = $1 AND state = 'alive' RETURNING state`,

@@ -28,7 +28,7 @@ export function referenceProblems(raw: unknown, { flags, environment }: Pick<Giv
     names([...path, 'copyTo'], job['copyTo'], repositories, 'repository')
     names([...path, 'notices'], job['notices'], notices, 'notice')
   }
-  names(['agent', 'sites'], recordOf(file['agent'])['sites'], Object.keys(recordOf(file['sites'])), 'site')
+  names(['proxy', 'sites'], recordOf(file['proxy'])['sites'], Object.keys(recordOf(file['sites'])), 'site')
   const defaults = recordOf(file['jobDefaults'])
   all(['jobDefaults'], defaults)
   const seen = new Map<string, number>()

@@ -220,8 +220,8 @@ export const SETTINGS: readonly Setting[] = [
     value: ({ sharedState }) => (sharedState === undefined ? undefined : secret(sharedState.password)),
   },
   { keys: ['state.caFile'], value: ({ sharedState }) => sharedState?.caFile },
-  { keys: ['agent.name'], value: ({ proxy }) => proxy.name },
-  { keys: ['agent.sites'], value: ({ proxy }) => (proxy.sites === undefined ? 'all' : list(proxy.sites, ', ')) },
+  { keys: ['proxy.name'], value: ({ proxy }) => proxy.name },
+  { keys: ['proxy.sites'], value: ({ proxy }) => (proxy.sites === undefined ? 'all' : list(proxy.sites, ', ')) },
   {
     keys: ['sites'],
     value: ({ sites }) =>

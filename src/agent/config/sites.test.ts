@@ -11,7 +11,7 @@ test('a proxy is named as its machine and serves every site, when nothing is sai
 
 test('sites are hosts and datastores by name, in the order of the file', () => {
   expect(
-    read('agent: { name: fra-1, sites: fra }\nsites:\n  fra: { hosts: "esx-fra-*", datastores: [f1, f2] }\n  muc: { hosts: [m1] }'),
+    read('proxy: { name: fra-1, sites: fra }\nsites:\n  fra: { hosts: "esx-fra-*", datastores: [f1, f2] }\n  muc: { hosts: [m1] }'),
   ).toEqual({
     proxy: { name: 'fra-1', sites: ['fra'] },
     sites: [
@@ -19,5 +19,5 @@ test('sites are hosts and datastores by name, in the order of the file', () => {
       { name: 'muc', hosts: ['m1'], datastores: [] },
     ],
   })
-  expect(() => read('agent: { name: "a b" }')).toThrow(/a name is letters/)
+  expect(() => read('proxy: { name: "a b" }')).toThrow(/a name is letters/)
 })

@@ -22,14 +22,14 @@ export type SitesConfig = {
 const names = listOf(z.string().min(1).max(200)).optional()
 
 export const sitesKeys = {
-  agent: z.strictObject({ name: jobName.optional(), sites: listOf(jobName).optional() }).optional(),
+  proxy: z.strictObject({ name: jobName.optional(), sites: listOf(jobName).optional() }).optional(),
   sites: z.record(jobName, z.strictObject({ hosts: names, datastores: names })).optional(),
 } as const
 
-export function sitesOf({ agent, sites }: FileOf<typeof sitesKeys>): SitesConfig {
+export function sitesOf({ proxy, sites }: FileOf<typeof sitesKeys>): SitesConfig {
   const named = Object.entries(sites ?? {}).map(([name, { hosts = [], datastores = [] }]) => Object.freeze({ name, hosts, datastores }))
   return {
-    proxy: Object.freeze({ name: agent?.name ?? hostname(), sites: agent?.sites }),
+    proxy: Object.freeze({ name: proxy?.name ?? hostname(), sites: proxy?.sites }),
     sites: Object.freeze(named),
   }
 }
