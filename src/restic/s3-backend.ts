@@ -1,9 +1,9 @@
 import { createHash, hash } from 'node:crypto'
-import { type Abortable, AgentError, effect, MIB, type RunId, throwIfAborted, unlessAborted } from '../core/index.ts'
+import { type Abortable, AgentError, effect, isAgentError, MIB, type RunId, throwIfAborted, unlessAborted } from '../core/index.ts'
 import { CONFIG_FILE, type FileKind, type FileRef, type LoadOptions, type RepositoryPlace, type SaveOptions } from './backend.ts'
 import { isHexId } from './ids.ts'
 import { FOLDERS, layoutPath } from './layout.ts'
-import { Bucket } from './s3/bucket.ts'
+import { Bucket, type UnfinishedUpload } from './s3/bucket.ts'
 import { S3Client, type S3ClientOptions } from './s3/s3-client.ts'
 import { Tries, type TriesDeps } from './tries.ts'
 
@@ -157,7 +157,7 @@ class S3Backend implements RepositoryPlace {
    */
   async removeHalfSaved(_run: RunId): Promise<readonly string[]> {
     const data = `${this.#before}${FOLDERS.data}/`
-    const uploads = await this.#do('lock', {}, () => this.#bucket.unfinishedUploads(data))
+    const uploads = await this.#do('lock', {}, () => this.#unfinishedUploads(data))
     const abandoned = uploads.filter(
       ({ begunAt }) => this.#deps.clock.now().getTime() - begunAt > (this.#deps.parts?.abandonedAfterMs ?? ABANDONED_AFTER),
     )
@@ -167,6 +167,17 @@ class S3Backend implements RepositoryPlace {
       )
     }
     return abandoned.map(({ key }) => `${this.url} ${key}`)
+  }
+
+  /** A key pair or a server that cannot list them leaves them to a rule of the bucket. */
+  async #unfinishedUploads(prefix: string): Promise<readonly UnfinishedUpload[]> {
+    try {
+      return await this.#bucket.unfinishedUploads(prefix)
+    } catch (error) {
+      if (!isAgentError(error, 'CONFIG')) throw error
+      this.#deps.log.info('unfinished uploads cannot be listed', { repository: this.url, reason: error.message })
+      return []
+    }
   }
 
   async removeUnfinished(key: string): Promise<void> {

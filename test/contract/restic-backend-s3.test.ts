@@ -121,6 +121,17 @@ describePeers(S3_SERVER_PEERS, 'a repository in a bucket', (programs) => {
     expect((await new Bucket(client).unfinishedUploads('')).map(({ key }) => key)).toEqual(['of/somebody/else'])
   })
 
+  it.each([
+    [403, 'AccessDenied'],
+    [501, 'NotImplemented'],
+  ])('where unfinished uploads cannot be listed (%i) they are left to a rule of the bucket', async (status, code) => {
+    const bucket = await makeBucket(server)
+    await using proxy = await startFaultProxy(server.port, ({ url = '' }) => (url.includes('uploads') ? { status, code } : 'none'))
+    await using backend = s3Place(server, bucket, { endpoint: proxy.endpoint })
+    expect(await backend.removeHalfSaved(RUN)).toEqual([])
+    expect(proxy.counts.faults).toBe(1)
+  })
+
   it('tells bucket, key pair, rights, clock, TLS and settings apart, at once, each with what to do', async () => {
     const bucket = await makeBucket(server)
     const secret = (text: string) => ({ secretAccessKey: new Secret(text) })

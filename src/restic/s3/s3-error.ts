@@ -123,7 +123,7 @@ export function refusalError(refusal: Refusal, context: RefusalContext): AgentEr
       `${host} keeps what is locked in the bucket ${bucket}: it did not ${what}.`,
       'Wait until its retention has ended.',
     )
-  if (PASSES.has(code) || status >= 500 || status === 408)
+  if (PASSES.has(code) || (status >= 500 && status !== 501) || status === 408)
     return error(
       'UNAVAILABLE',
       `${host} could not ${what} (${said}).`,
