@@ -1,5 +1,5 @@
 import { AgentError } from '../core/index.ts'
-import { formatResticPlace, parseResticPlace } from './restic-place.ts'
+import { formatResticPlace, parseResticPlace, withoutLogin } from './restic-place.ts'
 
 const SCHEMES = ['restic', 'tar', 'dir', 'vcb', 'command', 'borg', 'restic-binary', 'tape'] as const
 type Scheme = (typeof SCHEMES)[number]
@@ -19,7 +19,7 @@ export function parseProviderUrl(url: string): { readonly scheme: Scheme; readon
   if (RESTIC_KINDS.test(url)) return resticUrl(url)
   const scheme = SCHEMES.find((name) => url.startsWith(`${name}:`))
   if (scheme === undefined && /^[a-z][a-z0-9+-]{1,15}:/u.test(url)) {
-    const shown = url.replace(/:\/\/[^/]*@/u, '://***@')
+    const shown = withoutLogin(url)
     throw new AgentError('CONFIG', `The repository ${shown} has an unknown kind.`, {
       subject: shown,
       next: 'Use a path, restic:PATH, sftp:USER@HOST:/PATH, rest:https://HOST/PATH/, s3:https://HOST/BUCKET, tar:PATH, tar:-, dir:PATH, command:PROGRAM, tape:DIR, borg:REPOSITORY or restic-binary:REPOSITORY.',

@@ -41,6 +41,18 @@ describe('a place on an SFTP server', () => {
     expect(() => parseResticPlace('b2:bucket:x')).toThrow(/kind b2 are not known/)
   })
 
+  it('shows no login of an address that is none', () => {
+    for (const text of [
+      'sftp://vcb:hush@nas:1:2//x',
+      'sftp://vcb:hu/sh@',
+      'rest:https://vcb:hu/sh@nas:x/',
+      'rest:vcb:hush@nas',
+      'ftp://v:hush@nas',
+    ]) {
+      expect(() => parseProviderUrl(text)).toThrow(expect.objectContaining({ code: 'CONFIG', message: expect.not.stringContaining('sh@') }))
+    }
+  })
+
   it('means the same again in the words it is shown in', () => {
     const name = fc.stringMatching(/^[a-zA-Z0-9][a-zA-Z0-9._@ +%:-]{0,12}$/u)
     const path = fc.array(fc.stringMatching(/^[a-z.: %ä@]{1,8}$/u), { minLength: 1, maxLength: 4 })

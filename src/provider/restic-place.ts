@@ -81,7 +81,7 @@ function restPlace(text: string): RestPlace {
   const url = URL.parse(text.slice('rest:'.length))
   if (url !== null && url.password !== '') throw passwordInside('rest')
   if (url === null || !/^https?:$/u.test(url.protocol) || url.search !== '' || url.hash !== '') {
-    throw new AgentError('CONFIG', `${JSON.stringify(text.replace(/:\/\/[^/]*@/u, '://***@').slice(0, 200))} names no REST server.`, {
+    throw new AgentError('CONFIG', `${JSON.stringify(withoutLogin(text))} names no REST server.`, {
       next: 'Write rest:https://HOST:PORT/PATH/.',
     })
   }
@@ -119,8 +119,12 @@ function decode(text: string, whole: string): string {
   }
 }
 
+/** An address that is none, to be shown: what may be a password in it is not. */
+export const withoutLogin = (text: string): string =>
+  text.replace(/^([a-z][a-z0-9+-]*:(?:[a-z0-9+]+:)?(?:\/\/)?).*@/su, '$1***@').slice(0, 200)
+
 const notSftp = (text: string): AgentError =>
-  new AgentError('CONFIG', `${JSON.stringify(text.slice(0, 200))} names no place on an SFTP server.`, {
+  new AgentError('CONFIG', `${JSON.stringify(withoutLogin(text))} names no place on an SFTP server.`, {
     next: 'Write sftp:USER@HOST:/PATH, or sftp://USER@HOST:PORT//PATH.',
   })
 
