@@ -71,6 +71,7 @@ async function pass(port: number, request: IncomingMessage, response: ServerResp
     return
   }
   const answered = once(upstream, 'response') as Promise<[IncomingMessage]>
+  answered.catch(() => undefined) // told by the pipeline, or awaited below
   await pipeline(request, upstream)
   const [answer] = await answered
   if (fault === 'cut after it was done') {

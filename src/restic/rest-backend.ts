@@ -56,13 +56,13 @@ class RestBackend implements RepositoryPlace {
   async save(file: FileRef, data: Uint8Array, options: SaveOptions = {}): Promise<void> {
     throwIfAborted(options)
     const path = layoutPath(file, 'flat')
+    if (file.kind === 'key' || file.kind === 'config') await this.#create(options)
     let tried = false
     await effect({ kind: 'upload', what: `save ${file.kind}`, on: `${this.url} ${path}` }, () =>
       this.#do(file.kind, options, async () => {
         // What an earlier try asked may have been done, though its answer never came.
         if (tried && (await this.#holds(file, data, options))) return
         tried = true
-        if (file.kind === 'key' || file.kind === 'config') await this.#create(options)
         await this.#upload(file, data, options)
       }),
     )
@@ -187,9 +187,12 @@ class RestBackend implements RepositoryPlace {
     return stored !== undefined && Buffer.compare(stored, data) === 0
   }
 
-  async #create(options: Abortable): Promise<void> {
+  async #create(options: SaveOptions): Promise<void> {
     if (this.#created) return
-    await this.#client.send({ method: 'POST', path: '?create=true', what: 'create the repository', expected: [200, 201] }, options)
+    const request = { method: 'POST', path: '?create=true', what: 'create the repository', expected: [200, 201] } as const
+    await effect({ kind: 'upload', what: 'create repository', on: this.url }, () =>
+      this.#do('key', options, () => this.#client.send(request, options)),
+    )
     this.#created = true
   }
 

@@ -8,6 +8,7 @@ const LONGEST_PAUSE = 30_000
 const PATIENCE = 15 * 60_000
 /** A lock must be seen to be lost before it is stale for others, 25 minutes after its last refresh, so its files are not waited for. ms */
 const LOCK_PATIENCE = 60_000
+const LONGEST_LOCK_PAUSE = 5_000
 /** Until the server has answered once: a name that is wrong is told soon. ms */
 const FIRST_PATIENCE = 5_000
 /** Longest pause that a server may ask for. ms */
@@ -49,7 +50,8 @@ export class Tries {
   async run<T>(work: () => Promise<T>, kind: FileKind | undefined, options: SaveOptions = {}): Promise<T> {
     const { clock, log } = this.#deps
     const begun = clock.monotonicMs()
-    for (let pause = FIRST_PAUSE, tries = 1; ; pause = Math.min(LONGEST_PAUSE, pause * 2), tries++) {
+    const longest = kind === 'lock' ? LONGEST_LOCK_PAUSE : LONGEST_PAUSE
+    for (let pause = FIRST_PAUSE, tries = 1; ; pause = Math.min(longest, pause * 2), tries++) {
       await this.#pauseAsked(options)
       try {
         const result = await work()
@@ -61,8 +63,9 @@ export class Tries {
         if (!passes(error) || options.lastTry?.aborted === true) throw error
         const patience = error instanceof BusyError || this.#reached ? (kind === 'lock' ? LOCK_PATIENCE : PATIENCE) : FIRST_PATIENCE
         const left = begun + patience - clock.monotonicMs()
-        if (left <= 0) throw error
-        const wait = Math.min(left, this.#jittered(pause))
+        // A server that was silent for longer than the patience gets a second chance.
+        if (left <= 0 && (tries > 1 || patience === FIRST_PATIENCE)) throw error
+        const wait = Math.min(Math.max(left, FIRST_PAUSE), this.#jittered(pause))
         log.info('the repository cannot be reached now; trying again', {
           repository: this.#url,
           error: error.message,
