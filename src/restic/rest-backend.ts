@@ -178,11 +178,11 @@ class RestBackend implements RepositoryPlace {
     return length
   }
 
-  /** Whether the file is there with this content. The name of most is their digest; of the others the content is read. */
+  /** Whether the file is there with this content. The names of all but the configuration are their digests. */
   async #holds(file: FileRef, data: Uint8Array, options: Abortable): Promise<boolean> {
     const path = layoutPath(file, 'flat')
     if ((await this.#size(path, options)) !== data.length) return false
-    if (file.kind === 'data' || file.kind === 'index' || file.kind === 'snapshot') return true
+    if (file.kind !== 'config') return true
     const stored = await this.#whole(path, options)
     return stored !== undefined && Buffer.compare(stored, data) === 0
   }

@@ -87,7 +87,8 @@ describePeers(['sshd', 'ssh', 'restic'], 'over SFTP', (paths) => {
     async (title, plan) => {
       await using faults = await startTcpFaults(sshd.port, plan)
       const name = title.replaceAll(' ', '-')
-      const clock = hurriedClock(20)
+      // Silence is measured.
+      const clock = title.includes('silent') ? hurriedClock(20, 20) : hurriedClock(20)
       await using place = sftpPlace(sshd, { name, clock, host: { port: faults.port } })
       const done = await work(place, clock)
       expect(faults.connections).toBeGreaterThanOrEqual(2)
@@ -162,7 +163,8 @@ describePeers(['rclone', 'restic'], 'over a REST server', (paths) => {
     async (title, choose) => {
       await using faults = await startHttpFaults(server.port, choose)
       const name = title.replaceAll(' ', '-')
-      const clock = hurriedClock(30)
+      // A pause that was asked for is measured.
+      const clock = title.includes('throttled') ? hurriedClock(20, 20) : hurriedClock(100)
       await using place = restPlace(faults.origin, { name, clock, silenceMs: 300 })
       const done = await work(place, clock)
       expect(faults.faults).toBeGreaterThan(2)
