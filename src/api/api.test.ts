@@ -1,3 +1,4 @@
+import { userInfo } from 'node:os'
 import { stat, writeFile } from 'node:fs/promises'
 import { request } from 'node:https'
 import { join } from 'node:path'
@@ -61,7 +62,7 @@ test('over the socket every route answers what its schema says, and the caller i
     const schema = answer.list === true ? z.array(answer.schema) : answer.schema
     await local.ask({ method, path, query: queries[path], body: bodies[path], answer: schema })
   }
-  expect(world.control.orders).toContain('run {"select":["web01"]} by socket')
+  expect(world.control.orders).toContain(`run {"select":["web01"]} by ${userInfo().username}`)
 })
 
 test('only the user of the agent can connect to the socket', async () => {

@@ -7,6 +7,7 @@ import { AuditLog } from './audit.ts'
 import { type Certificate, type CertificateFiles, readCertificate } from './certificate.ts'
 import { EventFeed } from './event-feed.ts'
 import { Failures } from './failures.ts'
+import { userOf } from './peer-credentials.ts'
 import { ProcessWatch } from './process-facts.ts'
 import { type Gate, type ServerDeps, serveRoutes } from './server.ts'
 import { listen, listenOnSocket, type SocketOptions } from './socket-listener.ts'
@@ -80,7 +81,7 @@ export async function openApi(options: ApiOptions): Promise<Api> {
 
 /** Who could open the socket is the agent's own user, root, or of the group it was opened to. */
 const byPermission: Gate = {
-  decide: () => Promise.resolve({ caller: { name: 'socket', role: 'admin', via: 'socket' } }),
+  decide: async (request) => ({ caller: { name: (await userOf(request)) ?? 'socket', role: 'admin', via: 'socket' } }),
   isAllowed: () => Promise.resolve(true),
 }
 

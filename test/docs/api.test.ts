@@ -1,3 +1,4 @@
+import { userInfo } from 'node:os'
 import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
@@ -45,9 +46,9 @@ describePeer('curl', 'the examples with curl', () => {
       else expect(() => JSON.parse(stdout) as unknown, line).not.toThrow()
     }
     expect(world.control.orders).toEqual([
-      'run {"select":["web*"],"mode":"incremental"} by socket',
-      'cancel web* by socket',
-      'reload by socket',
+      `run {"select":["web*"],"mode":"incremental"} by ${userInfo().username}`,
+      `cancel web* by ${userInfo().username}`,
+      `reload by ${userInfo().username}`,
     ])
   })
 })

@@ -1,3 +1,4 @@
+import { userInfo } from 'node:os'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -63,7 +64,7 @@ test('vcb run finds the agent of the state directory, and with --wait tells how 
   const ended = await waiting
   expect(ended.status).toBe(12)
   expect(ended.out).toContain('The host is away.')
-  expect(world.control.orders.slice(-1)).toEqual(['run {"select":["db01"],"mode":"full"} by socket'])
+  expect(world.control.orders.slice(-1)).toEqual([`run {"select":["db01"],"mode":"full"} by ${userInfo().username}`])
 })
 
 test('a run that the agent forgot is told as lost', async () => {
