@@ -39,6 +39,8 @@ export type SharedProxies = {
   readonly drains: ProxyDrains
   readonly shown: string
   readonly access: PgAccess
+  /** As of `OpenedState`. */
+  readonly fenced: AbortSignal
 }
 
 /** What an installation remembers, wherever it does. */
@@ -110,7 +112,7 @@ async function openShared(
     jobVms: openPgJobVms(state),
     buckets: createPgBuckets({ state, clock, log, epoch }),
     processes,
-    proxies: { registry, drains: createProxyDrains(state), shown: state.shown, access },
+    proxies: { registry, drains: createProxyDrains(state), shown: state.shown, access, fenced },
     fenced,
   }
 }
