@@ -1,15 +1,19 @@
 import type { Command } from 'commander'
 import type { JobLine, VmLine } from '../agent/index.ts'
-import { type CliIo, errorJson, printable, renderTable } from './io.ts'
+import { type CliIo, createOutput, errorJson, printable, renderTable } from './io.ts'
 import { formatLength, formatMoment } from './moments.ts'
-import { type CommandFlags, examples, withCommon, withConnection } from './options.ts'
+import { examples, withCommon, withConnection } from './options.ts'
+import { type AgentFlags, namedAgent, withRunningAgent } from './running-agent.ts'
 
-type JobsFlags = CommandFlags & { readonly vms?: boolean; readonly timeZone?: string }
+type JobsFlags = AgentFlags & { readonly vms?: boolean; readonly timeZone?: string }
 
 export function registerJobs(program: Command, io: CliIo): void {
   withCommon(
     withConnection(
-      program.command('jobs').description('list the jobs of vcb.yaml and when each runs next').argument('[job...]', 'only these'),
+      withRunningAgent(
+        program.command('jobs').description('list the jobs of vcb.yaml and when each runs next').argument('[job...]', 'only these'),
+        { alone: false },
+      ),
     ),
   )
     .option('--vms', 'ask vCenter which VMs each job has now, with the last good point and the next run of each')
@@ -23,6 +27,12 @@ export function registerJobs(program: Command, io: CliIo): void {
       ])
       const zone = flags.timeZone ?? Temporal.Now.timeZoneId()
       createCalendar(zone)
+      await using elsewhere = await namedAgent(io, flags)
+      if (elsewhere !== undefined) {
+        const { showRemoteJobs } = await import('./remote-plan.ts')
+        await showRemoteJobs(elsewhere, names, { output: createOutput(io, flags.json === true), zone }, { signal: io.signal })
+        return
+      }
       await withAgent(io, flags, async ({ agent, output }) => {
         const lines = await listJobs(agent, { names, vms: flags.vms === true })
         const now = agent.clock.now()

@@ -1,11 +1,12 @@
 import type { Command } from 'commander'
 import type { RunPlan } from '../agent/index.ts'
-import { AgentError } from '../core/index.ts'
-import { type CliIo, errorJson, printable, renderTable } from './io.ts'
+import { AgentError, systemClock } from '../core/index.ts'
+import { type CliIo, createOutput, errorJson, printable, renderTable } from './io.ts'
 import { formatLength, formatMoment, parseMoment } from './moments.ts'
-import { type CommandFlags, examples, repeatable, withCommon, withConnection } from './options.ts'
+import { examples, repeatable, withCommon, withConnection } from './options.ts'
+import { type AgentFlags, namedAgent, withRunningAgent } from './running-agent.ts'
 
-type PlanFlags = CommandFlags & {
+type PlanFlags = AgentFlags & {
   readonly from?: string
   readonly to?: string
   readonly job?: readonly string[]
@@ -27,7 +28,8 @@ const MOST_ASSUMED = 10_000
 const SHOWN = 100
 
 export function registerPlan(program: Command, io: CliIo): void {
-  withCommon(withConnection(program.command('plan').description('say which job will run on which VM when, and which RPO will be missed')))
+  const command = program.command('plan').description('say which job will run on which VM when, and which RPO will be missed')
+  withCommon(withConnection(withRunningAgent(command, { alone: false })))
     .option('--from <moment>', 'now, 2026-12-24, 2026-12-24T22:00; now when not given')
     .option('--to <moment>', 'the same, or 7d after --from; 7d when not given')
     .option('--job <name>', 'show only this job; repeatable', repeatable)
@@ -59,6 +61,19 @@ export function registerPlan(program: Command, io: CliIo): void {
       const takes = {
         full: time('--full-takes', flags.fullTakes, TAKES.full),
         incremental: time('--incremental-takes', flags.incrementalTakes, TAKES.incremental),
+      }
+      await using elsewhere = await namedAgent(io, flags)
+      if (elsewhere !== undefined) {
+        if (flags.vm !== undefined || flags.offline !== undefined || (flags.job ?? []).length > 1) {
+          throw new AgentError('USAGE', 'An agent elsewhere plans for all its jobs or for one.', {
+            next: 'Leave out --vm, --offline and every --job but one.',
+          })
+        }
+        const { showRemotePlan } = await import('./remote-plan.ts')
+        const from = parseMoment('--from', flags.from ?? 'now', zone, systemClock.now())
+        const range = { from, to: parseMoment('--to', flags.to ?? '7d', zone, from), job: flags.job?.[0] }
+        await showRemotePlan(elsewhere, range, { output: createOutput(io, flags.json === true), zone }, { signal: io.signal })
+        return
       }
       await withAgent(io, flags, async ({ agent, output }) => {
         const from = parseMoment('--from', flags.from ?? 'now', zone, agent.clock.now())

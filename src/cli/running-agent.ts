@@ -50,7 +50,14 @@ export async function findAgent(io: CliIo, flags: AgentFlags): Promise<ApiClient
   return undefined
 }
 
-/** The same where there has to be one. */
+/** The one that was named by its address; undefined when none was. */
+export async function namedAgent(io: CliIo, flags: AgentFlags): Promise<ApiClient | undefined> {
+  return typeof flags.agent === 'string' || (flags.agent !== false && io.environment['VCB_AGENT'] !== undefined)
+    ? findAgent(io, flags)
+    : undefined
+}
+
+/** One that there has to be. */
 export async function needAgent(io: CliIo, flags: AgentFlags): Promise<ApiClient> {
   const client = await findAgent(io, flags)
   if (client !== undefined) return client

@@ -95,6 +95,14 @@ test('vcb cancel reaches what waits, here and elsewhere', async () => {
   expect((await vcb(['cancel', '--all', ...remote])).status).toBe(2)
 })
 
+test('vcb jobs and plan of an agent elsewhere', async () => {
+  expect((await vcb(['jobs', ...remote])).out).toMatch(/JOB .*\nnightly .* 1 d .*\nweekly/)
+  expect((JSON.parse((await vcb(['jobs', 'weekly', '--json', ...remote])).out) as { jobs: unknown[] }).jobs).toHaveLength(1)
+  expect((await vcb(['plan', '--job', 'nightly', ...remote])).out).toContain('0 runs, 0 RPOs missed')
+  expect((await vcb(['plan', '--job', 'none', ...remote])).status).toBe(5)
+  expect((await vcb(['plan', '--vm', 'x', ...remote])).status).toBe(2)
+})
+
 test('vcb drain and reload are for admins', async () => {
   expect(await vcb(['drain'])).toMatchObject({ status: 0, out: 'The agent begins nothing new.\n' })
   expect((await vcb(['run', 'nightly'])).status).toBe(6)
