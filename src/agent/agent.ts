@@ -128,6 +128,8 @@ export class Agent implements AsyncDisposable {
   /** What ends jobs of this process before their time. */
   readonly cancels: CancelWatch
   readonly #giveUp: AbortSignal | undefined
+  /** Name of this machine in a journal of several. */
+  readonly #host: string | undefined
   #pruned = false
   #secret: Promise<Secret> | undefined
   readonly #stack: AsyncDisposableStack
@@ -180,7 +182,10 @@ export class Agent implements AsyncDisposable {
     this.#atOnce = patient(0)
     this.#giveUp = deps.giveUp
     const { journal, clock, log, signal } = this
-    this.cancels = new CancelWatch({ requests: journal, clock, log, all: signal, giveUp: deps.giveUp, deadlineMs: config.cancelDeadlineMs })
+    const { fenced } = opened
+    this.#host = opened.host
+    const ends = { all: signal, giveUp: deps.giveUp, fenced, deadlineMs: config.cancelDeadlineMs }
+    this.cancels = new CancelWatch({ requests: journal, clock, log, ...ends })
   }
 
   /** Opens the state directory, and the database that proxies share. Errors: CONFIG, INTEGRITY (damaged), CONFLICT, UNAVAILABLE, AUTH. */
@@ -354,7 +359,7 @@ export class Agent implements AsyncDisposable {
   recover(request: RecoverRequest = {}): Promise<RecoveryReport> {
     const { journal, processes, clock, log } = this
     const limit = { deadline: this.signal, abandoned: this.#giveUp }
-    return recover({ journal, releasers: this.#atOnce, processes, clock, log, limit }, request)
+    return recover({ journal, releasers: this.#atOnce, processes, clock, log, limit, host: this.#host }, request)
   }
 
   /**

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { type Catalog, openPgCatalog, openSqliteCatalog } from '../catalog/index.ts'
-import { type AgentId, type Clock, fromErrno, type Ids, type Log } from '../core/index.ts'
+import { type AgentId, type Clock, type Effect, fenceEffects, fromErrno, type Ids, type Log } from '../core/index.ts'
 import { type JobVms, openPgJobVms, openPgRunHistory, openSqliteJobVms, openSqliteRunHistory, type RunHistory } from '../history/index.ts'
 import {
   createProxyProcesses,
@@ -56,6 +56,8 @@ export type OpenedState = {
   readonly proxies: SharedProxies | undefined
   /** Aborts when this process must stop: other proxies may release what it holds. Never where it is alone. */
   readonly fenced: AbortSignal | undefined
+  /** Name of this machine in the journal of several; undefined where this proxy is alone. */
+  readonly host: string | undefined
 }
 
 export type OpenStateParts = {
@@ -87,6 +89,7 @@ async function openOwn(config: AgentConfig, { clock, log, ids, known }: OpenStat
     processes,
     proxies: undefined,
     fenced: undefined,
+    host: undefined,
   }
 }
 
@@ -101,11 +104,13 @@ async function openShared(
   const state = stack.use(await openPgState({ ...access, clock, log, name }))
   const registry = createProxyRegistry({ state, clock, log })
   const self = await systemProcesses.self()
-  const own = stack.use(await registry.register({ ...self, agent, name, kind, sites, transports: config.transports, host: hostname() }))
+  const host = hostname()
+  const own = stack.use(await registry.register({ ...self, agent, name, kind, sites, transports: config.transports, host }))
+  stack.use(fenceEffects((one) => (isOwnAffair(one) ? undefined : own.refusal())))
   const { epoch, fenced } = own
   const processes = createProxyProcesses(registry, clock)
   return {
-    journal: new PgJournal({ state, clock, ids, self, epoch }),
+    journal: new PgJournal({ state, clock, ids, self, epoch, host }),
     locks: new PgVmLocks({ state, clock, processes }),
     catalog: openPgCatalog(state),
     history: openPgRunHistory(state),
@@ -114,8 +119,16 @@ async function openShared(
     processes,
     proxies: { registry, drains: createProxyDrains(state), shown: state.shown, access, fenced },
     fenced,
+    host,
   }
 }
+
+/**
+ * What a fenced process may still do: rows of the database, which knows who is dead; ending what it started itself; and leaving vSphere, which takes with it
+ * what the session was waiting for.
+ */
+const isOwnAffair = ({ kind, what }: Effect): boolean =>
+  kind === 'row' || (kind === 'process' && what.startsWith('end ')) || (kind === 'call' && what === 'Logout')
 
 async function accessOf({ address, password, caFile }: SharedStateConfig): Promise<PgAccess> {
   const isGiven = password.file !== undefined || password.env !== undefined

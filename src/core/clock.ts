@@ -1,3 +1,4 @@
+import { uptime } from 'node:os'
 import { throwIfAborted, type Abortable } from './abort.ts'
 
 /**
@@ -14,6 +15,12 @@ export interface Clock {
   /** Calls `run` every `ms` until disposed; a call still under way is not overlapped. A rejection goes to `onError`. */
   every(ms: number, run: () => void | Promise<void>, onError: (error: unknown) => void): Disposable
 }
+
+/**
+ * Milliseconds since the machine started, in steps of ten, the time it was suspended included; `monotonicMs` stands still meanwhile. Linux CLOCK_BOOTTIME. For who must
+ * know how long others have heard nothing of this process.
+ */
+export const sinceBootMs = (): number => uptime() * 1000
 
 export const systemClock: Clock = Object.freeze({
   now: () => new Date(),

@@ -1,6 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { describe, expect, it } from 'vitest'
-import { type Effect, EFFECT_AFTER, EFFECT_BEFORE, effect, effectNow } from './effect.ts'
+import { type Effect, EFFECT_AFTER, EFFECT_BEFORE, effect, effectNow, fenceEffects } from './effect.ts'
 
 /** Every effect of `work` in the order told: `before write`, `after write`. Effects of other tests of this thread cannot come between. */
 async function told(work: () => Promise<void> | void): Promise<{ readonly order: readonly string[]; readonly effects: readonly Effect[] }> {
@@ -91,5 +91,21 @@ describe('effect', () => {
       expect(effectNow({ kind: 'row', what: 'claim intended', on: 'db' }, () => 'row')).toBe('row')
     })
     expect(order).toEqual(['before claim intended', 'after claim intended'])
+  })
+
+  it('is not begun where a fence refuses it, and is not told', async () => {
+    const refused = new Error('fenced')
+    let worked = 0
+    const { order } = await told(async () => {
+      {
+        using _fence = fenceEffects(({ what }) => (what === 'write' ? refused : undefined))
+        await expect(effect(write('write'), async () => worked++)).rejects.toBe(refused)
+        expect(() => effectNow(write('write'), () => worked++)).toThrow(refused)
+        await effect(write('end'), async () => worked++)
+      }
+      await effect(write('write'), async () => worked++)
+    })
+    expect(worked).toBe(2)
+    expect(order).toEqual(['before end', 'after end', 'before write', 'after write'])
   })
 })

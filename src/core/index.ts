@@ -6,9 +6,9 @@ export { type Abortable, anySignal, throwIfAborted, unlessAborted } from './abor
 export type { BlockSink, BlockSource, Verdict } from './block.ts'
 export { ByteChannel, type ChannelOptions } from './byte-channel.ts'
 export { formatBytes, GIB, isZero, KIB, MIB, readU64, SECTOR, writeU64 } from './bytes.ts'
-export { type Clock, systemClock } from './clock.ts'
+export { type Clock, sinceBootMs, systemClock } from './clock.ts'
 export { Coverage } from './coverage.ts'
-export { type Effect, effect, effectNow, EFFECT_AFTER, EFFECT_BEFORE } from './effect.ts'
+export { type Effect, effect, effectNow, EFFECT_AFTER, EFFECT_BEFORE, fenceEffects } from './effect.ts'
 export {
   AgentError,
   type AgentErrorInit,

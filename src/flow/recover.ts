@@ -16,6 +16,8 @@ export type RecoverDeps = {
   readonly processes: Processes
   readonly clock: Clock
   readonly log: Log
+  /** Name of this machine, where the journal is that of several proxies. */
+  readonly host?: string | undefined
   /** Ends the recovery; what is not released by then stays listed. */
   readonly limit?: ReleaseLimit | undefined
 }

@@ -14,6 +14,8 @@ export type CancelWatchOptions = {
   readonly all: AbortSignal
   /** Ends the waiting for releases at once: the second one. */
   readonly giveUp?: AbortSignal | undefined
+  /** Aborts when this process must not touch anything any more, because others take over what it holds: its jobs end at once and release nothing. */
+  readonly fenced?: AbortSignal | undefined
   /** From the cancel of a job to the moment its releases are given up. ms */
   readonly deadlineMs: number
 }
@@ -26,6 +28,8 @@ export type JobSignals = Disposable & {
   readonly deadline: AbortSignal
   /** Aborts two seconds after `deadline`: what has not stopped by then is no longer waited for. */
   readonly abandoned: AbortSignal
+  /** `fenced` of the options. */
+  readonly fenced: AbortSignal | undefined
 }
 
 /**
@@ -43,12 +47,12 @@ export class CancelWatch implements Disposable {
 
   /** Called once per job, as it begins. `partOf` is the `canceled` of the job that contains it. */
   watch(job: JobId, partOf?: AbortSignal): JobSignals {
-    const { clock, all, giveUp, deadlineMs } = this.#options
+    const { clock, all, giveUp, fenced, deadlineMs } = this.#options
     const own = new AbortController()
     const late = new AbortController()
     const gone = new AbortController()
     const ended = new AbortController()
-    const canceled = anySignal(own.signal, all, partOf) ?? own.signal
+    const canceled = anySignal(own.signal, all, fenced, partOf) ?? own.signal
     const after = async (ms: number, then: () => void): Promise<void> => {
       try {
         await clock.sleep(ms, { signal: ended.signal })
@@ -64,6 +68,7 @@ export class CancelWatch implements Disposable {
     }
     when(canceled, () => void after(deadlineMs, () => late.abort(tooLate(deadlineMs))))
     when(giveUp, () => late.abort(giveUp?.reason))
+    when(fenced, () => late.abort(fenced?.reason))
     when(late.signal, () => void after(STOP_WITHIN, () => gone.abort(late.signal.reason)))
     this.#jobs.set(job, own)
     this.#asking ??= clock.every(
@@ -75,6 +80,7 @@ export class CancelWatch implements Disposable {
       canceled,
       deadline: late.signal,
       abandoned: gone.signal,
+      fenced,
       [Symbol.dispose]: () => {
         ended.abort()
         this.#jobs.delete(job)

@@ -1,4 +1,4 @@
-import { AgentError, type ClaimId, type JobId, toAgentError } from '../core/index.ts'
+import { AgentError, type ClaimId, type JobId, throwIfAborted, toAgentError } from '../core/index.ts'
 import type { ClaimArgs, ClaimKind, ClaimRef } from './claim-kinds.ts'
 import type { Journal, JournaledClaim } from './journal.ts'
 import { type ClaimReport, type ReleaseLimit, releaseClaims } from './release-claims.ts'
@@ -137,6 +137,7 @@ class JobClaims implements Claims {
       await this.#journal.confirm(id, ref)
       return { id, kind, ref }
     } catch (error) {
+      throwIfAborted({ signal: this.#limit.fenced })
       const left = await this.#releaseThese(this.#held.filter((claim) => claim.id === id))
       if (left === undefined) throw error
       // Tried again when the job ends, unless the time for that is over already.
@@ -146,6 +147,7 @@ class JobClaims implements Claims {
   }
 
   async release(claim: ClaimId): Promise<void> {
+    throwIfAborted({ signal: this.#limit.fenced })
     const wanted = this.#held.filter((held) => held.id === claim)
     const above = this.#held.find((held) => held.dependsOn.includes(claim))
     if (wanted[0] !== undefined && above !== undefined) {
@@ -186,6 +188,7 @@ class JobClaims implements Claims {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state !== 'open') return
     this.#state = 'ended'
+    if (this.#limit.fenced?.aborted === true) return
     const left = await this.#releaseRest()
     if (left === undefined) return
     // Nobody answers for the rest now, so that any recovery, also one in this process, may take it over.

@@ -101,6 +101,8 @@ export type JournaledJob = {
   readonly owner: ProcessIdentity | undefined
   readonly leaseUntil: Date | undefined
   readonly begunAt: Date
+  /** Name of the machine it was begun on, in a journal of several; undefined in one of this machine alone. */
+  readonly host?: string | undefined
   /** Set when the job itself ended but something of it is still held. */
   readonly outcome: JobOutcome | undefined
   /** What it waits for, in words; undefined while it works. */

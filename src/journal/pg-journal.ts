@@ -12,6 +12,8 @@ export type PgJournalOptions = {
   /** This process, as the registry of proxies knows it too. */
   readonly self: ProcessIdentity
   readonly epoch: ProxyEpoch
+  /** Name of this machine: what jobs hold on it is released here. */
+  readonly host?: string | undefined
 }
 
 /**
@@ -25,13 +27,15 @@ export class PgJournal implements Journal {
   readonly #ids: Ids
   readonly #self: ProcessIdentity
   readonly #epoch: ProxyEpoch
+  readonly #host: string | undefined
 
-  constructor({ state, clock, ids, self, epoch }: PgJournalOptions) {
+  constructor({ state, clock, ids, self, epoch, host }: PgJournalOptions) {
     this.#state = state
     this.#clock = clock
     this.#ids = ids
     this.#self = self
     this.#epoch = epoch
+    this.#host = host
   }
 
   async begin(kind: string, args: unknown, leaseUntil?: Date): Promise<JobId> {
@@ -39,7 +43,7 @@ export class PgJournal implements Journal {
     const { pid, bootId, startTime } = this.#self
     const at = this.#now()
     await this.#alive('job begun', (session) =>
-      session.run(SQL.begin, id, kind, toJson(args), pid, bootId, startTime, leaseUntil?.toISOString() ?? null, at),
+      session.run(SQL.begin, id, kind, toJson(args), pid, bootId, startTime, leaseUntil?.toISOString() ?? null, at, this.#host ?? null),
     )
     return id
   }
@@ -238,8 +242,9 @@ type Text = string | null
 type Owner = [number, string, number]
 
 const SQL = {
-  begin: pgStatement<[string, string, string, ...Owner, Text, string]>(
-    `INSERT INTO job (id, kind, args, owner_pid, owner_boot, owner_start, lease_until, begun_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+  begin: pgStatement<[string, string, string, ...Owner, Text, string, Text]>(
+    `INSERT INTO job (id, kind, args, owner_pid, owner_boot, owner_start, lease_until, begun_at, host)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
   ),
   openJob: pgStatement<[string], string>('SELECT id FROM job WHERE id = $1 AND finished_at IS NULL FOR UPDATE', (row) => row.text('id')),
   openOf: pgStatement<[string, readonly string[]], string>(
@@ -286,7 +291,10 @@ const SQL = {
   finish: pgStatement<[string, string, string]>(
     'UPDATE job SET finished_at = $1, outcome = $2, lease_until = NULL WHERE id = $3 AND finished_at IS NULL',
   ),
-  unfinished: pgStatement<[], Omit<JournaledJob, 'claims'>>('SELECT * FROM job WHERE finished_at IS NULL ORDER BY sequence', readJob),
+  unfinished: pgStatement<[], Omit<JournaledJob, 'claims'>>('SELECT * FROM job WHERE finished_at IS NULL ORDER BY sequence', (row) => ({
+    ...readJob(row),
+    host: row.optionalText('host'),
+  })),
   openClaims: pgStatement<[string], JournaledClaim>(
     `SELECT * FROM claim WHERE job = $1 AND state <> 'released' ORDER BY sequence`,
     readClaim,

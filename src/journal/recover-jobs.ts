@@ -1,7 +1,8 @@
 import type { Clock, JobId, Log } from '../core/index.ts'
 import type { Journal, JournaledJob } from './journal.ts'
 import type { ProcessIdentity } from './process.ts'
-import { type ClaimReport, type ReleaseLimit, releaseClaims } from './release-claims.ts'
+import { claimsElsewhere, isAllElsewhere } from './local-claims.ts'
+import { claimReport, type ClaimReport, type ReleaseLimit, releaseClaims } from './release-claims.ts'
 import type { Releasers } from './releasers.ts'
 
 export type RecoverOptions = {
@@ -15,7 +16,15 @@ export type RecoverOptions = {
   readonly limit?: ReleaseLimit | undefined
   /** Only this job; all otherwise. */
   readonly job?: JobId | undefined
+  /** Name of this machine, where the journal is that of several proxies. What a job of another machine holds there is kept for it. */
+  readonly host?: string | undefined
 }
+
+/**
+ * What is not found so soon after it was tried is looked for once more: a request of a proxy that died, or was cut off, may still be under way. From the intent, by the
+ * clock of the proxy that wrote it. Milliseconds.
+ */
+export const LATE_MS = 45_000
 
 /** What became of one job nobody answered for. Closed when no claim of it is kept. */
 export type RecoveredJob = {
@@ -59,16 +68,27 @@ export async function recoverJobs(options: RecoverOptions): Promise<RecoveryRepo
   return { recovered, untouched }
 }
 
-async function answeredFor(job: JournaledJob, { isAlive, clock }: RecoverOptions): Promise<string | undefined> {
+async function answeredFor(job: JournaledJob, { isAlive, clock, host }: RecoverOptions): Promise<string | undefined> {
   if (job.leaseUntil !== undefined && job.leaseUntil > clock.now()) return `leased until ${job.leaseUntil.toISOString()}`
   if (job.owner !== undefined && (await isAlive(job.owner))) return `process ${job.owner.pid} is running it`
+  if (isAllElsewhere(job, host) && job.claims.every(({ keptAt }) => keptAt !== undefined)) return `what it holds is on ${job.host}`
   return undefined
 }
 
-async function recoverJob(job: JournaledJob, { journal, releasers, limit }: RecoverOptions): Promise<RecoveredJob> {
+async function recoverJob(job: JournaledJob, { journal, releasers, limit, host, clock }: RecoverOptions): Promise<RecoveredJob> {
   // Read again: between listing and adopting, the dead owner's predecessor in recovery may have released some.
   const current = (await journal.unfinished()).find((open) => open.id === job.id)
-  const claims = await releaseClaims(journal, releasers, current?.claims ?? [], limit)
+  const elsewhere = current === undefined ? [] : claimsElsewhere(current, host)
+  const away: ClaimReport[] = []
+  for (const claim of elsewhere) {
+    const reason = `It is on ${job.host}, where vcb releases it.`
+    if (claim.keptReason !== reason) await journal.kept(claim.id, reason)
+    away.push({ ...claimReport(claim), result: 'kept', reason })
+  }
+  const ids = new Set(elsewhere.map(({ id }) => id))
+  const here = (current?.claims ?? []).filter(({ id }) => !ids.has(id))
+  const lateFrom = host === undefined ? undefined : new Date(clock.now().getTime() - LATE_MS)
+  const claims = [...(await releaseClaims(journal, releasers, here, { ...limit, lateFrom }, elsewhere)), ...away]
   const closed = claims.every((claim) => claim.result !== 'kept')
   if (closed)
     await journal.finish(job.id, job.outcome ?? { result: 'recovered', reason: 'The process that ran it ended without closing it.' })

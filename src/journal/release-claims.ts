@@ -22,6 +22,10 @@ export type ReleaseLimit = {
   readonly deadline?: AbortSignal | undefined
   /** A little later: a releaser that did not stop is no longer waited for, and none is started. */
   readonly abandoned?: AbortSignal | undefined
+  /** From then on nothing is released or noted: another process takes over all of it. */
+  readonly fenced?: AbortSignal | undefined
+  /** An effect that was intended after this moment and is not found is kept, to be looked for once more. */
+  readonly lateFrom?: Date | undefined
 }
 
 type ReleasingJournal = Pick<JobJournal, 'confirm' | 'released' | 'assertOwned'> & Pick<JobOwnership, 'kept'>
@@ -56,7 +60,7 @@ async function releaseOne(
   journal: ReleasingJournal,
   releasers: Releasers,
   claim: JournaledClaim,
-  { deadline, abandoned }: ReleaseLimit,
+  { deadline, abandoned, lateFrom }: ReleaseLimit,
 ): Promise<ClaimReport> {
   const releaser = releaserOf(releasers, claim.kind)
   if (releaser === undefined) {
@@ -68,6 +72,13 @@ async function releaseOne(
     // Before anything is touched: another process may have taken the job over, and takes what is there for its own.
     await journal.assertOwned(claim.job)
     const ref = claim.state === 'confirmed' ? claim.ref : await unlessAborted(releaser.find(claim, options), abandoned)
+    if (ref === undefined && mayCome(claim, lateFrom)) {
+      return await keep(
+        journal,
+        claim,
+        'It was not found, and is looked for once more: the request of the dead process may still be under way.',
+      )
+    }
     if (ref !== undefined) {
       // From here on a second attempt needs no search, even when the release itself fails half-way.
       if (claim.state !== 'confirmed') await journal.confirm(claim.id, ref)
@@ -81,6 +92,10 @@ async function releaseOne(
     return keep(journal, claim, toAgentError(error).message, error)
   }
 }
+
+/** Not of the VM's lock: a row in the journal's own database, which takes nothing of a process that is no owner any more. */
+const mayCome = ({ kind, intendedAt }: JournaledClaim, lateFrom: Date | undefined): boolean =>
+  lateFrom !== undefined && intendedAt !== undefined && intendedAt > lateFrom && kind !== 'vmLock'
 
 async function keep(journal: ReleasingJournal, claim: JournaledClaim, reason: string, error?: unknown): Promise<ClaimReport> {
   const report = { ...claimReport(claim), result: 'kept', reason } as const

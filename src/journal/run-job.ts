@@ -32,7 +32,7 @@ export type JobWork<T> = (claims: Claims, signal: AbortSignal | undefined) => Pr
 /**
  * One job from its first row to its last: begins it, runs `work`, releases what it took, closes it with its outcome. A job that detached
  * stays open as a lease; a job that could not release something stays open for recovery. Throws the error of `work`; when something stays held
- * as well, a `LeftError` with that error's code, which says both.
+ * as well, a `LeftError` with that error's code, which says both. Of a process that is fenced, the reason of the fence.
  */
 export async function runJob<T>(options: RunJobOptions<T>, work: JobWork<T>): Promise<T> {
   const { journal } = options
@@ -56,6 +56,13 @@ export async function runJob<T>(options: RunJobOptions<T>, work: JobWork<T>): Pr
       outcome = { result: first.code === 'CANCELED' ? 'canceled' : 'failed', reason: first.message }
       failed = { error: shown }
     }
+  }
+  if (signals?.fenced?.aborted === true) {
+    // All of it is another process's now. One error, whatever failed in the middle, and nothing is written down.
+    const fenced = toAgentError(signals.fenced.reason)
+    if (done === undefined || options.onLeft === undefined) throw fenced
+    options.onLeft(new LeftError([], { first: fenced }))
+    return done.result
   }
   try {
     if (!claims.detached) await (claims.held.length === 0 ? journal.finish(job, outcome) : journal.disown(job, undefined, outcome))

@@ -135,4 +135,8 @@ export const PG_MIGRATIONS: readonly string[] = [
   );
   CREATE INDEX proxy_process_identity ON proxy_process (pid, boot, start);
   `,
+  // Where a job was begun: some of what it holds can only be released there.
+  `
+  ALTER TABLE job ADD COLUMN host text;
+  `,
 ]

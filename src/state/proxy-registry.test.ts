@@ -89,6 +89,28 @@ describePeer('postgres', 'ProxyRegistry', (path) => {
     expect((await a.registry.list()).find(({ epoch }) => epoch === silent.epoch)).toMatchObject({ state: 'dead' })
   })
 
+  it('counts the time in which the machine was suspended, and refuses before any timer has run', async () => {
+    let slept = 0
+    await using state = await server.state()
+    const registry = createProxyRegistry({
+      state,
+      clock: systemClock,
+      log: silentLog,
+      sinceBootMs: () => systemClock.monotonicMs() + slept,
+    })
+    await using own = await registry.register(web('one'))
+    expect(own.refusal()).toBeUndefined()
+    slept = FENCE_AFTER_MS - 1_000
+    expect(own.refusal()).toBeUndefined()
+    slept = FENCE_AFTER_MS
+    expect(own.refusal()).toMatchObject({ code: 'CANCELED', message: expect.stringContaining('could not be reached for 20 s') })
+    expect(own.fenced.aborted).toBe(true)
+    // For good: a beat that would still arrive changes nothing.
+    slept = 0
+    await own.beat()
+    expect(own.refusal()).toMatchObject({ code: 'CANCELED' })
+  })
+
   it('is not declared dead in the middle of a transaction that asked', async () => {
     const database = await server.database()
     const a = await open(database)

@@ -1,4 +1,4 @@
-import { AgentError, type Clock, type Log, toAgentError } from '../core/index.ts'
+import { AgentError, type Clock, type Log, sinceBootMs, toAgentError } from '../core/index.ts'
 import type { PgState } from './pg-state.ts'
 import { type PgSession, pgStatement } from './pg-statement.ts'
 import type { Row } from './statement.ts'
@@ -66,6 +66,8 @@ export interface OwnEpoch extends AsyncDisposable {
   readonly epoch: ProxyEpoch
   /** Aborts, with CANCELED, when this process has to stop touching anything shared: it was declared dead, or may be soon. */
   readonly fenced: AbortSignal
+  /** The reason of the fence, or nothing: looked at now, for who is about to change something. A process that was stopped for a minute has not been told yet. */
+  refusal(): AgentError | undefined
   /** One beat now, beside those by themselves. CANCELED when this epoch is dead. */
   beat(): Promise<void>
 }
@@ -88,20 +90,23 @@ export type ProxyRegistryParts = {
   readonly clock: Clock
   readonly log: Log
   readonly times?: Partial<ProxyTimes> | undefined
+  /** Counts while the machine is suspended, too; that of the core by default. */
+  readonly sinceBootMs?: (() => number) | undefined
 }
 
 export function createProxyRegistry(parts: ProxyRegistryParts): ProxyRegistry {
   const { state, clock, log } = parts
+  const uptimeMs = parts.sinceBootMs ?? sinceBootMs
   const times: ProxyTimes = { beatMs: BEAT_MS, deadAfterMs: DEAD_AFTER_MS, fenceAfterMs: FENCE_AFTER_MS, ...parts.times }
   return Object.freeze({
     register: async ({ agent, name, kind, sites, transports, host, pid, bootId, startTime }) => {
-      const asked = clock.monotonicMs()
+      const asked = momentOf(clock, uptimeMs)
       const epoch = await state.transaction('proxy registered', async (session) => {
         await session.run(SQL.forget)
         return session.get(SQL.register, agent, host, pid, bootId, startTime, name, kind, listText(sites), transports.join(' '))
       })
       if (epoch === undefined) throw new AgentError('INTERNAL', 'The state database gave no epoch.')
-      return new BeatingEpoch(state, clock, log, times, epoch, asked)
+      return new BeatingEpoch(state, clock, uptimeMs, log, times, epoch, asked)
     },
     list: () => state.all(SQL.list),
     isAlive: async (epoch) => (await state.get(SQL.state, epoch)) === 'alive',
@@ -114,21 +119,28 @@ export function createProxyRegistry(parts: ProxyRegistryParts): ProxyRegistry {
   } satisfies ProxyRegistry)
 }
 
+/** By a clock that is exact, and by one that goes on while the machine is suspended. */
+type Moment = { readonly monotonicMs: number; readonly uptimeMs: number }
+
+const momentOf = (clock: Clock, uptimeMs: () => number): Moment => ({ monotonicMs: clock.monotonicMs(), uptimeMs: uptimeMs() })
+
 class BeatingEpoch implements OwnEpoch {
   readonly epoch: ProxyEpoch
   readonly #state: PgState
   readonly #clock: Clock
+  readonly #uptimeMs: () => number
   readonly #log: Log
   readonly #times: ProxyTimes
   readonly #fence = new AbortController()
   readonly #timers = new DisposableStack()
-  /** When the last beat that arrived was sent, by the own clock. */
-  #lastBeat: number
+  /** When the last beat that arrived was sent, by both own clocks. */
+  #lastBeat: Moment
 
-  constructor(state: PgState, clock: Clock, log: Log, times: ProxyTimes, epoch: ProxyEpoch, asked: number) {
+  constructor(state: PgState, clock: Clock, uptimeMs: () => number, log: Log, times: ProxyTimes, epoch: ProxyEpoch, asked: Moment) {
     this.epoch = epoch
     this.#state = state
     this.#clock = clock
+    this.#uptimeMs = uptimeMs
     this.#log = log
     this.#times = times
     this.#lastBeat = asked
@@ -144,7 +156,7 @@ class BeatingEpoch implements OwnEpoch {
 
   async beat(): Promise<void> {
     if (this.#fence.signal.aborted) return
-    const sent = this.#clock.monotonicMs()
+    const sent = momentOf(this.#clock, this.#uptimeMs)
     const { signal } = this.#fence
     const state = await this.#state.transaction('proxy alive', (session) => session.get(SQL.beat, this.epoch), { signal })
     if (state !== 'alive') {
@@ -152,7 +164,13 @@ class BeatingEpoch implements OwnEpoch {
       this.#stop(error)
       throw error
     }
-    this.#lastBeat = Math.max(this.#lastBeat, sent)
+    if (sent.monotonicMs > this.#lastBeat.monotonicMs) this.#lastBeat = sent
+  }
+
+  refusal(): AgentError | undefined {
+    if (!this.#timers.disposed) this.#look()
+    const { signal } = this.#fence
+    return signal.aborted ? toAgentError(signal.reason) : undefined
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -166,7 +184,8 @@ class BeatingEpoch implements OwnEpoch {
   }
 
   #look(): void {
-    const silentMs = this.#clock.monotonicMs() - this.#lastBeat
+    const now = momentOf(this.#clock, this.#uptimeMs)
+    const silentMs = Math.max(now.monotonicMs - this.#lastBeat.monotonicMs, now.uptimeMs - this.#lastBeat.uptimeMs)
     if (silentMs < this.#times.fenceAfterMs) return
     this.#stop(
       new AgentError(

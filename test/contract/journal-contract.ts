@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { AgentError, type ClaimId, type Clock, type JobId, silentLog, type VmRef } from '../../src/core/index.ts'
 import {
+  CancelWatch,
   createClaims,
   type Journal,
   LeftError,
@@ -11,6 +12,7 @@ import {
   resumeClaims,
   runJob,
 } from '../../src/journal/index.ts'
+import { cutting, dying } from './cut-journal.ts'
 
 /** One journal, seen by several processes. */
 export type JournalSubject = AsyncDisposable & {
@@ -183,6 +185,46 @@ export function journalContract(name: string, make: (clock: Clock) => Promise<Jo
       expect(await bob.adopt(job, ALICE)).toBe(true)
       expect(await journal.adopt(job, ALICE)).toBe(false)
       expect((await journal.unfinished())[0]?.owner).toEqual(BOB)
+    })
+
+    it('a process that is fenced releases nothing, notes nothing, and ends with the one reason', async () => {
+      const fence = new AbortController()
+      const reason = new AgentError('CANCELED', 'others may take over')
+      const options = { requests: journal, clock, log: silentLog, all: new AbortController().signal, deadlineMs: 1000 }
+      using cancels = new CancelWatch({ ...options, fenced: fence.signal })
+      const run = (work: () => Promise<unknown>): Promise<unknown> =>
+        runJob({ journal, releasers: world.releasers, kind: 'backup', args: {}, cancels }, async (claims, signal) => {
+          await claims.take('partialFile', { path: 'a' }, [], world.make('a'))
+          fence.abort(reason)
+          expect(signal?.aborted).toBe(true)
+          return work()
+        })
+      await expect(run(async () => Promise.reject(new AgentError('UNAVAILABLE', 'the call was refused')))).rejects.toBe(reason)
+      expect(world.log).toEqual([])
+      const [open] = await journal.unfinished()
+      expect(open).toMatchObject({ owner: ALICE, outcome: undefined, claims: [{ state: 'confirmed', attempts: 0 }] })
+      // Another one releases it.
+      await recover()
+      expect(world.there.size).toBe(0)
+      expect(await journal.unfinished()).toEqual([])
+    })
+
+    it('what a fenced process was about to take or release stays as it is', async () => {
+      const fence = new AbortController()
+      const reason = new AgentError('CANCELED', 'others may take over')
+      const job = await journal.begin('backup', {})
+      const claims = createClaims(journal, world.releasers, job, { fenced: fence.signal })
+      const held = await claims.take('partialFile', { path: 'a' }, [], world.make('a'))
+      const taking = claims.take('partialFile', { path: 'b' }, [], async () => {
+        fence.abort(reason)
+        throw new AgentError('UNAVAILABLE', 'the call was refused')
+      })
+      await expect(taking).rejects.toBe(reason)
+      await expect(claims.release(held.id)).rejects.toBe(reason)
+      await claims[Symbol.asyncDispose]()
+      expect(world.log).toEqual([])
+      const [open] = await journal.unfinished()
+      expect(open).toMatchObject({ owner: ALICE, claims: [{ state: 'confirmed' }, { state: 'intended', attempts: 0 }] })
     })
 
     it('lets nobody act on a job that another process has taken over', async () => {
@@ -540,55 +582,4 @@ export function journalContract(name: string, make: (clock: Clock) => Promise<Jo
       expect(total).toBeGreaterThan(20)
     })
   })
-}
-
-/** The releasers of a process that dies at some tick. */
-function dying(world: World, tick: (what: string) => void): Releasers {
-  const inner = world.releasers.partialFile
-  if (inner === undefined) throw new Error('no releaser')
-  return {
-    partialFile: {
-      async find(claim) {
-        tick('before find')
-        return inner.find(claim)
-      },
-      async release(ref, claim) {
-        tick('before release')
-        await inner.release(ref, claim)
-        tick('after release')
-      },
-    },
-  }
-}
-
-/** The journal of a process that dies at some tick: each call is cut before and after it is recorded. */
-function cutting(journal: Journal, tick: (what: string) => void): Journal {
-  const cut =
-    <A extends unknown[], R>(name: string, call: (...args: A) => Promise<R>) =>
-    async (...args: A): Promise<R> => {
-      tick(`before ${name}`)
-      const result = await call(...args)
-      tick(`after ${name}`)
-      return result
-    }
-  return {
-    begin: cut('begin', (kind, args, lease?: Date) => journal.begin(kind, args, lease)),
-    intend: cut('intend', (job, kind, args, on) => journal.intend(job, kind, args, on)),
-    confirm: cut('confirm', (claim, ref) => journal.confirm(claim, ref)),
-    released: cut('released', (claim) => journal.released(claim)),
-    assertOwned: (job) => journal.assertOwned(job),
-    finish: cut('finish', (job, outcome) => journal.finish(job, outcome)),
-    unfinished: cut('unfinished', () => journal.unfinished()),
-    adopt: cut('adopt', (job, from) => journal.adopt(job, from)),
-    disown: cut('disown', (job, lease?: Date, outcome?: Parameters<Journal['disown']>[2]) => journal.disown(job, lease, outcome)),
-    kept: cut('kept', (claim, reason) => journal.kept(claim, reason)),
-    requestCancel: (job, by) => journal.requestCancel(job, by),
-    toCancel: () => journal.toCancel(),
-    waits: (job, wait) => journal.waits(job, wait),
-
-    finished: (limit) => journal.finished(limit),
-    prune: (keep) => journal.prune(keep),
-    releasedAt: (claim) => journal.releasedAt(claim),
-    reachesBackTo: () => journal.reachesBackTo(),
-  }
 }

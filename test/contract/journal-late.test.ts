@@ -18,7 +18,7 @@ describePeer('postgres', 'a journal and who was declared dead', (path) => {
     const state = stack.use(await server.state({ database }))
     const registry = createProxyRegistry({ state, clock: systemClock, log: silentLog })
     const { epoch } = stack.use(await registry.register(proxyOf(self)))
-    const journal = new PgJournal({ state, clock: systemClock, ids: createIds(), self, epoch })
+    const journal = new PgJournal({ state, clock: systemClock, ids: createIds(), self, epoch, host: self.bootId })
     const processes = { ...createProxyProcesses(registry, systemClock), self: async () => self }
     const locks = new PgVmLocks({ state, clock: systemClock, processes })
     return {
@@ -80,5 +80,71 @@ describePeer('postgres', 'a journal and who was declared dead', (path) => {
     expect((await recover()).recovered).toMatchObject([{ job, closed: true, claims: [{ claim: wait, result: 'released' }] }])
     expect(world.there.size).toBe(0)
     expect(await bob.journal.releasedAt(wait satisfies ClaimId)).toBeInstanceOf(Date)
+  })
+
+  it('leaves what is on the machine of the dead one to that machine, and releases all else', async () => {
+    await using stack = new AsyncDisposableStack()
+    const database = await server.database()
+    const alice = await open(stack, database, ALICE)
+    const carol = await open(stack, database, { pid: 103, bootId: 'boot-2', startTime: 3 })
+    const released: string[] = []
+    const noted = (kind: string) => ({ find: async () => undefined, release: async () => void released.push(kind) })
+    const releasers = { snapshot: noted('snapshot'), repositoryLock: noted('lock'), vmLock: noted('vm'), partialFile: noted('file') }
+    const recover = async (who: typeof alice, host: string) => {
+      const { journal, processes } = who
+      return recoverJobs({ journal, releasers, isAlive: (owner) => processes.isAlive(owner), clock: systemClock, log: silentLog, host })
+    }
+    const job = await alice.journal.begin('mount', {})
+    const take = async (kind: string, args: unknown, below: readonly ClaimId[]) => {
+      const id = await alice.journal.intend(job, kind, args, below)
+      await alice.journal.confirm(id, args)
+      return id
+    }
+    const lock = await take('vmLock', { vm: vm('web01') }, [])
+    await take('snapshot', {}, [lock])
+    const used = await take('repositoryLock', { url: 's3:https://s3.example.com/backup', names: [] }, [])
+    await take('repositoryLock', { url: '/srv/backup', names: [] }, [])
+    await take('repositoryLock', { url: 'restic:sftp:vcb@nas:/srv/backup', names: [] }, [])
+    await take('partialFile', { path: '/tmp/x' }, [used])
+    alice.kill()
+    const { recovered } = await recover(carol, 'boot-2')
+    expect(recovered).toMatchObject([{ closed: false }])
+    expect(released).toEqual(['lock', 'snapshot', 'vm'])
+    const [left] = await carol.journal.unfinished()
+    expect(left).toMatchObject({ owner: undefined, host: 'boot-1' })
+    expect(left?.claims.map(({ kind, keptReason }) => [kind, keptReason])).toEqual([
+      ['repositoryLock', expect.stringContaining('which depends on it')],
+      ['repositoryLock', 'It is on boot-1, where vcb releases it.'],
+      ['partialFile', 'It is on boot-1, where vcb releases it.'],
+    ])
+    // Looked at again, nothing is adopted and counted.
+    expect(await recover(carol, 'boot-2')).toMatchObject({ recovered: [], untouched: [{ reason: 'what it holds is on boot-1' }] })
+    const bob = await open(stack, database, BOB)
+    expect((await recover(bob, 'boot-1')).recovered).toMatchObject([{ closed: true }])
+    expect(released.slice(3)).toEqual(['file', 'lock', 'lock'])
+  })
+
+  it('looks once more for what a dead process had just tried', async () => {
+    await using stack = new AsyncDisposableStack()
+    const database = await server.database()
+    const alice = await open(stack, database, ALICE)
+    const bob = await open(stack, database, BOB)
+    const world = new World()
+    let later = 0
+    const clock = { ...systemClock, now: () => new Date(systemClock.now().getTime() + later) }
+    const recover = async () => {
+      const { journal, processes } = bob
+      const isAlive = (owner: ProcessIdentity): Promise<boolean> => processes.isAlive(owner)
+      return recoverJobs({ journal, releasers: world.releasers, isAlive, clock, log: silentLog, host: 'boot-1' })
+    }
+    const job = await alice.journal.begin('backup', {})
+    const came = await alice.journal.intend(job, 'partialFile', { path: 'came' }, [])
+    await alice.journal.intend(job, 'partialFile', { path: 'never' }, [came])
+    alice.kill()
+    expect((await recover()).recovered).toMatchObject([{ closed: false, claims: [{ result: 'kept' }, { result: 'kept' }] }])
+    world.there.set(came, 'came')
+    later = 60_000
+    expect((await recover()).recovered).toMatchObject([{ closed: true, claims: [{ result: 'absent' }, { result: 'released' }] }])
+    expect(world.there.size).toBe(0)
   })
 })

@@ -157,7 +157,7 @@ describePeer('postgres', 'VM locks in PostgreSQL', (path) => {
         const state = kept.use(await server.state({ database }))
         const { epoch } = kept.use(await createProxyRegistry({ state, clock: systemClock, log: silentLog }).register(proxyOf(self)))
         const locks = new PgVmLocks({ state, clock, processes: { self: async () => self, isAlive } })
-        return { journal: new PgJournal({ state, clock, ids: createIds(), self, epoch }), locks }
+        return { journal: new PgJournal({ state, clock, ids: createIds(), self, epoch, host: self.bootId }), locks }
       },
       [Symbol.asyncDispose]: () => kept.disposeAsync(),
     }

@@ -48,7 +48,7 @@ describePeer('postgres', 'shared', (path) => {
         const state = kept.use(await server.state({ database }))
         const registry = createProxyRegistry({ state, clock: systemClock, log: silentLog })
         const { epoch } = kept.use(await registry.register(proxyOf(self)))
-        return new PgJournal({ state, clock, ids: createIds(), self, epoch })
+        return new PgJournal({ state, clock, ids: createIds(), self, epoch, host: self.bootId })
       },
       [Symbol.asyncDispose]: () => kept.disposeAsync(),
     }
