@@ -165,7 +165,7 @@ describePeers(['rclone', 'restic'], 'over a REST server', (paths) => {
       const name = title.replaceAll(' ', '-')
       // A pause that was asked for is measured.
       const clock = title.includes('throttled') ? hurriedClock(20, 20) : hurriedClock(100)
-      await using place = restPlace(faults.origin, { name, clock, silenceMs: 300 })
+      await using place = restPlace(faults.origin, { name, clock, silenceMs: title.includes('silent') ? 1000 : undefined })
       const done = await work(place, clock)
       expect(faults.faults).toBeGreaterThan(2)
       const at = `http://127.0.0.1:${server.port}`
