@@ -186,7 +186,7 @@ describePeers(['rclone', 'restic'], 'over a REST server', (paths) => {
     }
     const at = `http://127.0.0.1:${server.port}`
     await expectAllThere(restPlace(at, { name: 'killed' }), (...args) => restic(paths.restic, `rest:${at}/killed/`, args), await done)
-  }, 60_000)
+  })
 
   describe('what cannot be trusted', () => {
     it('half a file is never taken for a whole one', async () => {

@@ -136,7 +136,7 @@ describePeers(['sshd', 'ssh', 'rclone', 'restic'], 'repositories on servers', (p
       }
       expect((await session.json(['check'])).problems).toEqual([])
       expect(await stock(kind, 'check')).toContain('no errors were found')
-    }, 180_000)
+    })
 
     it('a repository whose making was killed is not there, and can be made', async () => {
       for (const kill of ['after:upload save key']) {
