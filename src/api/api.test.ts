@@ -16,7 +16,7 @@ let local: ApiClient
 const tokens: Record<'viewer' | 'operator' | 'admin', string> = { viewer: '', operator: '', admin: '' }
 
 beforeAll(async () => {
-  world = await openApiWorld({ answerMs: 500 })
+  world = await openApiWorld({ answerMs: 2000 })
   local = await ApiClient.open({ socket: world.socket })
   for (const role of ['viewer', 'operator', 'admin'] as const) tokens[role] = await world.token(role)
 })
@@ -147,7 +147,7 @@ test('the bounds hold: body, url, head, kind of body, and the wait for an answer
     (await call('/v1/runs', { method: 'POST', token: admin, body: '<x/>', headers: { 'content-type': 'application/xml' } })).status,
   ).toBe(415)
   expect((await call('/v1/runs', { method: 'POST', token: admin, body: '{"__proto__":{"a":1},"job":"nightly"}' })).status).toBe(400)
-  world.control.planMs = 5000
+  world.control.planMs = 30_000
   expect((await call('/v1/plan?from=2026-11-26T00:00:00Z&to=2026-11-27T00:00:00Z', { token: admin })).status).toBe(503)
   world.control.planMs = 0
 })

@@ -91,11 +91,15 @@ test('a reader that does not read is dropped, and the others do not notice', asy
 test('a stream ends soon after its token was revoked', async () => {
   const token = await world.token('viewer', 'short')
   await using remote = await ApiClient.open({ url: world.url, token: new Secret(token), trust: { thumbprint: world.thumbprint } })
+  const seen: ReadEvent[] = []
   const reading = (async () => {
-    for await (const _ of remote.events(undefined));
+    for await (const each of remote.events(undefined)) seen.push(each)
   })()
   const ended = expect(reading).rejects.toMatchObject({ code: 'UNAVAILABLE' })
-  await systemClock.sleep(150)
+  for (let told = 0; seen.length === 0 && told < 500; told++) {
+    world.control.tell(notice('hello'))
+    await systemClock.sleep(20)
+  }
   await world.tokens.revoke('short')
   await ended
   await expect(remote.events(undefined)[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: 'AUTH' })

@@ -18,8 +18,10 @@ afterAll(() => world[Symbol.asyncDispose]())
 
 type Said = { status: number; out: string; err: string }
 
-async function vcb(argv: readonly string[], { stop, at = world.directory }: { stop?: AbortSignal; at?: string } = {}): Promise<Said> {
-  const said = { out: '', err: '' }
+async function vcb(
+  argv: readonly string[],
+  { stop, at = world.directory, said = { out: '', err: '' } }: { stop?: AbortSignal; at?: string; said?: Omit<Said, 'status'> } = {},
+): Promise<Said> {
   const status = await main([...argv, '--state-dir', at], {
     environment: {},
     out: (text) => void (said.out += text),
@@ -116,14 +118,24 @@ test('vcb drain and reload are for admins', async () => {
 
 test('vcb watch tells what happens until it is interrupted', async () => {
   const stop = new AbortController()
-  const watching = vcb(['watch'], { stop: stop.signal })
-  const json = vcb(['watch', '--json', ...remote], { stop: stop.signal })
-  await systemClock.sleep(500)
   const at = '2026-11-26T01:00:00.000Z'
+  const said = [
+    { out: '', err: '' },
+    { out: '', err: '' },
+  ] as const
+  const watching = vcb(['watch'], { stop: stop.signal, said: said[0] })
+  const json = vcb(['watch', '--json', ...remote], { stop: stop.signal, said: said[1] })
+  const both = async (text: string, again: () => void): Promise<void> => {
+    for (let looked = 0; !said.every(({ out }) => out.includes(text)) && looked < 500; looked++) {
+      again()
+      await systemClock.sleep(20)
+    }
+  }
+  await both('hello', () => world.control.tell({ type: 'notice', at, level: 'info', message: 'hello' }))
   world.control.tell({ type: 'begun', at, run: 'r', job: 'nightly', vm: vmRef('web01'), mode: 'incremental' })
   world.control.tell({ type: 'progress', at, run: 'r', vm: vmRef('web01'), progress: { doneBytes: 1, totalBytes: 2 } })
   world.control.tell({ type: 'ended', at, record: record('r', 'web01', 'succeeded') })
-  await systemClock.sleep(300)
+  await both('succeeded', () => undefined)
   stop.abort()
   const { status, out } = await watching
   expect(status).toBe(0)
@@ -133,6 +145,7 @@ test('vcb watch tells what happens until it is interrupted', async () => {
     .trim()
     .split('\n')
     .map((line) => (JSON.parse(line) as { type: string }).type)
+    .filter((type) => type !== 'notice')
   expect(events).toEqual(['begun', 'progress', 'ended'])
 })
 
