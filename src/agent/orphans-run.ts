@@ -3,6 +3,7 @@ import type { AgentId } from '../core/index.ts'
 import { adoptMarked, findOrphans, type OrphanDeps, type OrphanSearch, type Removed, removeOrphans } from '../flow/index.ts'
 import { findStrayFiles, type StrayFileSearch } from '../orphans/index.ts'
 import type { Agent } from './agent.ts'
+import type { SharedProxies } from './open-state.ts'
 import { holdersOf } from './state-holders.ts'
 
 export type OrphanRequest = {
@@ -65,11 +66,17 @@ async function orphanDeps(agent: Agent): Promise<OrphanDeps> {
     locks,
     job: (kind, args, work, options) => agent.job(kind, args, work, options),
     isAlive: (owner) => processes.isAlive(owner),
-    others: () => holdersOf(config.stateDirectory),
+    others: () => (agent.proxies === undefined ? holdersOf(config.stateDirectory) : othersOf(agent, agent.proxies)),
     agent: marks.agent,
     host: hostname(),
     guest: agent.guest,
     clock,
     log,
   }
+}
+
+/** Processes of this installation, beside this one, that the database knows as living. */
+async function othersOf({ marks }: Agent, { registry }: SharedProxies): Promise<readonly number[]> {
+  const living = (await registry.list()).filter(({ state, agent }) => state === 'alive' && agent === marks.agent)
+  return living.map(({ pid }) => pid).filter((pid) => pid !== process.pid)
 }

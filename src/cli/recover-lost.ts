@@ -9,7 +9,16 @@ export async function recoverLostJournal(io: CliIo, flags: CommandFlags, status:
     import('./session.ts'),
     import('../agent/index.ts'),
   ])
-  const { stateDirectory } = await loadConfig(flags, io.environment)
+  const { stateDirectory, sharedState } = await loadConfig(flags, io.environment)
+  if (sharedState !== undefined) {
+    throw new AgentError(
+      'USAGE',
+      `The journal is in the database ${sharedState.address.shown}, which is not replaced by one of its proxies.`,
+      {
+        next: 'Restore that database, or make an empty one, and run "vcb recover"; "vcb orphans" finds what no journal knows.',
+      },
+    )
+  }
   const setAside = await replaceJournal(stateDirectory, systemClock)
   await withAgent(io, flags, async ({ agent, output }) => {
     output.note(setAside.length === 0 ? 'A new journal was made.' : `A new journal was made; the old one is now ${setAside.join(', ')}.`)

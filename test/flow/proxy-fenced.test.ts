@@ -96,5 +96,8 @@ describePeer('postgres', 'a proxy that stood still', (path) => {
     expect((await json('status')).running).toEqual([])
     await session.expectClean()
     expect((await json('points')).points).toHaveLength(1)
+    const lost = await session.vcbWith(living, 'recover', '--journal-lost')
+    expect([lost.exit, lost.err]).toEqual([2, expect.stringContaining('which is not replaced by one of its proxies')])
+    expect((await json('orphans')).clean).toBe(true)
   })
 })
