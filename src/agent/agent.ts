@@ -85,6 +85,14 @@ export type AgentDeps = {
   readonly kind?: 'agent' | 'command' | undefined
 }
 
+export type OpenRepositoryOptions = {
+  readonly init?: boolean | undefined
+  readonly exportFormat?: ExportFormat | undefined
+  readonly exportName?: OpenProviderOptions['exportName']
+  /** Marks what its writers half write. */
+  readonly run?: RunId | undefined
+}
+
 /**
  * The composition root: everything a command uses, opened on first use and closed once. One agent serves one command line; the journal and the
  * catalog are shared with every other vcb on this proxy through the state directory.
@@ -131,7 +139,8 @@ export class Agent implements AsyncDisposable {
   /** Name of this machine in a journal of several. */
   readonly #host: string | undefined
   #pruned = false
-  #secret: Promise<Secret> | undefined
+  /** By URL. */
+  readonly #secrets = new Map<string, Promise<Secret>>()
   readonly #stack: AsyncDisposableStack
   readonly #stdout: Writable | undefined
   #vsphere: Promise<Vsphere> | undefined
@@ -248,27 +257,23 @@ export class Agent implements AsyncDisposable {
   }
 
   /** The repository, opened on first use; `init` makes one where there is none. USAGE when none is configured. */
-  provider(
-    options: {
-      readonly init?: boolean | undefined
-      readonly exportFormat?: ExportFormat | undefined
-      readonly exportName?: OpenProviderOptions['exportName']
-      readonly run?: RunId | undefined
-    } = {},
-  ): Promise<BackupProvider> {
+  provider(options: OpenRepositoryOptions = {}): Promise<BackupProvider> {
     this.#provider ??= this.#openProvider(options)
     return this.#provider
   }
 
-  async #openProvider(options: {
-    readonly init?: boolean | undefined
-    readonly exportFormat?: ExportFormat | undefined
-    readonly exportName?: OpenProviderOptions['exportName']
-    readonly run?: RunId | undefined
-  }): Promise<BackupProvider> {
+  async #openProvider(options: OpenRepositoryOptions): Promise<BackupProvider> {
     const { url, password } = this.config.repository
     if (url === undefined)
       throw new AgentError('USAGE', 'No repository was given.', { next: 'Give --repo, or set VCB_REPO or repository.url in vcb.yaml.' })
+    return this.#stack.use(await this.openRepository({ url, password }, options))
+  }
+
+  /** A repository by its URL, for the caller to dispose; `init` makes one where there is none. */
+  async openRepository(
+    { url, password }: { readonly url: string; readonly password: SecretSource },
+    options: OpenRepositoryOptions = {},
+  ): Promise<BackupProvider> {
     const secret = await this.#repositoryPassword(url, password)
     const open = (recordNew?: OpenProviderOptions['recordNew']): Promise<BackupProvider> =>
       openProvider(url, {
@@ -289,21 +294,27 @@ export class Agent implements AsyncDisposable {
         stdout: this.#stdout,
         signal: this.signal,
       })
-    return this.#stack.use(options.init === true && isOwnRepository(url) ? await this.#openOrMake(url, open) : await open())
+    return options.init === true && isOwnRepository(url) ? this.#openOrMake(url, open) : open()
   }
 
   /** Of a product's repository only when it was given: it may have the password from elsewhere. Read once: it may be on standard input. */
   #repositoryPassword(url: string, source: SecretSource): Promise<Secret> | undefined {
     const given = source.file !== undefined || source.env !== undefined
     if (!isOwnRepository(url) && !(keptByProduct(url) && given)) return undefined
-    return (this.#secret ??= readSecret(source, 'repository password', '--repo-password-file'))
+    const known = this.#secrets.get(url)
+    if (known !== undefined) return known
+    const reading = readSecret(source, 'repository password', '--repo-password-file')
+    this.#secrets.set(url, reading)
+    reading.catch(() => this.#secrets.delete(url))
+    return reading
   }
 
   /** For what a dead run left in a product's repository. */
   async #productDeps(url: string): Promise<ProductDeps | undefined> {
     if (!keptByProduct(url)) return undefined
     const { clock, log } = this
-    const password = await this.#repositoryPassword(url, this.config.repository.password)
+    const named = this.config.repositories.find((each) => each.url === url) ?? this.config.repository
+    const password = await this.#repositoryPassword(url, named.password)
     return { clock, log, environment: process.env, password }
   }
 

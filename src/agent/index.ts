@@ -19,6 +19,7 @@ export { type ExplainedConfig, type ExplainedSetting, explainConfig, type Origin
 export { diagnose, type Finding } from './doctor.ts'
 export { diagnoseVms, type DiskVerdicts, type VmVerdicts } from './doctor-vm.ts'
 export { exportPlace, type ExportRunRequest, runExport, runRemoveExport } from './export-run.ts'
+export { type CopyRun, type CopyRunRequest, type PointOutcome, runCopy } from './copy-run.ts'
 export { type ForecastRun, runForecast, type VmForecast } from './foresee-run.ts'
 export { type ForgetRunRequest, runForget } from './forget-run.ts'
 export { type JobLine, listJobs, type VmLine } from './job-list.ts'

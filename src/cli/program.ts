@@ -5,6 +5,7 @@ import { registerBackup } from './backup.ts'
 import { registerCancel } from './cancel.ts'
 import { registerCheck } from './check.ts'
 import { registerConfig } from './config.ts'
+import { registerCopy } from './copy.ts'
 import { registerDoctor } from './doctor.ts'
 import { registerDrain } from './drain.ts'
 import { registerForget } from './forget.ts'
@@ -76,6 +77,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerAgents(program, io)
   registerCancel(program, io, status)
   registerForget(program, io, status)
+  registerCopy(program, io, status)
   registerRecover(program, io, status)
   registerOrphans(program, io, status)
   registerConfig(program, io, status)

@@ -6,6 +6,7 @@
  * - `mount-session.ts`: lock → quiesce, snapshot → open disks → present → lease, until it ends.
  * - `restore-directory.ts`, `restore-vm.ts`: the same reversed.
  * - `plan-forget.ts`, `forget-points.ts`: which points go and why → lock → read what must stay → remove.
+ * - `copy-point.ts`: open there → compare digests → read, store → commit, in another repository.
  * - `manual-snapshot.ts`: the snapshots of `vcbSnapshot`, which are the user's and no claims.
  * - `recover.ts`: what dead processes left.
  * - `orphans.ts`: what carries our mark in vSphere but belongs to no job; what a lost journal knew.
@@ -18,6 +19,7 @@ export {
   type ForecastRequest,
   foreseeBackup,
 } from './foresee-backup.ts'
+export { type CopiedPoint, type CopyDeps, copyOf, type CopyOptions, copyPoint } from './copy-point.ts'
 export { type ForgetDeps, forgetPoints, type ForgetResult, type VmForgetResult } from './forget-points.ts'
 export {
   type ForgetPlan,

@@ -189,4 +189,6 @@ export interface BackupReader extends AsyncDisposable {
   file(name: string, options?: Abortable): Promise<Uint8Array>
   /** Random access to one disk's complete image, every block verified as it is read. The caller disposes it. NOT_FOUND, INTEGRITY. */
   disk(key: number, options?: Abortable): Promise<BlockSource>
+  /** Digests of one disk's blocks, without reading them; absent where the destination keeps none. INTEGRITY. */
+  digests?(key: number, options?: Abortable): Promise<ParentDigests>
 }

@@ -3,8 +3,19 @@ import type { BlobReader, Locking as ResticLocking, Repository, StoredSnapshot, 
 import { ExtentsSource } from './extents-source.ts'
 import { EXTENT_FILE, extentDirectory, type ImageLayout, layoutOf } from './image-layout.ts'
 import { imageOf, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parseManifest, type StoredManifest, summarise } from './manifest.ts'
+import { imageDigests } from './parent-digests.ts'
 import { isSafeName, MANIFEST_FILE } from './point-names.ts'
-import { type BackupReader, type Locking, noHold, type PointDeletion, type PointsHold, type PointStore, type Problem } from './provider.ts'
+import {
+  type BackupReader,
+  type Locking,
+  noHold,
+  type ParentDigests,
+  type PointDeletion,
+  type PointsHold,
+  type PointStore,
+  type Problem,
+} from './provider.ts'
+import { openParentImage } from './restic-parent-image.ts'
 
 /** Tag of every snapshot that is a restore point of ours; all others are ignored and never touched. */
 export const OUR_TAG = 'vcb-proxy'
@@ -184,6 +195,11 @@ export class ResticReader implements BackupReader {
       if (file === undefined) throw this.#damaged(`lacks the file of extent ${index + 1} of disk ${key}`)
       return this.#openExtent(file, layout.sizeOf(index), inner)
     })
+  }
+
+  async digests(key: number, options: Abortable = {}): Promise<ParentDigests> {
+    const { node, layout } = this.image(key)
+    return imageDigests(await openParentImage(this.#blobs, node, node?.name ?? '', layout, options), layout)
   }
 
   /** Where a disk's image is and how it is cut. NOT_FOUND. */
