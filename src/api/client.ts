@@ -154,7 +154,7 @@ export class ApiClient implements AsyncDisposable {
       ? known
       : new AgentError('UNAVAILABLE', `${capital(this.name)} does not answer.`, {
           cause: error,
-          next: 'See whether it runs: "vcb agent" starts one.',
+          next: 'See whether it runs.',
         })
   }
 }

@@ -63,7 +63,7 @@ function showEvent(event: Event, { io, progress, zone }: { readonly io: CliIo; r
 function lineOf(event: Exclude<Event, { readonly type: 'progress' }>): string {
   switch (event.type) {
     case 'missed':
-      return 'Something before this was missed; "vcb status" and "vcb history" tell how it stands.'
+      return 'Something before this was missed; "vcb status" tells how it stands.'
     case 'waiting':
       return `${event.vm.name}  waits${ofJob(event.job)}`
     case 'begun':
