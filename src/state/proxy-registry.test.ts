@@ -16,7 +16,7 @@ const web = (agent: string): ProxyProcess => ({
   bootId: 'b',
   startTime: 9,
 })
-const QUICK: ProxyTimes = { beatMs: 50, deadAfterMs: 600, fenceAfterMs: 400 }
+const QUICK: ProxyTimes = { beatMs: 100, deadAfterMs: 1500, fenceAfterMs: 1000 }
 
 it('stops before others may take over, and is missed twice before that', () => {
   expect(FENCE_AFTER_MS).toBeLessThanOrEqual(DEAD_AFTER_MS - 2 * BEAT_MS)
