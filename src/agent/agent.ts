@@ -59,6 +59,7 @@ import { snapshotChangesOf } from './snapshot-changes.ts'
 import { openAgentState, type OpenedState, type SharedProxies } from './open-state.ts'
 import { repositoryAccess } from './repository-access.ts'
 import { sshHostsOf } from './ssh-hosts.ts'
+import { cutOffRecord } from './vm-run-record.ts'
 
 /** After a failed connection the next one is tried no sooner, ms. */
 const RECONNECT_MS = 900
@@ -68,6 +69,7 @@ const KEPT_JOBS = 1000
 const KEPT_JOBS_MS = 90 * 24 * 3_600_000
 /** Whatever their age, so that a clock that stepped far ahead does not take the history with it. */
 const KEPT_AT_LEAST = 100
+const PRUNE_MS = 3_600_000
 /** What became of runs is remembered for a year and a month. */
 const KEPT_RUNS_MS = 396 * 24 * 3_600_000
 const KEPT_RUNS_AT_LEAST = 10_000
@@ -94,8 +96,9 @@ export type OpenRepositoryOptions = {
 }
 
 /**
- * The composition root: everything a command uses, opened on first use and closed once. One agent serves one command line; the journal and the
- * catalog are shared with every other vcb on this proxy through the state directory.
+ * The composition root: everything a command uses, opened on first use and closed once. One serves one command line, or all jobs of `vcb agent`, whose runs
+ * lay their job's settings over `config` (`configForJob`) and share the rest. The journal and the catalog are shared with every other vcb on this proxy through the
+ * state directory.
  */
 export class Agent implements AsyncDisposable {
   readonly config: AgentConfig
@@ -138,7 +141,7 @@ export class Agent implements AsyncDisposable {
   readonly #giveUp: AbortSignal | undefined
   /** Name of this machine in a journal of several. */
   readonly #host: string | undefined
-  #pruned = false
+  #prunedAt = Number.NEGATIVE_INFINITY
   /** By URL. */
   readonly #secrets = new Map<string, Promise<Secret>>()
   readonly #stack: AsyncDisposableStack
@@ -353,10 +356,10 @@ export class Agent implements AsyncDisposable {
     return runJob({ journal: this.journal, releasers: this.releasers, cancels: this.cancels, kind, args, ...options }, work)
   }
 
-  /** Old finished jobs are forgotten once per command that begins one. */
+  /** Old finished jobs are forgotten once per command that begins one; by one that runs for long, once an hour. */
   async #prune(): Promise<void> {
-    if (this.#pruned) return
-    this.#pruned = true
+    if (this.clock.monotonicMs() - this.#prunedAt < PRUNE_MS) return
+    this.#prunedAt = this.clock.monotonicMs()
     try {
       const now = this.clock.now().getTime()
       await this.journal.prune({ jobs: KEPT_JOBS, before: new Date(now - KEPT_JOBS_MS), atLeast: KEPT_AT_LEAST })
@@ -367,10 +370,12 @@ export class Agent implements AsyncDisposable {
   }
 
   /** Releases what dead processes left: one pass, or passes until nothing is left or `forMs` is over. */
-  recover(request: RecoverRequest = {}): Promise<RecoveryReport> {
+  async recover(request: RecoverRequest = {}): Promise<RecoveryReport> {
     const { journal, processes, clock, log } = this
     const limit = { deadline: this.signal, abandoned: this.#giveUp }
-    return recover({ journal, releasers: this.#atOnce, processes, clock, log, limit, host: this.#host }, request)
+    const report = await recover({ journal, releasers: this.#atOnce, processes, clock, log, limit, host: this.#host }, request)
+    for (const record of report.recovered.flatMap((job) => cutOffRecord(job, clock.now()))) await this.history.add(record)
+    return report
   }
 
   /**

@@ -2,26 +2,23 @@ import { tmpdir } from 'node:os'
 import PQueue from 'p-queue'
 import {
   type AgentError,
-  anySignal,
   type BackupMode,
-  type JobId,
   type QuiescePolicy,
   type RunId,
   type RunRecord,
   unlessAborted,
-  toAgentError,
   type VmConfig,
   type VmRef,
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
-import { backupVm, type BackupProgress, type BackupResult } from '../flow/index.ts'
+import type { BackupProgress, BackupResult } from '../flow/index.ts'
 import { selectVms } from '../inventory/index.ts'
 import type { JobOutcome, LeftError } from '../journal/index.ts'
-import { createSnapshots, createSpaceGuard, noSpaceGuard, type SpaceWatch } from '../snapshot/index.ts'
+import { createSpaceGuard, noSpaceGuard } from '../snapshot/index.ts'
 import type { Agent } from './agent.ts'
 import { createTransports } from './transports.ts'
-import { badRecord, goodRecord, type RunOrigin } from './vm-run-record.ts'
-import { noticeWaits } from './wait-notice.ts'
+import { backupOne } from './vm-backup.ts'
+import type { RunOrigin } from './vm-run-record.ts'
 
 export type BackupRunRequest = {
   readonly expressions: readonly string[]
@@ -49,7 +46,13 @@ export type BackupRunRequest = {
 /** `stillHeld`: the point exists, but the snapshot, say, could not be removed yet; recovery does. */
 export type VmOutcome =
   | ({ readonly ok: true; readonly stillHeld: LeftError | undefined } & BackupResult)
-  | { readonly ok: false; readonly vm: VmRef; readonly error: AgentError }
+  | {
+      readonly ok: false
+      readonly vm: VmRef
+      readonly error: AgentError
+      /** Another job has the VM or the repository, and who asked wants to wait for that. */
+      readonly busy?: true | undefined
+    }
 
 export type BackupRun = {
   readonly run: RunId
@@ -78,6 +81,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   })
   const transports = createTransports(agent, vsphere)
   await using spaceGuard = config.space.guard ? createSpaceGuard({ vsphere, clock, log: agent.log, ...config.space }) : noSpaceGuard()
+  const parts = { agent, config, vsphere, provider, transports, spaceGuard }
   const queue = new PQueue({ concurrency: provider.oneAtATime === undefined ? config.parallel : 1 })
   // Held until no writer of the run is left: what a killed run half wrote is found by the run's id.
   const outcomes = await agent.job(
@@ -88,7 +92,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
       await claims.take('repositoryWrite', destination, [], async () => destination)
       return Promise.all(
         vms.map(async (vm): Promise<VmOutcome> => {
-          const outcome = await backupOne(vm, signal)
+          const outcome = await backupInTurn(vm, signal)
           request.onVm?.(outcome)
           return outcome
         }),
@@ -102,141 +106,13 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   )
   return { run, repository: provider.url, startedAt, endedAt: clock.now().toISOString(), vms: outcomes }
 
-  async function backupOne(vm: VmRef, partOf: AbortSignal | undefined): Promise<VmOutcome> {
-    let stillHeld: LeftError | undefined
+  async function backupInTurn(vm: VmRef, partOf: AbortSignal | undefined): Promise<VmOutcome> {
     // The place in the queue is kept until the job has ended, its releases included.
     const ended = Promise.withResolvers<void>()
-    // Until the job has ended: what its snapshot holds counts for the others until it is gone.
-    using space = spaceGuard.watch(vm)
-    let job: JobId | undefined
-    const onWait = noticeWaits({
-      clock,
-      log: agent.log,
-      tell: async (wait) => {
-        if (wait !== undefined) agent.log.info('a backup waits', { vm: vm.name, wait })
-        request.onWait?.(vm.name, wait)
-        if (job !== undefined) await agent.journal.waits(job, wait)
-      },
-    })
-    // As long: a snapshot counts until it is removed.
-    await using limits = agent.limits.of(vm.name, { onWait })
-    const read = new Map<string, BackupProgress>()
-    let begunAt = clock.now()
-    const endedRun = () => {
-      const { mode, origin } = request
-      return { run, vm, origin, repository: provider.url, mode, begunAt, endedAt: clock.now() }
-    }
     try {
-      const deps = {
-        vsphere,
-        snapshots: createSnapshots(vsphere, agent.snapshotChanges(vsphere)),
-        space,
-        transports,
-        reopen: config.resume,
-        limits,
-        provider,
-        locks: agent.locks,
-        scripts: agent.scripts,
-        marks: agent.marks,
-        clock,
-        log: agent.log,
-      }
-      const result = await agent.job(
-        'backup',
-        { run, vm, ...request.origin },
-        async (claims, signal) => {
-          job = claims.job
-          await turn(queue, ended.promise, signal)
-          begunAt = clock.now()
-          return backupVm(
-            deps,
-            claims,
-            {
-              vm,
-              run,
-              mode: request.mode,
-              quiesce: request.quiesce,
-              freezeLimitMs: config.freezeLimitMs,
-              windowsQuiesce: config.windowsQuiesce,
-              guestScripts: request.guestScripts,
-              changeTracking: config.changeTracking,
-              excludeDisks: request.excludeDisks,
-              parallelDisks: config.limits.disksPerVm,
-            },
-            { signal: anySignal(signal, space.signal), onProgress: (at) => progressed(space, read, at) },
-          )
-        },
-        {
-          partOf,
-          onLeft: (left) => {
-            stillHeld ??= left
-          },
-        },
-      )
-      await record(result)
-      await remember(goodRecord(endedRun(), result, stillHeld))
-      return { ok: true, ...result, stillHeld }
-    } catch (error) {
-      const shown = toAgentError(error)
-      agent.log.error('backup failed', { vm: vm.name, error: shown.message })
-      await remember(badRecord(endedRun(), shown))
-      return { ok: false, vm, error: shown }
+      return await backupOne(parts, { ...request, vm, run, turn: (signal) => turn(queue, ended.promise, signal) }, partOf)
     } finally {
       ended.resolve()
-    }
-  }
-
-  function progressed(space: SpaceWatch, read: Map<string, BackupProgress>, at: BackupProgress): void {
-    if (at.step === 'read') {
-      read.set(at.disk, at)
-      const sum = (of: (disk: BackupProgress) => number): number => [...read.values()].reduce((total, disk) => total + of(disk), 0)
-      space.progress(
-        sum(({ doneBytes }) => doneBytes),
-        sum(({ totalBytes }) => totalBytes),
-      )
-    }
-    request.onProgress?.(at)
-  }
-
-  /** The run is over whether or not it could be written down. */
-  async function remember(record: RunRecord): Promise<void> {
-    try {
-      await agent.history.add(record)
-    } catch (error) {
-      agent.log.warn('the run has ended but the history could not be written', {
-        run,
-        vm: record.vm.name,
-        error: toAgentError(error).message,
-      })
-    }
-    request.onRecord?.(record)
-  }
-
-  /** The catalog is a convenience: the point exists whether or not it could be written there. */
-  async function record(result: BackupResult): Promise<void> {
-    if (provider.points === undefined) return
-    const sum = (of: (disk: BackupResult['disks'][number]) => number): number => result.disks.reduce((total, disk) => total + of(disk), 0)
-    try {
-      await agent.catalog.add({
-        id: result.point,
-        repository: provider.url,
-        time: result.time,
-        vmName: result.vm.name,
-        instanceUuid: result.vm.instanceUuid,
-        vcenterUuid: result.vm.vcenterUuid,
-        mode: result.mode,
-        run,
-        consistency: result.consistency,
-        totalBytes: sum((disk) => disk.capacityBytes),
-        readBytes: sum((disk) => disk.readBytes),
-        storedBytes: sum((disk) => disk.storedBytes),
-        notProtected: result.notProtected.length,
-      })
-    } catch (error) {
-      agent.log.warn('the point is stored but the catalog could not be written', {
-        point: result.point,
-        error: toAgentError(error).message,
-      })
     }
   }
 }

@@ -1,5 +1,6 @@
 import { userInfo } from 'node:os'
 import { type Abortable, AgentError, type Clock, type JobId, throwIfAborted } from '../core/index.ts'
+import { AGENT_JOB } from './agent-lock.ts'
 import { type JobOutcome, jobSubject, type Journal, type JournaledJob, optional, type ProcessIdentity } from '../journal/index.ts'
 
 export type CancelDeps = {
@@ -35,7 +36,8 @@ export async function cancelJobs(
   options: Abortable & { readonly wait: boolean },
 ): Promise<readonly CanceledJob[]> {
   const open = await deps.journal.unfinished()
-  const fitting = target === undefined ? open : matching(open, target)
+  // All that runs, but not the agent that would begin the next ones: that one is named, or ended by a signal.
+  const fitting = target === undefined ? open.filter(({ kind }) => kind !== AGENT_JOB) : matching(open, target)
   const running: Owned[] = []
   for (const job of fitting) {
     const { owner } = job

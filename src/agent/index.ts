@@ -4,6 +4,7 @@
  * `runForecast` says what a backup would do.
  */
 export { Agent, type AgentDeps } from './agent.ts'
+export { serveJobs, type ServeOptions } from './serve-jobs.ts'
 export { startApi } from './start-api.ts'
 export { type BackupRun, type BackupRunRequest, runBackup, type VmOutcome } from './backup-run.ts'
 export { type CanceledJob, cancelJobs } from './cancel-jobs.ts'

@@ -2,7 +2,7 @@ import type { AgentError, BackupMode, VmRef } from '../core/index.ts'
 import { createDuePlanner, type DuePlanner, type VmRecord } from '../schedule/index.ts'
 import type { Agent } from './agent.ts'
 import type { JobConfig } from './config/jobs.ts'
-import { type ResolvedJob, resolveJobs } from './job-vms.ts'
+import { resolveJobs } from './job-vms.ts'
 import { namedJobs } from './named-jobs.ts'
 
 export type JobLine = {
@@ -32,13 +32,18 @@ export async function listJobs(
   { names, vms }: { readonly names: readonly string[]; readonly vms: boolean },
 ): Promise<readonly JobLine[]> {
   const jobs = namedJobs(agent.config, names)
+  if (!vms) return nextOfJobs(jobs, agent.clock.now())
   const now = agent.clock.now()
-  const resolved = vms ? (await resolveJobs(agent, jobs, now)).jobs : jobs.map((job): ResolvedJob => ({ job, vms: [], error: undefined }))
+  const resolved = (await resolveJobs(agent, jobs, now)).jobs
   return resolved.map(({ job, vms: members, error }): JobLine => {
     const planner = createDuePlanner(job.name, job.schedule)
-    return { job, next: nextOf(planner, now), vms: vms ? members.map(({ record }) => vmLine(planner, record, now)) : undefined, error }
+    return { job, next: nextOf(planner, now), vms: members.map(({ record }) => vmLine(planner, record, now)), error }
   })
 }
+
+/** When each runs next, without asking which VMs it has. */
+export const nextOfJobs = (jobs: readonly JobConfig[], now: Date): readonly JobLine[] =>
+  jobs.map((job) => ({ job, next: nextOf(createDuePlanner(job.name, job.schedule), now), vms: undefined, error: undefined }))
 
 function nextOf(planner: DuePlanner, now: Date): Date | undefined {
   const at = now.getTime()

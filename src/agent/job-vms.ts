@@ -3,24 +3,36 @@ import { locateVms, selectVms } from '../inventory/index.ts'
 import type { Place, VmRecord } from '../schedule/index.ts'
 import type { Agent } from './agent.ts'
 import type { JobConfig } from './config/jobs.ts'
-import { openVmHistory, type VmHistory } from './vm-history.ts'
+import { VmRecords } from './vm-records.ts'
 
 export type JobVm = { readonly vm: VmRef; readonly place: Place; readonly record: VmRecord }
 
 /** A job with the VMs its expressions name now; `error`: they name none, and why. */
 export type ResolvedJob = { readonly job: JobConfig; readonly vms: readonly JobVm[]; readonly error: AgentError | undefined }
 
-export type ResolvedJobs = { readonly jobs: readonly ResolvedJob[]; readonly history: VmHistory }
+export type ResolvedJobs = { readonly jobs: readonly ResolvedJob[]; readonly history: VmRecords }
+
+export type ResolveOptions = {
+  /** What is known already; read anew when absent. */
+  readonly records?: VmRecords | undefined
+  /** Notes since when each job knows its VMs: for who runs them, not for who only looks. */
+  readonly remember?: boolean | undefined
+}
 
 /**
  * Which VMs the jobs have now, where they lie, and what is known of them at `at`. A job whose selection names nothing has its error, and the others their VMs.
  * Throws what concerns all of them, such as a connection.
  */
-export async function resolveJobs(agent: Agent, jobs: readonly JobConfig[], at: Date): Promise<ResolvedJobs> {
+export async function resolveJobs(
+  agent: Agent,
+  jobs: readonly JobConfig[],
+  at: Date,
+  { records, remember = false }: ResolveOptions = {},
+): Promise<ResolvedJobs> {
   const { config, signal } = agent
   const vsphere = await agent.vsphere()
   const places = await locateVms(vsphere, { signal })
-  const history = await openVmHistory(agent, at)
+  const history = records ?? (await VmRecords.open(agent, at))
   const select = (expressions: readonly string[]): Promise<readonly VmRef[]> => selectVms(vsphere, expressions, { bulk: true, signal })
   const resolved: ResolvedJob[] = []
   for (const job of jobs) {
@@ -28,13 +40,13 @@ export async function resolveJobs(agent: Agent, jobs: readonly JobConfig[], at: 
     try {
       const selected = await select(job.select)
       const apart = await groupsOf(job, select)
-      const vms = await Promise.all(
-        selected.map(async (vm): Promise<JobVm> => {
-          const { host, datastores = [] } = places.get(vm.moref) ?? {}
-          const groups = apart.filter(({ members }) => members.has(vm.moref)).map(({ name }) => name)
-          return { vm, place: { vcenter: vm.vcenterUuid, host, datastores, apart: groups }, record: await history.recordOf(vm, url) }
-        }),
-      )
+      const since = remember ? await agent.jobVms.known(job.name, selected, at) : []
+      const vms = selected.map((vm, index): JobVm => {
+        const { host, datastores = [] } = places.get(vm.moref) ?? {}
+        const groups = apart.filter(({ members }) => members.has(vm.moref)).map(({ name }) => name)
+        const record = history.recordOf(job.name, vm, url, since[index])
+        return { vm, place: { vcenter: vm.vcenterUuid, host, datastores, apart: groups }, record }
+      })
       resolved.push({ job, vms, error: undefined })
     } catch (error) {
       if (!isAgentError(error, 'NOT_FOUND', 'USAGE')) throw error

@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { registerAgent } from './agent.ts'
 import { registerAudit } from './audit.ts'
 import { registerAgents } from './agents.ts'
 import { registerBackup } from './backup.ts'
@@ -9,6 +10,7 @@ import { registerCopy } from './copy.ts'
 import { registerDoctor } from './doctor.ts'
 import { registerDrain } from './drain.ts'
 import { registerForget } from './forget.ts'
+import { registerHistory } from './history.ts'
 import { registerInit } from './init.ts'
 import type { CliIo } from './io.ts'
 import { registerJobs } from './jobs.ts'
@@ -56,11 +58,13 @@ Exit codes: 0 done, 1 defect, 2 usage, 3 configuration, 4 login or certificate, 
 8 guest could not be quiesced, 9 damaged data, 10 no space, 11 canceled, 12 some VMs or disks are not protected.
 `
 
+const VERSION = '0.1.0'
+
 /** Every command of `vcb`. Heavy modules are imported by the command that needs them, so that --help answers at once. */
 export function createProgram(io: CliIo, status: ExitStatus): Command {
   const program = new Command('vcb')
     .description('Image backup of VMware VMs from a proxy: no agent in the guest, no VDDK.')
-    .version('0.1.0')
+    .version(VERSION)
     .exitOverride()
     .configureOutput({ writeOut: io.out, writeErr: io.err })
     .addHelpText('after', '\nRun "vcb help connection" for connection settings and exit codes.\n')
@@ -83,7 +87,9 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerConfig(program, io, status)
   registerDoctor(program, io, status)
   registerInit(program, io)
+  registerAgent(program, io, status, VERSION)
   registerJobs(program, io)
+  registerHistory(program, io)
   registerPlan(program, io)
   registerRun(program, io, status)
   registerWatch(program, io)

@@ -15,13 +15,13 @@ export async function withAgent<T>(
   flags: CommandFlags,
   body: (session: CommandSession) => Promise<T>,
   stdout?: NodeJS.WritableStream & import('node:stream').Writable,
-  logged?: Partial<LogSettings>,
+  { kind, ...logged }: Partial<LogSettings> & { readonly kind?: 'agent' } = {},
 ): Promise<T> {
   const { giveUp } = io
   const config = await loadConfig(flags, io.environment)
   await using log = createLog({ level: config.logLevel, file: config.logFile, ...logged })
   using patience = patienceAfter(giveUp, systemClock)
-  const agent = await Agent.open(config, { clock: systemClock, log, signal: io.signal, giveUp, stdout })
+  const agent = await Agent.open(config, { clock: systemClock, log, signal: io.signal, giveUp, stdout, kind })
   try {
     return await unlessAborted(body({ agent, output: createOutput(io, flags.json === true) }), patience.over)
   } catch (error) {

@@ -6,6 +6,8 @@ import { examples, withCommon } from './options.ts'
 import type { ExitStatus } from './program.ts'
 import { type AgentFlags, findAgent, withRunningAgent } from './running-agent.ts'
 
+/** The kind of the job that an agent is. */
+const AGENT_JOB = 'agent'
 /** Finished jobs shown, without and with --all. */
 const SOME = 10
 const MANY = 1000
@@ -67,7 +69,7 @@ function textOf(report: StatusReport, now: Date): string {
     }
   }
   section('Running', report.running, (job) => {
-    const turn = job.held.length === 0 ? ', waits for its turn' : ''
+    const turn = job.held.length === 0 && job.kind !== AGENT_JOB ? ', waits for its turn' : ''
     const waiting = job.waitsFor === undefined ? turn : `, ${printable(job.waitsFor)}`
     const canceled = job.cancel === undefined ? waiting : `, being canceled by ${printable(job.cancel.by)}`
     return `process ${job.pid}, for ${duration(job.ageMs)}${canceled}`

@@ -31,6 +31,7 @@ export type RecoveredJob = {
   readonly job: JobId
   readonly kind: string
   readonly args: unknown
+  readonly begunAt: Date
   readonly closed: boolean
   readonly claims: readonly ClaimReport[]
 }
@@ -93,5 +94,5 @@ async function recoverJob(job: JournaledJob, { journal, releasers, limit, host, 
   if (closed)
     await journal.finish(job.id, job.outcome ?? { result: 'recovered', reason: 'The process that ran it ended without closing it.' })
   else await journal.disown(job.id, undefined, job.outcome)
-  return { job: job.id, kind: job.kind, args: job.args, closed, claims }
+  return { job: job.id, kind: job.kind, args: job.args, begunAt: job.begunAt, closed, claims }
 }

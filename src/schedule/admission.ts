@@ -22,8 +22,40 @@ export type Waiting = { readonly due: Due; readonly place: Place }
 /** One VM for the dispatcher. */
 export const vmOf = ({ vm }: Pick<Due, 'vm'>): string => `${vm.vcenterUuid}/${vm.instanceUuid}`
 
-/** Who begins first: priority, then whose RPO is missed first, then who waits longest, then by name, so that the order is always the same. */
-export function byUrgency(a: Waiting, b: Waiting): number {
+/** A run that no RPO hurries is pressed when it has waited so long, ms. */
+const PATIENCE_MS = 24 * 3_600_000
+/** Of who is pressed, one step of priority weighs as much as so much more lateness, ms. */
+const PRIORITY_WEIGHS_MS = 60_000
+/** Pressed is who has to begin within this to keep its RPO, ms. */
+const NEAR_MS = 30 * 60_000
+
+/** From when on a run is pressed: its RPO is about to be missed, or it waits for a day. */
+const pressedFrom = ({ beginBy, since }: Due): number => (beginBy === undefined ? since + PATIENCE_MS : beginBy - NEAR_MS)
+
+/**
+ * Who begins first at a moment. Who is pressed comes before all others: first those whose RPO is at stake, then those that have waited long, each in the order of
+ * lateness, in which a step of priority weighs a minute. So nobody waits for ever behind those that come again and again with a higher priority. The others as
+ * `byPriority` says.
+ */
+export function byUrgency(now: number): (a: Waiting, b: Waiting) => number {
+  const rank = (due: Due): number => (pressedFrom(due) > now ? 2 : due.beginBy === undefined ? 1 : 0)
+  const weighed = (due: Due): number => pressedFrom(due) - due.priority * PRIORITY_WEIGHS_MS
+  return (a, b) => {
+    const [one, other] = [rank(a.due), rank(b.due)]
+    if (one !== other) return one - other
+    return (one === 2 ? 0 : weighed(a.due) - weighed(b.due)) || byPriority(a, b)
+  }
+}
+
+/** In the order of `byUrgency`, of those that are in the order of `byPriority` already. */
+export function pressedFirst<W extends Waiting>(waiting: readonly W[], now: number): readonly W[] {
+  const pressed = waiting.filter(({ due }) => pressedFrom(due) <= now)
+  if (pressed.length === 0) return waiting
+  return [...pressed.sort(byUrgency(now)), ...waiting.filter(({ due }) => pressedFrom(due) > now)]
+}
+
+/** Who begins first while nobody is pressed: priority, then whose RPO is missed first, then who waits longest, then by name, so that the order is always the same. */
+export function byPriority(a: Waiting, b: Waiting): number {
   const [one, other] = [a.due, b.due]
   if (one.priority !== other.priority) return other.priority - one.priority
   const late = (due: Due): number => due.deadline ?? Number.POSITIVE_INFINITY

@@ -58,6 +58,7 @@ class Planner implements DuePlanner {
     if (openUntil === undefined) return undefined
     const [mode, whyFull] = this.#mode(record, now)
     const again = tried === 0 ? '' : `, try ${tried + 1} after ${record.runs[0]?.error ?? ''}`
+    const deadline = this.deadline(record)
     const missed = wish.since < wish.at ? ', in place of earlier ones that were missed' : ''
     return {
       job: this.job,
@@ -68,7 +69,8 @@ class Planner implements DuePlanner {
       since: wish.since,
       attempt: tried + 1,
       reason: `${wish.reason}${missed}${again}${whyFull === undefined ? '' : `; full, because ${whyFull}`}`,
-      deadline: this.deadline(record),
+      deadline,
+      beginBy: deadline === undefined ? undefined : deadline - (record.expectMs ?? 0),
       openUntil: openUntil === Number.POSITIVE_INFINITY ? undefined : openUntil,
     }
   }

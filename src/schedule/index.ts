@@ -8,7 +8,7 @@
  * `createDuePlanner` says for each VM of a job which run may begin now and when to look again, `admit` which of those that wait fit beside those that
  * run, and `simulate` plays both over any stretch of time: docs/schedule.md.
  */
-export { admit, byUrgency, type Place, type Room, vmOf, type Waiting } from './admission.ts'
+export { admit, byPriority, byUrgency, type Place, type Room, vmOf, type Waiting } from './admission.ts'
 export { createDuePlanner, type DuePlanner } from './due.ts'
 export type { Blackout, Due, FullRule, JobSchedule, PastRun, RetryRule, VmRecord, Weekday, Window } from './job-schedule.ts'
 export {

@@ -90,6 +90,8 @@ export type Due = {
   readonly reason: string
   /** When the RPO is missed unless a good point comes first; undefined without one. May lie in the past. */
   readonly deadline: number | undefined
+  /** The last moment to begin so that the run ends before `deadline`, as far as one can tell; undefined without one. */
+  readonly beginBy: number | undefined
   /** When the window closes that is open now; undefined where none does. */
   readonly openUntil: number | undefined
 }

@@ -1,5 +1,5 @@
 import type { BackupMode, ErrorCode, VmRef } from '../core/index.ts'
-import { admit, byUrgency, type Place, type Room, type Waiting } from './admission.ts'
+import { admit, byPriority, type Place, pressedFirst, type Room, type Waiting } from './admission.ts'
 import { createDuePlanner, type DuePlanner } from './due.ts'
 import type { Due, JobSchedule, PastRun, VmRecord } from './job-schedule.ts'
 import { createTimeline } from './timeline.ts'
@@ -131,19 +131,20 @@ export function simulate(jobs: readonly SimulatedJob[], options: Simulation): Si
   for (const each of options.away ?? []) line.add(each.to, () => undefined)
   for (let now = line.step(); now !== undefined; now = line.step()) {
     if (now >= to || isAway(now) !== undefined) continue
-    for (const item of admit(waiting, [...running], room)) begin(item, now)
+    if (running.size >= room.proxy) continue
+    for (const item of admit(pressedFirst(waiting, now), [...running], room)) begin(item, now)
   }
   for (const vm of vms) miss(vm, to)
   return { runs, misses }
 }
 
-/** Into its place in the order of urgency. */
+/** Into its place in the order of `byPriority`. */
 function insert(waiting: Queued[], item: Queued): void {
   let [low, high] = [0, waiting.length]
   while (low < high) {
     const middle = (low + high) >> 1
     const other = waiting[middle]
-    if (other !== undefined && byUrgency(other, item) <= 0) low = middle + 1
+    if (other !== undefined && byPriority(other, item) <= 0) low = middle + 1
     else high = middle
   }
   waiting.splice(low, 0, item)

@@ -16,6 +16,7 @@ const dueOf = (index: number, change: Partial<Due> = {}): Due => ({
   attempt: 1,
   reason: 'its moment has come',
   deadline: undefined,
+  beginBy: undefined,
   openUntil: undefined,
   ...change,
 })

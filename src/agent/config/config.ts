@@ -1,5 +1,6 @@
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
+import { type AgentRunConfig, agentKeys, agentOf } from './agent.ts'
 import { type ApiConfig, apiKeys, apiOf } from './api.ts'
 import { type DatastoresConfig, datastoresKeys, datastoresOf } from './datastores.ts'
 import type { ConfigFlags } from './flags.ts'
@@ -47,6 +48,8 @@ export type AgentConfig = VcenterConfig &
     readonly vddk: VddkConfig | undefined
     /** Places for restore points that jobs name, the general one among them. */
     readonly repositories: readonly NamedRepository[]
+    /** How `vcb agent` goes about its work; docs/agent.md. */
+    readonly agent: AgentRunConfig
     /** What the agent does by itself; docs/jobs.md. */
     readonly jobs: readonly JobConfig[]
   }
@@ -62,6 +65,7 @@ export const fileSchema = z.strictObject({
   ...limitsKeys,
   ...vddkKeys,
   ...runsKeys,
+  ...agentKeys,
   ...repositoryKeys,
   ...stateKeys,
   ...apiKeys,
@@ -110,6 +114,7 @@ export function configOf(file: ConfigFile, given: Given): AgentConfig {
     ...limitsOf(file, given),
     ...vddkOf(file, given),
     ...runsOf(file, given),
+    ...agentOf(file, given),
     ...repository,
     ...state,
     ...apiOf(file, given, state),

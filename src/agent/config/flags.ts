@@ -21,6 +21,7 @@ export type ConfigFlags = {
   readonly parallel?: string | undefined
   readonly releaseFor?: string | undefined
   readonly cancelDeadline?: string | undefined
+  readonly grace?: string | undefined
   readonly changeTracking?: boolean | undefined
   readonly logFile?: string | undefined
   readonly logLevel?: string | undefined

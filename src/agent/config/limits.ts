@@ -8,6 +8,9 @@ import { bandwidth, type BandwidthRule, byteSize, duration } from './quantity.ts
 export type LimitsConfig = Omit<LimitSettings, 'rate'> & {
   /** Disks of one VM read at the same time. */
   readonly disksPerVm: number
+  /** VMs of one host, and of one vCenter, that the agent backs up at once; no limit when absent. */
+  readonly runsPerHost?: number | undefined
+  readonly runsPerVcenter?: number | undefined
   /** Bytes a second read from vSphere, by the time of day; none = no limit. */
   readonly bandwidth: readonly BandwidthRule[]
 }
@@ -21,6 +24,8 @@ export const limitsKeys = {
       snapshotsPerDatastore: z.int().min(1).max(1000).optional(),
       streamsPerDatastore: z.int().min(1).max(1000).optional(),
       disksPerVm: z.int().min(1).max(64).optional(),
+      runsPerHost: z.int().min(1).max(1000).optional(),
+      runsPerVcenter: z.int().min(1).max(1000).optional(),
       bandwidth: bandwidth.optional(),
       latency: duration(1, 60_000).optional(),
     })
@@ -36,6 +41,8 @@ export function limitsOf({ limits: file }: FileOf<typeof limitsKeys>, { flags, e
       snapshotsPerDatastore: file?.snapshotsPerDatastore,
       streamsPerDatastore: file?.streamsPerDatastore,
       disksPerVm: file?.disksPerVm ?? 1,
+      runsPerHost: file?.runsPerHost,
+      runsPerVcenter: file?.runsPerVcenter,
       bandwidth: given ?? file?.bandwidth ?? [],
       latencyMs: file?.latency,
     }),

@@ -115,6 +115,8 @@ export const SETTINGS: readonly Setting[] = [
     value: ({ limits }) => String(limits.snapshotsPerDatastore ?? DEFAULT_LIMITS.snapshotsPerDatastore),
   },
   { keys: ['limits.streamsPerDatastore'], value: ({ limits }) => String(limits.streamsPerDatastore ?? DEFAULT_LIMITS.streamsPerDatastore) },
+  { keys: ['limits.runsPerHost'], value: ({ limits }) => String(limits.runsPerHost ?? 'no limit') },
+  { keys: ['limits.runsPerVcenter'], value: ({ limits }) => String(limits.runsPerVcenter ?? 'no limit') },
   { keys: ['limits.disksPerVm'], value: ({ limits }) => String(limits.disksPerVm) },
   {
     keys: ['limits.bandwidth'],
@@ -139,6 +141,7 @@ export const SETTINGS: readonly Setting[] = [
     variables: ['VCB_CANCEL_DEADLINE'],
     value: ({ cancelDeadlineMs }) => formatDuration(cancelDeadlineMs),
   },
+  { keys: ['agent.grace'], flag: 'grace', value: ({ agent }) => formatDuration(agent.graceMs) },
   { keys: ['repository.url'], flag: 'repo', variables: ['VCB_REPO'], value: ({ repository }) => repository.url },
   {
     keys: ['repository.passwordEnv', 'repository.passwordFile'],

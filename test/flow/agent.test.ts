@@ -1,0 +1,118 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { main } from '../../src/cli/main.ts'
+import { systemClock } from '../../src/core/index.ts'
+import { FROM_SOURCES, runChild } from '../crash/commands.ts'
+import { type CommandResult, type Json, type LabSession, openLabSession } from './lab-session.ts'
+
+/* `vcb agent` and the commands that talk to it, over the lab. */
+let session: LabSession
+beforeAll(async () => {
+  session = await openLabSession()
+  await session.json(['init'])
+})
+afterAll(async () => {
+  await session[Symbol.asyncDispose]()
+})
+
+async function configure(jobs: string): Promise<void> {
+  const file = join(session.directory, 'vcb.yaml')
+  await writeFile(file, `parallel: 2\n${jobs}`)
+  session.environment['VCB_CONFIG'] = file
+}
+
+/** A running `vcb agent` in this process; `end` is the first signal. */
+async function startAgent(...argv: readonly string[]): Promise<{ end: () => Promise<CommandResult>; notes: () => string }> {
+  const stop = new AbortController()
+  const giveUp = new AbortController()
+  let out = ''
+  let err = ''
+  const exited = main(['agent', ...argv], {
+    environment: { ...session.environment },
+    out: (text) => {
+      out += text
+    },
+    err: (text) => {
+      err += text
+    },
+    interactive: false,
+    signal: stop.signal,
+    giveUp: giveUp.signal,
+  })
+  const status = await Promise.race([exited, untilTrue(() => err.includes('The agent runs'))])
+  expect(status, out + err).toBe(true)
+  return {
+    notes: () => err,
+    end: async () => {
+      stop.abort(new Error('a signal'))
+      return { exit: await exited, out, err, json: () => JSON.parse(out) }
+    },
+  }
+}
+
+async function untilTrue(condition: () => boolean | Promise<boolean>): Promise<true> {
+  for (let turn = 0; turn < 1200; turn++) {
+    if (await condition()) return true
+    await systemClock.sleep(100)
+  }
+  throw new Error('it never became true')
+}
+
+const history = async (...argv: readonly string[]): Promise<Json[]> => (await session.json(['history', ...argv])).runs
+
+it('runs once what is due, each VM by itself: the failure of one is nobody else’s', async () => {
+  await configure('jobs:\n  - { name: nightly, select: [web01, win01], cron: "0 3 * * *", timeZone: UTC, quiesce: none }\n')
+  const first = await session.json(['agent', '--once'])
+  // Never backed up before, and no moment has come since the job knows them.
+  expect(first.runs).toEqual([])
+  await configure('jobs:\n  - { name: nightly, select: [web01, win01], rpo: 24h, timeZone: UTC, quiesce: none }\n')
+  const ran = await session.faulty({ on: 'CreateSnapshotEx_Task', object: 'win01', fault: 'NoPermission' }, () =>
+    session.json(['agent', '--once'], 12),
+  )
+  expect(ran.runs.map(({ vm, job, result }: Json) => [vm.name, job, result]).toSorted()).toEqual([
+    ['web01', 'nightly', 'succeeded'],
+    ['win01', 'nightly', 'failed'],
+  ])
+  // What failed has its next try, what is fresh has none.
+  expect((await history('--vm', 'win01'))[0]).toMatchObject({ result: 'failed', error: { code: expect.any(String) } })
+  await session.expectClean()
+})
+
+it('is steered by its commands while it runs, and ends when it is told', async () => {
+  await configure('jobs:\n  - { name: nightly, select: [web01], rpo: 24h, timeZone: UTC, quiesce: none }\n')
+  const agent = await startAgent()
+  const second = await session.vcb('agent')
+  expect([second.exit, second.err]).toEqual([6, expect.stringContaining('An agent runs with this state directory already')])
+  const before = (await history()).length
+  const started = await session.json(['run', '--vm', 'win01', '--wait'])
+  expect(started.runs).toMatchObject([{ vm: 'win01', result: 'succeeded' }])
+  expect(await history()).toHaveLength(before + 1)
+  expect((await session.json(['status'])).agent).toMatchObject({ draining: false, waiting: [] })
+  await session.json(['drain'])
+  expect((await session.vcb('run', 'nightly')).exit).toBe(6)
+  await session.json(['drain', '--off'])
+  await configure('jobs:\n  - { name: weekly, select: [win01], cron: "0 3 * * 0", timeZone: UTC }\n')
+  expect((await session.json(['reload'])).changed).toEqual(['jobs'])
+  expect((await session.json(['run', 'weekly', '--mode', 'full', '--wait'])).runs).toMatchObject([{ vm: 'win01', result: 'succeeded' }])
+  expect((await history('--vm', 'win01', '--limit', '1'))[0]).toMatchObject({ job: 'weekly', mode: 'full' })
+  await writeFile(join(session.directory, 'vcb.yaml'), 'jobs: [ {')
+  expect((await session.vcbWith({ VCB_CONFIG: undefined }, 'reload')).exit).toBe(3)
+  await configure('')
+  expect((await agent.end()).exit).toBe(0)
+  await session.expectClean()
+})
+
+it('killed in the middle of a run: the next one releases what it held, and makes up for it once', async () => {
+  await configure('jobs:\n  - { name: linux, select: [db01], rpo: 24h, timeZone: UTC, quiesce: none }\n')
+  const child = await runChild(FROM_SOURCES, ['agent', '--once', '--json'], session.environment, {
+    kill: 'after:call CreateSnapshotEx_Task',
+  })
+  expect(child.killed, child.err + child.out).toBe(true)
+  const again = await session.json(['agent', '--once'])
+  expect(again.runs).toMatchObject([{ vm: { name: 'db01' }, job: 'linux', result: 'succeeded' }])
+  const runs = await history('--vm', 'db01')
+  expect(runs.map(({ result }) => result)).toEqual(['succeeded', 'canceled'])
+  expect((await session.json(['agent', '--once'])).runs).toEqual([])
+  await session.expectClean()
+})
