@@ -41,7 +41,7 @@ const SNAPSHOT: readonly Step[] = [
     calls: 'createSnapshots',
     from: REGISTRY,
     also: {
-      'src/agent/backup-run.ts': 'makes them; its flow only creates and reads',
+      'src/agent/vm-backup.ts': 'makes them; its flow only creates and reads',
       'src/agent/mount-run.ts': 'makes them; its flow only creates and reads',
     },
   },
