@@ -153,7 +153,10 @@ export class Dispatcher implements AsyncDisposable {
       if (once && this.#closed && this.#waiting.size + this.#running.size === 0) break
       await this.#sleep(stop)
     }
-    while (this.#running.size > 0) await this.#sleep(undefined)
+    while (this.#running.size > 0) {
+      this.#woken = false
+      await this.#sleep(undefined)
+    }
     await this.#refreshing
     await this.#told
   }
