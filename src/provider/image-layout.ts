@@ -4,7 +4,7 @@ import { AgentError, GIB, KIB, MIB, SECTOR } from '../core/index.ts'
  * Bytes of every blob of an image in a restic repository, but an extent's last (docs/formats/restore-point.md): small blocks make incrementals small,
  * large ones the lists of a large disk short.
  */
-export const BLOCK_SIZES: readonly number[] = Object.freeze([256 * KIB, 512 * KIB, MIB])
+export const BLOCK_SIZES: readonly number[] = Object.freeze([256 * KIB, MIB])
 export const LARGEST_BLOCK = MIB
 /** No disk has more blocks than this before they are as large as they become. */
 const MOST_BLOCKS = 4 * 1024 * 1024
