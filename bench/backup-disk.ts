@@ -2,12 +2,11 @@
  * One backup of one VMDK through the product's own rooms (disk → provider → restic repository), as a process of its own, so that its CPU and
  * memory can be measured. `node bench/backup-disk.ts VMDK REPOSITORY PASSWORD_FILE [PARENT CHANGED.json]` prints one line of JSON.
  */
-import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
-import { createIds, type DiskRef, type PointId, Secret, silentLog, systemClock, type Range, type VmConfig } from '../src/core/index.ts'
+import { createIds, type DiskRef, type PointId, systemClock, type Range, type VmConfig } from '../src/core/index.ts'
 import { localDiskFiles, openChain } from '../src/disk/index.ts'
-import { openProvider } from '../src/provider/index.ts'
+import { openRepository } from './open-repository.ts'
 
 /** What the measuring side reads from the last line of standard output. */
 export type DiskBackup = {
@@ -19,15 +18,7 @@ export type DiskBackup = {
 
 async function backUp(vmdk: string, repository: string, passwordFile: string, parent?: string, changed?: string): Promise<DiskBackup> {
   await using source = await openChain(vmdk, localDiskFiles())
-  await using provider = await openProvider(repository, {
-    clock: systemClock,
-    log: silentLog,
-    random: randomBytes,
-    hostname: 'bench',
-    username: 'bench',
-    pid: process.pid,
-    password: new Secret(readFileSync(passwordFile, 'utf8').trim()),
-  })
+  await using provider = await openRepository(repository, passwordFile)
   const disk = diskRef(vmdk, source.size)
   const mode = parent === undefined ? 'full' : 'incremental'
   const time = systemClock.now().toISOString()

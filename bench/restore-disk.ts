@@ -2,24 +2,13 @@
  * One disk of a restore point into a flat VMDK, through the product's own rooms, as a process of its own, so that its CPU and memory can be measured.
  * `node bench/restore-disk.ts REPOSITORY PASSWORD_FILE POINT DIRECTORY` writes DIRECTORY/restored.vmdk and DIRECTORY/restored-flat.vmdk.
  */
-import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { Secret, silentLog, systemClock } from '../src/core/index.ts'
 import { exportDisk } from '../src/disk/index.ts'
-import { openProvider } from '../src/provider/index.ts'
+import { openRepository } from './open-repository.ts'
 
 const [repository, passwordFile, point, directory] = process.argv.slice(2)
 if (repository === undefined || passwordFile === undefined || point === undefined || directory === undefined)
   throw new Error('Usage: node bench/restore-disk.ts REPOSITORY PASSWORD_FILE POINT DIRECTORY')
-await using provider = await openProvider(repository, {
-  clock: systemClock,
-  log: silentLog,
-  random: randomBytes,
-  hostname: 'bench',
-  username: 'bench',
-  pid: process.pid,
-  password: new Secret(readFileSync(passwordFile, 'utf8').trim()),
-})
+await using provider = await openRepository(repository, passwordFile)
 await using reader = await provider.points?.open(point)
 await using disk = await reader?.disk(2000)
 if (disk === undefined) throw new Error(`${repository} has no points`)

@@ -9,9 +9,10 @@ export type HttpFault =
   | 'cut the request'
   | 'cut after it was done'
   | 'cut the answer'
+  | 'damage the request'
   | 'half the answer, well-formed'
   | 'silence'
-  | { readonly status: number; readonly headers?: Readonly<Record<string, string>> }
+  | { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string }
 
 export type HttpFaults = AsyncDisposable & {
   readonly origin: string
@@ -49,17 +50,17 @@ export async function startHttpFaults(port: number, choose: (request: IncomingMe
 }
 
 async function pass(port: number, request: IncomingMessage, response: ServerResponse, fault: HttpFault): Promise<void> {
+  const { method, url: path, headers } = request
   if (typeof fault === 'object') {
     request.resume()
     await once(request, 'end')
-    response.writeHead(fault.status, fault.headers).end('as asked for')
+    response.writeHead(fault.status, fault.headers).end(method === 'HEAD' ? undefined : (fault.body ?? 'as asked for'))
     return
   }
   if (fault === 'silence') {
     request.resume()
     return
   }
-  const { method, url: path, headers } = request
   const upstream = httpRequest({ host: '127.0.0.1', port, method, path, headers, agent: false })
   if (fault === 'cut the request') {
     // The server sees the beginning and then the end of the connection; we the end alone.
@@ -72,14 +73,21 @@ async function pass(port: number, request: IncomingMessage, response: ServerResp
   }
   const answered = once(upstream, 'response') as Promise<[IncomingMessage]>
   answered.catch(() => undefined) // told by the pipeline, or awaited below
-  await pipeline(request, upstream)
+  if (fault === 'damage the request') {
+    const sent = Buffer.concat((await request.toArray()) as Buffer[])
+    const at = sent.length >> 1
+    if (sent.length > 0) sent[at] = (sent[at] ?? 0) ^ 1
+    upstream.end(sent)
+  } else {
+    await pipeline(request, upstream)
+  }
   const [answer] = await answered
   if (fault === 'cut after it was done') {
     await answer.toArray()
     response.destroy()
     return
   }
-  if (fault === 'none') {
+  if (fault === 'none' || fault === 'damage the request') {
     response.writeHead(answer.statusCode ?? 502, answer.headers)
     await pipeline(answer, response)
     return

@@ -1,5 +1,5 @@
 import { tmpdir } from 'node:os'
-import { type AgentError, AgentError as Failure, type PointSummary, throwIfAborted, toAgentError } from '../core/index.ts'
+import { AgentError, type PointSummary, throwIfAborted, toAgentError } from '../core/index.ts'
 import { type CopiedPoint, copyOf, copyPoint, type CopyOptions } from '../flow/index.ts'
 import { type BackupProvider, isOwnRepository, type PointStore, sameDestination } from '../provider/index.ts'
 import type { Agent } from './agent.ts'
@@ -40,10 +40,12 @@ export async function runCopy(agent: Agent, request: CopyRunRequest): Promise<Co
   const named = agent.config.repositories.find(({ name }) => name === request.to)
   const target = named ?? { url: request.to, password: request.password }
   if (sameDestination(target.url, source.url)) {
-    throw new Failure('USAGE', `The points of ${source.url} cannot be copied into itself.`, { next: 'Name another repository with --to.' })
+    throw new AgentError('USAGE', `The points of ${source.url} cannot be copied into itself.`, {
+      next: 'Name another repository with --to.',
+    })
   }
   if (named === undefined && isOwnRepository(target.url) && target.password.file === undefined) {
-    throw new Failure('USAGE', `No password was given for ${target.url}.`, {
+    throw new AgentError('USAGE', `No password was given for ${target.url}.`, {
       next: 'Give --to-password-file, or name the repository in "repositories" of vcb.yaml.',
     })
   }
@@ -95,7 +97,7 @@ export async function runCopy(agent: Agent, request: CopyRunRequest): Promise<Co
 
 function readable(to: BackupProvider): PointStore {
   if (to.points !== undefined) return to.points
-  throw new Failure('USAGE', `${to.url} takes a stream; what is there already cannot be listed.`, {
+  throw new AgentError('USAGE', `${to.url} takes a stream; what is there already cannot be listed.`, {
     next: 'Name a repository, a directory or an archive file with --to.',
   })
 }

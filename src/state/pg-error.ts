@@ -8,7 +8,8 @@ export type PgFailure = {
 }
 
 const NEXT_AWAY = 'Start the database server or repair the way to it; running work goes on when it is back soon, see "vcb doctor".'
-const NEXT_DAMAGED = 'Have the database administrator look at the server; the catalog can be rebuilt with "vcb points --rebuild".'
+const NEXT_DAMAGED =
+  'Have the database administrator look at the server and restore the database from its last backup; the points themselves are in the repositories.'
 
 /** What to do about a row that no vcb wrote. */
 export const PG_ROW_NEXT = 'Let nothing but vcb write into the schema vcb of this database, or restore it from its last backup.'

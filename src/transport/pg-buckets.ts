@@ -1,7 +1,7 @@
-import { AgentError, anySignal, type Clock, type Log, throwIfAborted, toAgentError } from '../core/index.ts'
+import { AgentError, type Clock, type Log, throwIfAborted, toAgentError } from '../core/index.ts'
 import { assertAlive, type PgSession, type PgState, pgStatement, type ProxyEpoch, type Row } from '../state/index.ts'
-import { type Buckets, type BucketUse, type TakeOptions, type Token, type Tokens, type TokenUse, waitInWords } from './buckets.ts'
-import { isTurn, type TokenRow } from './turn.ts'
+import { type Buckets, type BucketUse, type TakeOptions, type Token, type Tokens, type TokenUse } from './buckets.ts'
+import { isTurn, type TokenRow, waitForTurn } from './turn.ts'
 
 export type PgBucketParts = {
   readonly state: PgState
@@ -14,11 +14,11 @@ export type PgBucketParts = {
 /** One who waits looks again so often, ms; what a process gives back wakes its own at once. */
 const LOOK_MS = 400
 
+type Asked = Pick<TokenRow, 'id' | 'held'>
 type Held = TokenRow & {
   readonly bucket: string
   readonly name: string
   readonly limit: number
-  readonly holder: string
   readonly host: string
   readonly pid: number
   readonly alive: boolean
@@ -89,7 +89,7 @@ class PgTokens implements Tokens {
   }
 
   /** Writes down that a token is held, or else, if `wait`, that it is waited for. */
-  #ask(holder: string, wait: boolean): Promise<TokenRow | undefined> {
+  #ask(holder: string, wait: boolean): Promise<Asked | undefined> {
     return this.#change('limit token asked', async (session) => {
       await assertAlive(session, this.#shared.epoch)
       return session.get(SQL.ask, this.#key, this.name, this.limit, holder, this.#shared.epoch, wait ? 1 : 0)
@@ -97,40 +97,13 @@ class PgTokens implements Tokens {
   }
 
   /** Until the row `id` holds a token: its turn is when fewer than `limit` of those that asked before it are left. */
-  async #wait(id: number, options?: TakeOptions): Promise<void> {
-    const { clock, waking } = this.#shared
-    let told: Disposable | undefined
-    try {
-      for (;;) {
-        const wake = new AbortController()
-        const call = (): void => wake.abort()
-        waking.add(call)
-        try {
-          const rows = await this.#withoutDead()
-          if (!rows.some((row) => row.id === id))
-            throw new AgentError(
-              'CANCELED',
-              `The wait for one of the ${this.name} is over: this process was declared dead by another proxy.`,
-            )
-          if (isTurn(rows, id, this.limit) && (await this.#hold(id))) return
-          told ??= options?.onWait?.(
-            waitInWords(
-              this,
-              rows.filter(({ held }) => held).map(({ holder }) => holder),
-            ),
-          )
-          throwIfAborted(options)
-          await clock.sleep(LOOK_MS, { signal: anySignal(options?.signal, wake.signal) })
-        } catch (error) {
-          throwIfAborted(options)
-          if (!wake.signal.aborted) throw error
-        } finally {
-          waking.delete(call)
-        }
-      }
-    } finally {
-      told?.[Symbol.dispose]()
-    }
+  #wait(id: number, options?: TakeOptions): Promise<void> {
+    return waitForTurn(this, { ...this.#shared, lookMs: LOOK_MS }, options, async () => {
+      const rows = await this.#withoutDead()
+      if (!rows.some((row) => row.id === id))
+        throw new AgentError('CANCELED', `The wait for one of the ${this.name} is over: this process was declared dead by another proxy.`)
+      return { rows, taken: isTurn(rows, id, this.limit) && (await this.#hold(id)) }
+    })
   }
 
   #hold(id: number): Promise<boolean> {
@@ -197,7 +170,7 @@ const SELECT = 'SELECT t.*, p.host, p.pid, p.state FROM limit_token t JOIN proxy
 const SQL = {
   of: pgStatement<[string], Held>(`${SELECT} WHERE bucket = $1 ORDER BY id LIMIT 10000`, decode),
   all: pgStatement<[], Held>(`${SELECT} ORDER BY bucket, id LIMIT 100000`, decode),
-  ask: pgStatement<[string, string, number, string, number, number], TokenRow>(
+  ask: pgStatement<[string, string, number, string, number, number], Asked>(
     `WITH seen AS (SELECT count(*) < $3::bigint AS free FROM limit_token JOIN proxy_process p USING (epoch) WHERE bucket = $1 AND p.state = 'alive')
      INSERT INTO limit_token (bucket, name, most, holder, epoch, held)
      SELECT $1, $2, $3, $4, $5, free FROM seen WHERE free OR $6::integer = 1 RETURNING id, held`,

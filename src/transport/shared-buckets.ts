@@ -1,7 +1,7 @@
-import { AgentError, anySignal, type Clock, type Log, throwIfAborted, toAgentError } from '../core/index.ts'
+import { AgentError, type Clock, type Log, throwIfAborted, toAgentError } from '../core/index.ts'
 import type { State } from '../state/index.ts'
-import { isTurn } from './turn.ts'
-import { type Buckets, type BucketUse, type TakeOptions, type Token, type Tokens, type TokenUse, waitInWords } from './buckets.ts'
+import { type Buckets, type BucketUse, type TakeOptions, type Token, type Tokens, type TokenUse } from './buckets.ts'
+import { isTurn, type TokenRow, waitForTurn } from './turn.ts'
 
 /** A process for as long as it lives: another one with the same pid differs in boot or start. */
 export type TokenOwner = { readonly pid: number; readonly bootId: string; readonly startTime: number }
@@ -24,15 +24,11 @@ export type SharedBucketParts = {
 const LOOK_MS = 200
 
 /** A token that is held or waited for. */
-type Held = {
-  /** In the order asked, over all processes. */
-  readonly id: number
+type Held = TokenRow & {
   readonly bucket: string
   readonly name: string
   readonly limit: number
-  readonly holder: string
   readonly owner: TokenOwner
-  readonly held: boolean
 }
 
 /**
@@ -121,43 +117,15 @@ class SharedTokens implements Tokens {
   }
 
   /** Until the row `id` holds a token: its turn is when fewer than `limit` of those that asked before it are left. */
-  async #wait(id: number, options?: TakeOptions): Promise<void> {
-    const { state, sql, clock, waking } = this.#shared
-    let told: Disposable | undefined
-    try {
-      for (;;) {
-        const wake = new AbortController()
-        const call = (): void => wake.abort()
-        waking.add(call)
-        try {
-          const rows = await this.#withoutDead()
-          if (!rows.some((row) => row.id === id))
-            throw new AgentError('INTERNAL', `What waits for one of the ${this.name} was struck from the state database.`)
-          if (isTurn(rows, id, this.limit)) {
-            const taken = state.transaction(
-              'limit token taken',
-              () => isTurn(sql.of.all(this.#key), id, this.limit) && sql.hold.run(id) === 1,
-            )
-            if (taken) return
-          }
-          told ??= options?.onWait?.(
-            waitInWords(
-              this,
-              rows.filter(({ held }) => held).map(({ holder }) => holder),
-            ),
-          )
-          throwIfAborted(options)
-          await clock.sleep(LOOK_MS, { signal: anySignal(options?.signal, wake.signal) })
-        } catch (error) {
-          throwIfAborted(options)
-          if (!wake.signal.aborted) throw error
-        } finally {
-          waking.delete(call)
-        }
-      }
-    } finally {
-      told?.[Symbol.dispose]()
-    }
+  #wait(id: number, options?: TakeOptions): Promise<void> {
+    const { state, sql } = this.#shared
+    return waitForTurn(this, { ...this.#shared, lookMs: LOOK_MS }, options, async () => {
+      const rows = await this.#withoutDead()
+      if (!rows.some((row) => row.id === id))
+        throw new AgentError('INTERNAL', `What waits for one of the ${this.name} was struck from the state database.`)
+      const take = (): boolean => isTurn(sql.of.all(this.#key), id, this.limit) && sql.hold.run(id) === 1
+      return { rows, taken: isTurn(rows, id, this.limit) && state.transaction('limit token taken', take) }
+    })
   }
 
   /** The rows of this bucket; those of dead processes are taken away first. */

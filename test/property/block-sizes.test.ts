@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { GIB, KIB, MIB, type Range, rangeEnd, Secret, silentLog, systemClock, totalLength } from '../../src/core/index.ts'
+import { createIds, GIB, KIB, MIB, type Range, rangeEnd, Secret, silentLog, systemClock, totalLength } from '../../src/core/index.ts'
 import { BLOCK_SIZES } from '../../src/provider/image-layout.ts'
 import type { BackupProvider } from '../../src/provider/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
@@ -20,7 +20,6 @@ import {
   WatchedDisk,
   writePoint,
 } from '../contract/provider-fixtures.ts'
-import { createIds } from '../../src/core/index.ts'
 
 let directory: string
 beforeEach(async () => {

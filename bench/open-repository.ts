@@ -1,0 +1,16 @@
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { Secret, silentLog, systemClock } from '../src/core/index.ts'
+import { type BackupProvider, openProvider } from '../src/provider/index.ts'
+
+/** The repository that a measured process works on; the caller disposes it. */
+export const openRepository = (repository: string, passwordFile: string): Promise<BackupProvider> =>
+  openProvider(repository, {
+    clock: systemClock,
+    log: silentLog,
+    random: randomBytes,
+    hostname: 'bench',
+    username: 'bench',
+    pid: process.pid,
+    password: new Secret(readFileSync(passwordFile, 'utf8').trim()),
+  })
