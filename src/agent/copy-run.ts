@@ -2,6 +2,7 @@ import { tmpdir } from 'node:os'
 import { AgentError, type PointSummary, throwIfAborted, toAgentError } from '../core/index.ts'
 import { type CopiedPoint, copyOf, copyPoint, type CopyOptions } from '../flow/index.ts'
 import { type BackupProvider, isOwnRepository, type PointStore, sameDestination } from '../provider/index.ts'
+import type { Claims } from '../journal/index.ts'
 import type { Agent } from './agent.ts'
 import type { SecretSource } from './config/secret-source.ts'
 
@@ -29,76 +30,85 @@ export type PointOutcome = { readonly point: PointSummary } & (
 
 export type CopyRun = { readonly from: string; readonly to: string; readonly points: readonly PointOutcome[] }
 
-/**
- * Copies the points that the other repository does not hold yet, the oldest first, one after the other; the failure of one does not keep the next from
- * being copied. Throws what concerns all of them. What is copied already is found again, so that a run that was cut off goes on where it was.
- */
-export async function runCopy(agent: Agent, request: CopyRunRequest): Promise<CopyRun> {
-  const { log } = agent
-  const source = await agent.provider()
-  const points = await agent.points()
-  const named = agent.config.repositories.find(({ name }) => name === request.to)
-  const target = named ?? { url: request.to, password: request.password }
-  if (sameDestination(target.url, source.url)) {
-    throw new AgentError('USAGE', `The points of ${source.url} cannot be copied into itself.`, {
-      next: 'Name another repository with --to.',
-    })
-  }
-  if (named === undefined && isOwnRepository(target.url) && target.password.file === undefined) {
-    throw new AgentError('USAGE', `No password was given for ${target.url}.`, {
+type Copying = Pick<CopyRunRequest, 'wanted' | 'onPoint' | 'onProgress'> & {
+  readonly dryRun?: boolean | undefined
+  readonly init?: boolean | undefined
+}
+
+/** As `copyBetween`, from the repository of the configuration. USAGE also for a repository given by its URL without its password. */
+export async function runCopy(agent: Agent, { to, password, ...request }: CopyRunRequest): Promise<CopyRun> {
+  const named = agent.config.repositories.find(({ name }) => name === to)
+  if (named === undefined && isOwnRepository(to) && password.file === undefined) {
+    throw new AgentError('USAGE', `No password was given for ${to}.`, {
       next: 'Give --to-password-file, or name the repository in "repositories" of vcb.yaml.',
     })
   }
   await agent.recoverFirst()
+  return copyBetween(agent, await agent.provider(), named ?? { url: to, password }, request)
+}
+
+/**
+ * Copies the points that the other repository does not hold yet, the oldest first, one after the other; the failure of one does not keep the next from
+ * being copied. Throws what concerns all of them. What is copied already is found again, so that a run that was cut off goes on where it was.
+ */
+export async function copyBetween(
+  agent: Agent,
+  from: BackupProvider,
+  target: { readonly url: string; readonly password: SecretSource },
+  { wanted, onPoint, onProgress, dryRun = false, init = false }: Copying,
+): Promise<CopyRun> {
+  const { log, signal: ending } = agent
+  const points = readable(from)
+  if (sameDestination(target.url, from.url)) {
+    throw new AgentError('USAGE', `The points of ${from.url} cannot be copied into itself.`, { next: 'Name another repository with --to.' })
+  }
   const run = agent.ids.run()
-  await using to = await agent.openRepository(target, { run, init: request.init })
-  const store = readable(to)
-  const there = await Array.fromAsync(store.list({ signal: agent.signal }))
-  const all = (await Array.fromAsync(points.list({ signal: agent.signal }))).filter((point) => request.wanted?.(point) ?? true)
+  await using to = await agent.openRepository(target, { run, init })
+  const there = await Array.fromAsync(readable(to).list({ signal: ending }))
+  const all = (await Array.fromAsync(points.list({ signal: ending }))).filter((point) => wanted?.(point) ?? true)
   all.sort((a, b) => Date.parse(a.time) - Date.parse(b.time))
   const outcomes: PointOutcome[] = []
   const tell = (outcome: PointOutcome): void => {
     outcomes.push(outcome)
-    request.onPoint?.(outcome)
+    onPoint?.(outcome)
   }
-  if (request.dryRun) {
-    for (const point of all) {
-      const copy = copyOf(point, there)
-      tell(copy === undefined ? { point, result: 'would copy' } : { point, result: 'there', copy: copy.id })
-    }
-    return { from: source.url, to: to.url, points: outcomes }
-  }
-  await agent.job('copy', { run, repository: source.url, to: to.url }, async (claims, signal) => {
-    const destination = { url: to.url, run, temporary: tmpdir() }
-    await claims.take('repositoryWrite', destination, [], async () => destination)
-    for (const point of all) {
-      throwIfAborted({ signal })
-      const copy = copyOf(point, there)
-      if (copy !== undefined) {
-        tell({ point, result: 'there', copy: copy.id })
-        continue
-      }
-      try {
-        const onProgress: CopyOptions['onProgress'] = (at) => request.onProgress?.(point, at)
-        const made = await copyPoint({ from: points, to, there, temporary: tmpdir(), log }, claims, point, { signal, onProgress })
-        const summary = summaryOf(point, to, made)
-        there.push(summary)
-        await record(agent, summary)
-        tell({ point, result: 'copied', copy: made.id, readBytes: made.readBytes, storedBytes: made.storedBytes })
-      } catch (error) {
-        throwIfAborted({ signal })
-        log.error('a point was not copied', { point: point.id, to: to.url, error: toAgentError(error).message })
-        tell({ point, result: 'failed', error: toAgentError(error) })
-      }
-    }
+  const left = all.filter((point) => {
+    const copy = copyOf(point, there)
+    if (copy !== undefined) tell({ point, result: 'there', copy: copy.id })
+    return copy === undefined
   })
-  return { from: source.url, to: to.url, points: outcomes }
+  const copyOne = async (claims: Claims, point: PointSummary, signal: AbortSignal | undefined): Promise<void> => {
+    try {
+      const deps = { from: points, to, there, temporary: tmpdir(), log }
+      const made = await copyPoint(deps, claims, point, { signal, onProgress: (at) => onProgress?.(point, at) })
+      const summary = summaryOf(point, to, made)
+      there.push(summary)
+      await record(agent, summary)
+      tell({ point, result: 'copied', copy: made.id, readBytes: made.readBytes, storedBytes: made.storedBytes })
+    } catch (error) {
+      throwIfAborted({ signal })
+      log.error('a point was not copied', { point: point.id, to: to.url, error: toAgentError(error).message })
+      tell({ point, result: 'failed', error: toAgentError(error) })
+    }
+  }
+  if (dryRun) for (const point of left) tell({ point, result: 'would copy' })
+  else if (left.length > 0) {
+    await agent.job('copy', { run, repository: from.url, to: to.url }, async (claims, signal) => {
+      const destination = { url: to.url, run, temporary: tmpdir() }
+      await claims.take('repositoryWrite', destination, [], async () => destination)
+      for (const point of left) {
+        throwIfAborted({ signal })
+        await copyOne(claims, point, signal)
+      }
+    })
+  }
+  return { from: from.url, to: to.url, points: outcomes.toSorted((a, b) => all.indexOf(a.point) - all.indexOf(b.point)) }
 }
 
-function readable(to: BackupProvider): PointStore {
-  if (to.points !== undefined) return to.points
-  throw new AgentError('USAGE', `${to.url} takes a stream; what is there already cannot be listed.`, {
-    next: 'Name a repository, a directory or an archive file with --to.',
+function readable({ points, url }: BackupProvider): PointStore {
+  if (points !== undefined) return points
+  throw new AgentError('USAGE', `${url} takes a stream; its restore points cannot be listed.`, {
+    next: 'Name a repository, a directory or an archive file.',
   })
 }
 

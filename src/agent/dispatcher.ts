@@ -9,7 +9,7 @@ import { type DueClaims, soleAgent } from './due-claims.ts'
 import { JobMembers } from './job-members.ts'
 import { asked, type QueuedRun, wanted } from './queued-run.ts'
 import { RepositorySessions } from './repository-sessions.ts'
-import { type AfterRun, tellRunEnded } from './run-ended.ts'
+import { type AfterRun, type RunEnded, tellRunEnded } from './run-ended.ts'
 import { recordFailed, runQueued } from './run-queued.ts'
 
 export type DispatcherOptions = {
@@ -62,6 +62,7 @@ export class Dispatcher implements AsyncDisposable {
   #refreshAt = 0
   #refreshedAt = Number.NEGATIVE_INFINITY
   #lastLook = 0
+  readonly #ends: RunEnded[] = []
   #told: Promise<void> = Promise.resolve()
   #wake: () => void = () => undefined
   #woken = false
@@ -141,6 +142,7 @@ export class Dispatcher implements AsyncDisposable {
   async cancelWaiting(queued: QueuedRun, reason: string): Promise<boolean> {
     if (!this.#waiting.delete(queued)) return false
     await this.#finish(queued, new AgentError('CANCELED', reason, { subject: queued.due.vm.name }))
+    this.#tellEnds()
     return true
   }
 
@@ -255,6 +257,7 @@ export class Dispatcher implements AsyncDisposable {
         this.#agent.log.error('a run could not be followed to its end', { vm: queued.due.vm.name, error: toAgentError(error).message })
       } finally {
         this.#running.delete(queued)
+        this.#tellEnds()
         this.wake()
       }
     }
@@ -305,8 +308,15 @@ export class Dispatcher implements AsyncDisposable {
     this.members.note(record)
     if (this.#once) this.#ended.push(record)
     this.#tell({ type: 'ended', ...this.#at(), record })
+    this.#ends.push({ record, job })
+  }
+
+  /** Only now that the run is none of those that run: what follows it may have to wait for the last of them. */
+  #tellEnds(): void {
     const { followers = [] } = this.#options
-    this.#told = this.#told.then(() => tellRunEnded(followers, { record, job }, this.#agent.log, { signal: this.#agent.signal }))
+    for (const ended of this.#ends.splice(0)) {
+      this.#told = this.#told.then(() => tellRunEnded(followers, ended, this.#agent.log, { signal: this.#agent.signal }))
+    }
   }
 
   #refreshIfWanted(now: number): void {

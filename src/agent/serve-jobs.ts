@@ -1,7 +1,11 @@
 import type { RunRecord } from '../core/index.ts'
+import { AfterCycle } from './after-cycle.ts'
+import { copyWork } from './after-copy.ts'
+import { retentionWork } from './after-retention.ts'
 import type { Agent } from './agent.ts'
 import { runAgent } from './agent-run.ts'
 import type { AgentConfig } from './config/config.ts'
+import { DEFAULT_REPOSITORY } from './config/repositories.ts'
 import { createControl } from './control.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { EventHub } from './event-hub.ts'
@@ -37,9 +41,19 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
   const totals = new RunTotals()
   let dispatcher: Dispatcher | undefined
   const claims = stack.use(await openDueClaims(agent, () => dispatcher?.config ?? agent.config))
-  dispatcher = stack.use(
-    new Dispatcher({ agent, claims, followers: [totals, ...(options.followers ?? [])], onEvent: (event) => events.tell(event) }),
-  )
+  const isBusy = (repository: string): boolean =>
+    [...(dispatcher?.running ?? []), ...(dispatcher?.waiting ?? [])].some(
+      ({ job }) => (job?.repository ?? DEFAULT_REPOSITORY) === repository,
+    )
+  const config = (): AgentConfig => dispatcher?.config ?? agent.config
+  const followers = [
+    totals,
+    // A copy first: what the policy takes away at once is to be in the other repository.
+    new AfterCycle(copyWork(agent, config), isBusy, agent.log),
+    new AfterCycle(retentionWork(agent, config), isBusy, agent.log),
+    ...(options.followers ?? []),
+  ]
+  dispatcher = stack.use(new Dispatcher({ agent, claims, followers, onEvent: (event) => events.tell(event) }))
   const control = createControl({ agent, dispatcher, events, totals, load: options.load, version: options.version })
   const { stop, cancel, once } = options
   return await runAgent({

@@ -116,3 +116,31 @@ it('killed in the middle of a run: the next one releases what it held, and makes
   expect((await session.json(['agent', '--once'])).runs).toEqual([])
   await session.expectClean()
 })
+
+it('copies what a job made, and then forgets by its policy, when the last run of the cycle has ended', async () => {
+  const password = join(session.directory, 'second-password')
+  await writeFile(password, 'another secret\n', { mode: 0o600 })
+  const second = join(session.directory, 'second')
+  const asSecond = { VCB_REPO: second, VCB_REPO_PASSWORD_FILE: password }
+  expect((await session.vcbWith(asSecond, 'init')).exit).toBe(0)
+  await configure(
+    `repositories:\n  second: { url: ${JSON.stringify(second)}, passwordFile: ${JSON.stringify(password)} }\n` +
+      'jobs:\n  - { name: kept, select: [db01, win01], repository: default, copyTo: [second], retention: { last: 1 }, timeZone: UTC, quiesce: none }\n',
+  )
+  const agent = await startAgent()
+  const pointsOf = async (vm: string, environment: Record<string, string> = {}): Promise<string[]> =>
+    (await session.vcbWith(environment, 'points', vm, '--json')).json().points.map(({ run }: Json) => run)
+  for (let night = 0; night < 2; night++) {
+    expect((await session.json(['run', 'kept', '--wait'])).runs.map(({ result }: Json) => result)).toEqual(['succeeded', 'succeeded'])
+  }
+  for (const vm of ['db01', 'win01']) {
+    const [last] = await history('--vm', vm, '--limit', '1')
+    await untilTrue(async () => (await pointsOf(vm)).join() === last.run)
+    // Nothing was forgotten that had not been copied.
+    const copied = await pointsOf(vm, asSecond)
+    expect(copied).toContain(last.run)
+    expect(copied.length).toBeGreaterThanOrEqual(2)
+  }
+  expect((await agent.end()).exit).toBe(0)
+  await session.expectClean()
+})

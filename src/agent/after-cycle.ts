@@ -1,0 +1,63 @@
+import { type Abortable, isAgentError, type Log, toAgentError, type VmRef } from '../core/index.ts'
+import { vmOf } from '../schedule/index.ts'
+import type { JobConfig } from './config/jobs.ts'
+import type { AfterRun, RunEnded } from './run-ended.ts'
+
+/** What is done to the points of a job's VMs once nothing writes to their repository any more. */
+export type CycleWork = {
+  readonly name: string
+  /** Whether the job wants it. */
+  readonly wanted: (job: JobConfig) => boolean
+  /** Of all VMs of a job that have a new good point. Called with nothing of this agent writing to the job's repository. */
+  readonly work: (job: JobConfig, vms: readonly VmRef[], options: Abortable) => Promise<void>
+}
+
+type Pending = { readonly job: JobConfig; readonly vms: Map<string, VmRef> }
+
+/**
+ * Collects the VMs whose runs succeeded until no run is left that writes to the job's repository, then does the work for all of them: a removal needs the
+ * repository for itself, and a copy is not to slow backups down. A VM whose run failed is left as it is. What found the repository in use is tried again after the
+ * next run; what failed otherwise is told, and comes again with the next good point.
+ */
+export class AfterCycle implements AfterRun {
+  readonly name: string
+  readonly #work: CycleWork
+  readonly #isBusy: (repository: string) => boolean
+  readonly #log: Log
+  readonly #pending = new Map<string, Pending>()
+
+  /** `isBusy`: a run of this agent writes to the repository of this name, or waits to. */
+  constructor(work: CycleWork, isBusy: (repository: string) => boolean, log: Log) {
+    this.name = work.name
+    this.#work = work
+    this.#isBusy = isBusy
+    this.#log = log
+  }
+
+  async after({ record, job }: RunEnded, options: Abortable): Promise<void> {
+    if (job !== undefined && record.result === 'succeeded' && this.#work.wanted(job)) {
+      const pending = this.#pending.get(job.name)
+      const vms = pending?.vms ?? new Map<string, VmRef>()
+      vms.set(vmOf(record), record.vm)
+      this.#pending.set(job.name, { job, vms })
+    }
+    for (const pending of [...this.#pending.values()]) {
+      if (!this.#isBusy(pending.job.repository)) await this.#do(pending, options)
+    }
+  }
+
+  async #do({ job, vms }: Pending, options: Abortable): Promise<void> {
+    this.#pending.delete(job.name)
+    try {
+      await this.#work.work(job, [...vms.values()], options)
+    } catch (error) {
+      const again = isAgentError(error, 'CONFLICT')
+      if (again) this.#pending.set(job.name, { job, vms })
+      this.#log.warn(again ? 'it is tried again after the next run' : 'what follows a cycle failed', {
+        follower: this.name,
+        job: job.name,
+        error: toAgentError(error).message,
+      })
+    }
+  }
+}

@@ -1,0 +1,39 @@
+import { AgentError, type VmRef } from '../core/index.ts'
+import { forgetPoints } from '../flow/index.ts'
+import { createCalendar } from '../schedule/index.ts'
+import type { CycleWork } from './after-cycle.ts'
+import type { Agent } from './agent.ts'
+import type { AgentConfig } from './config/config.ts'
+import type { JobConfig } from './config/jobs.ts'
+import { repositoryForJob } from './job-config.ts'
+
+/** Forgets, by the policy of the job, points of those of its VMs that have a new good one; a cycle in which every run failed forgets nothing. */
+export const retentionWork = (agent: Agent, config: () => AgentConfig): CycleWork => ({
+  name: 'retention',
+  wanted: ({ retention }) => retention !== undefined,
+  work: async (job, vms, options) => {
+    const { retention: policy } = job
+    if (policy === undefined) return
+    await using provider = await agent.openRepository(repositoryForJob(config(), job))
+    const { points, url } = provider
+    if (points === undefined) throw unlisted(job, url)
+    const { journal, locks, catalog, clock, log } = agent
+    const request = { by: 'policy', policy, calendar: createCalendar(job.schedule.timeZone), expressions: vms.map(expressionOf) } as const
+    const result = await agent.job('forget', { repository: url, job: job.name }, (claims, signal) =>
+      forgetPoints({ points, url, journal, locks, catalog, clock, log }, claims, request, { signal: signal ?? options.signal }),
+    )
+    const forgotten = result.vms.reduce((sum, vm) => sum + vm.forgotten.length, 0)
+    log.info('retention of a job', { job: job.name, vms: vms.length, forgotten })
+    for (const { vm, error } of result.vms) {
+      if (error !== undefined) log.warn('points of a VM were not forgotten', { job: job.name, vm: vm.name, error: error.message })
+    }
+  },
+})
+
+const expressionOf = ({ instanceUuid }: VmRef): string => `uuid:${instanceUuid}`
+
+const unlisted = (job: JobConfig, url: string): AgentError =>
+  new AgentError('CONFIG', `The job ${job.name} has a retention, but what is in ${url} cannot be listed.`, {
+    subject: job.name,
+    next: 'Leave the retention to the destination, or name a repository.',
+  })
