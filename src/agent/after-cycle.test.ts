@@ -12,15 +12,21 @@ function world(options: { busy?: Set<string>; fail?: (() => Error | undefined) |
   const done: string[] = []
   const busy = options.busy ?? new Set<string>()
   const follower = new AfterCycle(
-    {
-      name: 'w',
-      wanted: ({ name }) => name !== 'unwanted',
-      work: async (job, vms) => {
-        const error = options.fail?.()
-        if (error !== undefined) throw error
-        done.push(`${job.name}: ${vms.map(({ name }) => name).join(' ')}`)
+    [
+      {
+        name: 'first',
+        wanted: () => true,
+        work: async () => {
+          const error = options.fail?.()
+          if (error !== undefined) throw error
+        },
       },
-    },
+      {
+        name: 'second',
+        wanted: ({ name }) => name !== 'unwanted',
+        work: async (job, vms) => void done.push(`${job.name}: ${vms.map(({ name }) => name).join(' ')}`),
+      },
+    ],
     (repository) => busy.has(repository),
     silentLog,
   )

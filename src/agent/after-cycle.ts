@@ -15,27 +15,27 @@ export type CycleWork = {
 type Pending = { readonly job: JobConfig; readonly vms: Map<string, VmRef> }
 
 /**
- * Collects the VMs whose runs succeeded until no run is left that writes to the job's repository, then does the work for all of them: a removal needs the
- * repository for itself, and a copy is not to slow backups down. A VM whose run failed is left as it is. What found the repository in use is tried again after the
- * next run; what failed otherwise is told, and comes again with the next good point.
+ * Collects the VMs whose runs succeeded until no run is left that writes to the job's repository, then does the works for all of them, one after another: a removal
+ * needs the repository for itself, and a copy is not to slow backups down. Where one fails, those after it are not done: nothing is forgotten that could not be copied.
+ * A VM whose run failed is left as it is. What found the repository in use is tried again after the next run; what failed otherwise is told, and comes again with the
+ * next good point.
  */
 export class AfterCycle implements AfterRun {
-  readonly name: string
-  readonly #work: CycleWork
+  readonly name = 'cycle'
+  readonly #works: readonly CycleWork[]
   readonly #isBusy: (repository: string) => boolean
   readonly #log: Log
   readonly #pending = new Map<string, Pending>()
 
   /** `isBusy`: a run of this agent writes to the repository of this name, or waits to. */
-  constructor(work: CycleWork, isBusy: (repository: string) => boolean, log: Log) {
-    this.name = work.name
-    this.#work = work
+  constructor(works: readonly CycleWork[], isBusy: (repository: string) => boolean, log: Log) {
+    this.#works = works
     this.#isBusy = isBusy
     this.#log = log
   }
 
   async after({ record, job }: RunEnded, options: Abortable): Promise<void> {
-    if (job !== undefined && record.result === 'succeeded' && this.#work.wanted(job)) {
+    if (job !== undefined && record.result === 'succeeded' && this.#works.some(({ wanted }) => wanted(job))) {
       const pending = this.#pending.get(job.name)
       const vms = pending?.vms ?? new Map<string, VmRef>()
       vms.set(vmOf(record), record.vm)
@@ -48,13 +48,17 @@ export class AfterCycle implements AfterRun {
 
   async #do({ job, vms }: Pending, options: Abortable): Promise<void> {
     this.#pending.delete(job.name)
+    let doing = ''
     try {
-      await this.#work.work(job, [...vms.values()], options)
+      for (const { name, wanted, work } of this.#works) {
+        doing = name
+        if (wanted(job)) await work(job, [...vms.values()], options)
+      }
     } catch (error) {
       const again = isAgentError(error, 'CONFLICT')
       if (again) this.#pending.set(job.name, { job, vms })
       this.#log.warn(again ? 'it is tried again after the next run' : 'what follows a cycle failed', {
-        follower: this.name,
+        work: doing,
         job: job.name,
         error: toAgentError(error).message,
       })

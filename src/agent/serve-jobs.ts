@@ -49,8 +49,7 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
   const followers = [
     totals,
     // A copy first: what the policy takes away at once is to be in the other repository.
-    new AfterCycle(copyWork(agent, config), isBusy, agent.log),
-    new AfterCycle(retentionWork(agent, config), isBusy, agent.log),
+    new AfterCycle([copyWork(agent, config), retentionWork(agent, config)], isBusy, agent.log),
     ...(options.followers ?? []),
   ]
   dispatcher = stack.use(new Dispatcher({ agent, claims, followers, onEvent: (event) => events.tell(event) }))

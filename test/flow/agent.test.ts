@@ -136,10 +136,9 @@ it('copies what a job made, and then forgets by its policy, when the last run of
   for (const vm of ['db01', 'win01']) {
     const [last] = await history('--vm', vm, '--limit', '1')
     await untilTrue(async () => (await pointsOf(vm)).join() === last.run)
-    // Nothing was forgotten that had not been copied.
-    const copied = await pointsOf(vm, asSecond)
-    expect(copied).toContain(last.run)
-    expect(copied.length).toBeGreaterThanOrEqual(2)
+    // The first cycle may forget while the second one's point is there and not copied yet.
+    await untilTrue(async () => (await pointsOf(vm, asSecond)).includes(last.run))
+    expect((await pointsOf(vm, asSecond)).length).toBeGreaterThanOrEqual(2)
   }
   expect((await agent.end()).exit).toBe(0)
   await session.expectClean()
