@@ -41,7 +41,7 @@ export class AfterCycle implements AfterRun {
       vms.set(vmOf(record), record.vm)
       this.#pending.set(job.name, { job, vms })
     }
-    for (const pending of [...this.#pending.values()]) {
+    for (const pending of this.#pending.values().toArray()) {
       if (!this.#isBusy(pending.job.repository)) await this.#do(pending, options)
     }
   }
