@@ -125,7 +125,7 @@ it('copies what a job made, and then forgets by its policy, when the last run of
   expect((await session.vcbWith(asSecond, 'init')).exit).toBe(0)
   await configure(
     `repositories:\n  second: { url: ${JSON.stringify(second)}, passwordFile: ${JSON.stringify(password)} }\n` +
-      'jobs:\n  - { name: kept, select: [db01, win01], repository: default, copyTo: [second], retention: { last: 1 }, timeZone: UTC, quiesce: none }\n',
+      'jobs:\n  - { name: kept, select: [db01, web01], repository: default, copyTo: [second], retention: { last: 1 }, timeZone: UTC, quiesce: none }\n',
   )
   const agent = await startAgent()
   const pointsOf = async (vm: string, environment: Record<string, string> = {}): Promise<string[]> =>
@@ -133,7 +133,7 @@ it('copies what a job made, and then forgets by its policy, when the last run of
   for (let night = 0; night < 2; night++) {
     expect((await session.json(['run', 'kept', '--wait'])).runs.map(({ result }: Json) => result)).toEqual(['succeeded', 'succeeded'])
   }
-  for (const vm of ['db01', 'win01']) {
+  for (const vm of ['db01', 'web01']) {
     const [last] = await history('--vm', vm, '--limit', '1')
     await untilTrue(async () => (await pointsOf(vm)).join() === last.run)
     // The first cycle may forget while the second one's point is there and not copied yet.
