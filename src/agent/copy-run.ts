@@ -38,13 +38,15 @@ type Copying = Pick<CopyRunRequest, 'wanted' | 'onPoint' | 'onProgress'> & {
 /** As `copyBetween`, from the repository of the configuration. USAGE also for a repository given by its URL without its password. */
 export async function runCopy(agent: Agent, { to, password, ...request }: CopyRunRequest): Promise<CopyRun> {
   const named = agent.config.repositories.find(({ name }) => name === to)
+  const from = await agent.provider()
+  refuseItself(from, named?.url ?? to)
   if (named === undefined && isOwnRepository(to) && password.file === undefined) {
     throw new AgentError('USAGE', `No password was given for ${to}.`, {
       next: 'Give --to-password-file, or name the repository in "repositories" of vcb.yaml.',
     })
   }
   await agent.recoverFirst()
-  return copyBetween(agent, await agent.provider(), named ?? { url: to, password }, request)
+  return copyBetween(agent, from, named ?? { url: to, password }, request)
 }
 
 /**
@@ -59,9 +61,7 @@ export async function copyBetween(
 ): Promise<CopyRun> {
   const { log, signal: ending } = agent
   const points = readable(from)
-  if (sameDestination(target.url, from.url)) {
-    throw new AgentError('USAGE', `The points of ${from.url} cannot be copied into itself.`, { next: 'Name another repository with --to.' })
-  }
+  refuseItself(from, target.url)
   const run = agent.ids.run()
   await using to = await agent.openRepository(target, { run, init })
   const there = await Array.fromAsync(readable(to).list({ signal: ending }))
@@ -103,6 +103,11 @@ export async function copyBetween(
     })
   }
   return { from: from.url, to: to.url, points: outcomes.toSorted((a, b) => all.indexOf(a.point) - all.indexOf(b.point)) }
+}
+
+function refuseItself({ url }: BackupProvider, target: string): void {
+  if (!sameDestination(target, url)) return
+  throw new AgentError('USAGE', `The points of ${url} cannot be copied into itself.`, { next: 'Name another repository with --to.' })
 }
 
 function readable({ points, url }: BackupProvider): PointStore {
