@@ -98,11 +98,18 @@ function parseExtent(line: string, access: DescriptorExtent['access'], number: n
   return { access, sectors, type, file: rest.slice(1, end), ...(offset === undefined ? {} : { offset }) }
 }
 
+/**
+ * The text ends at the first zero byte. qemu (7.2, block/vmdk.c, vmdk_write_cid) writes a content id without leading zeros over a longer one and ends the shorter
+ * text with a zero: the last bytes of the longer text, which had at most eight digits there, stay behind it.
+ */
+const MOST_LEFT = 7
+
 function decode(bytes: Uint8Array, name: string): { text: string; encoding: string } {
+  const zero = bytes.indexOf(0)
+  const body = zero < 0 ? bytes : bytes.subarray(0, zero)
   let end = bytes.length
-  while (end > 0 && bytes[end - 1] === 0) end--
-  const body = bytes.subarray(0, end)
-  if (body.includes(0)) throw bad(name, 'holds zero bytes, so it is no text descriptor')
+  while (end > body.length && bytes[end - 1] === 0) end--
+  if (end - body.length - 1 > MOST_LEFT) throw bad(name, 'holds zero bytes, so it is no text descriptor')
   const declared = /^[ \t]*encoding[ \t]*=[ \t]*"?([A-Za-z0-9_.:-]{1,40})"?[ \t]*\r?$/im.exec(Buffer.from(body).toString('latin1'))?.[1]
   const encoding = declared ?? 'UTF-8'
   let decoder: TextDecoder

@@ -44,6 +44,19 @@ describe('parseDescriptor', () => {
     expect(parentOf(descriptor)).toBeUndefined()
   })
 
+  it('reads what qemu leaves when it writes a shorter content id over a longer one', () => {
+    for (let digits = 1; digits <= 8; digits++) {
+      const area = Buffer.alloc(10_240)
+      area.write(ESXI)
+      const shorter = ESXI.replace('1f2E3d4c\nparent', `${'59f2abc7'.slice(0, digits)}\nparent`)
+      area.write(`${shorter}\0`)
+      const descriptor = parse(area)
+      expect(descriptor.cid, `${digits} digits`).toBe('59f2abc7'.slice(0, digits).padStart(8, '0'))
+      expect({ ...descriptor, cid: '' }).toEqual({ ...parse(ESXI), cid: '' })
+    }
+    expect(() => parse(`${ESXI}\0 8 bytes`)).toThrow('holds zero bytes')
+  })
+
   it('comes back unchanged through formatDescriptor', () => {
     const descriptor = parse(ESXI)
     expect(parse(formatDescriptor(descriptor))).toEqual(descriptor)
@@ -84,7 +97,7 @@ describe('parseDescriptor', () => {
 
   for (const [what, text, message] of [
     ['nothing', '', /is empty/],
-    ['a raw image', Buffer.from([0xeb, 0x63, 0x90, 0x00, 0x41]), /zero bytes/],
+    ['a raw image', Buffer.from([0xeb, 0x63, 0x90, 0x00, ...Array.from({ length: 8 }, () => 0x41)]), /zero bytes/],
     ['another file', 'hello = world\n', /version line/],
     ['version 4', 'version=4\nCID=1\ncreateType="vmfs"\n', /version "4"/],
     ['no CID', 'version=1\ncreateType="vmfs"\nRW 8 VMFS "a"\n', /CID/],

@@ -543,7 +543,9 @@ export function journalContract(name: string, make: (clock: Clock) => Promise<Jo
 
     it('two recoveries at once release each claim once', async () => {
       for (const path of ['a', 'b', 'c', 'd']) await take([path])
-      await Promise.all([recover({ alive: [BOB] }), recover({ alive: [BOB], as: { pid: 103, bootId: 'boot-1', startTime: 1 } })])
+      // Each knows that the other lives: what one has adopted is not the next one's to adopt.
+      const other = { pid: 103, bootId: 'boot-1', startTime: 1 }
+      await Promise.all([recover({ alive: [BOB, other] }), recover({ alive: [BOB, other], as: other })])
       expect([...world.log].sort()).toEqual(['release a', 'release b', 'release c', 'release d'])
       expect(await journal.unfinished()).toEqual([])
     })
