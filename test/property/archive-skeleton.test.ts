@@ -38,7 +38,7 @@ async function skeletonOf(bytes: Buffer, sizes: readonly number[]): Promise<Buff
     at += size
   }
   await skeleton.end()
-  return readFile(skeleton.path)
+  return await readFile(skeleton.path)
 }
 
 async function* once(bytes: Buffer): AsyncGenerator<Buffer> {

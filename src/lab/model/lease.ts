@@ -90,20 +90,27 @@ export class Leases {
     return lease.ref
   }
 
-  importVm(session: LabSession, pool: LabRef, create: () => Promise<LabRef>, dispose: (vm: VmRecord) => Promise<void>): LabRef {
+  /** `create` gives the VM's record to `shown` before anybody can see the VM: from then on the lease holds it. */
+  importVm(
+    session: LabSession,
+    pool: LabRef,
+    create: (shown: (vm: VmRecord) => void) => Promise<LabRef>,
+    dispose: (vm: VmRecord) => Promise<void>,
+  ): LabRef {
     const lease = this.#open('import', session, undefined, dispose)
     const initialised = this.#initialise(lease, async () => {
-      const made = await create()
-      const entity = this.#view.find(made.value)
-      if (entity?.kind !== 'vm') throw notFound(pool)
-      lease.vm = entity.record
-      this.#showImport(lease, made)
-      lease.transfers = disksOf(entity.record.config).map((disk, index) =>
+      const made = await create((vm) => {
+        lease.vm = vm
+        this.#showImport(lease, this.#view.vmRef(vm))
+      })
+      const config = lease.vm?.config
+      if (config === undefined) throw notFound(pool)
+      lease.transfers = disksOf(config).map((disk, index) =>
         transferOf(
           disk,
           index,
-          `/${made.value}/${controllerName(diskLabel(entity.record.config, disk))}`,
-          `/${entity.record.config.name}/${controllerName(diskLabel(entity.record.config, disk))}`,
+          `/${made.value}/${controllerName(diskLabel(config, disk))}`,
+          `/${config.name}/${controllerName(diskLabel(config, disk))}`,
         ),
       )
     })
@@ -246,10 +253,11 @@ export class Leases {
       await work()
       if (lease.state === 'initializing') lease.state = 'ready'
       // It was ended while its VM was being made.
-      else if (lease.kind === 'import' && lease.vm !== undefined) await lease.dispose(lease.vm)
+      else if (lease.state === 'error') await this.#dispose(lease, lease.error)
     } catch (error) {
       lease.error = toVimFault(error)
       lease.state = 'error'
+      lease.onEnd(lease.error)
     }
     lease.lastSign = this.#model.clock.monotonicMs()
     this.#view.feed.changed(lease.ref, 'state', 'info', 'error', 'initializeProgress')
@@ -268,10 +276,16 @@ export class Leases {
   }
 
   async #end(lease: Lease, fault: VimFault): Promise<void> {
+    const initialising = lease.state === 'initializing'
     lease.state = 'error'
     lease.error = fault
     this.#view.feed.changed(lease.ref, 'state', 'error', 'info')
     for (const response of lease.sending) response.destroy()
+    // What is half made is taken away once it is made.
+    if (!initialising) await this.#dispose(lease, fault)
+  }
+
+  async #dispose(lease: Lease, fault: VimFault | undefined): Promise<void> {
     try {
       if (lease.kind === 'import' && lease.vm !== undefined) await lease.dispose(lease.vm)
     } finally {

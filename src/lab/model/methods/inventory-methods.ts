@@ -43,13 +43,16 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
       throw new VimFault('InvalidDatastore', { name: store.name }, `The host does not see the datastore '${store.name}'.`)
   }
 
-  /** With `unfinished` the VM goes again when the lab ends before somebody has taken that mark away: an import. */
+  /**
+   * With `imported` the VM goes again when the lab ends before somebody has taken that mark away; it is called with the record before anybody sees
+   * the VM.
+   */
   const createVm = async (
     folder: LabRef,
     pool: LabRef | undefined,
     host: LabRef | undefined,
     spec: LabObject,
-    unfinished = false,
+    imported?: (vm: VmRecord) => void,
   ): Promise<LabRef> => {
     const at = place(folder, pool, host)
     const name = unescapeName(needText(spec, 'name'))
@@ -61,11 +64,12 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
     if (model.files.exists(path)) throw fileAlreadyExists(path)
     const vm = emptyVm(model, { ...at, path, name })
     if (fresh) vm.pending = { kind: 'import', links: [] }
+    imported?.(vm)
     await world.prepare(vm)
     mkdirSync(model.files.local(directory), { recursive: true })
     try {
       await reconfigure(model, vm, spec)
-      if (!unfinished) vm.pending = undefined
+      if (imported === undefined) vm.pending = undefined
     } catch (error) {
       await model.close(vm)
       await world.abandon(vm)
@@ -293,7 +297,7 @@ export function inventoryMethods(endpoint: Endpoint): Methods {
         return endpoint.leases.importVm(
           call.session,
           call.self.ref,
-          () => createVm(folder, pool, host, spec, true),
+          (shown) => createVm(folder, pool, host, spec, shown),
           (vm) => remove(vm, true),
         )
       },
