@@ -27,7 +27,8 @@ import { SealedFiles } from './sealed-files.ts'
 import type { SealKey } from './sealing.ts'
 import { isRecord } from './snapshot.ts'
 import { SnapshotFiles } from './snapshot-files.ts'
-import { WriteEngine, type WriteSettings } from './write-engine.ts'
+import { WriteEngine } from './write-engine.ts'
+import { type WriteSettings, WriteThreads } from './write-threads.ts'
 import { zstdCodec } from './zstd-codec.ts'
 
 const MIB = 1024 * 1024
@@ -126,6 +127,8 @@ class ResticRepository implements Repository {
   readonly #opener: BlobOpener
   readonly #writers = new Set<RepositoryWriter>()
   #engine: WriteEngine | undefined
+  /** Of the last engine, while there is none. */
+  #threads: WriteThreads | undefined
   #disposed = false
 
   constructor(id: string, files: SealedFiles, key: SealKey, deps: RepositoryDeps, settings: WriteSettings, options: RepositoryOptions) {
@@ -196,6 +199,8 @@ class ResticRepository implements Repository {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true
     for (const writer of this.#writers) await writer[Symbol.asyncDispose]()
+    await this.#threads?.[Symbol.asyncDispose]()
+    this.#threads = undefined
     await this.#reading[Symbol.asyncDispose]()
   }
 
@@ -210,7 +215,11 @@ class ResticRepository implements Repository {
   }
 
   #startEngine(index: Awaited<ReturnType<IndexStore['current']>>): WriteEngine {
+    const kept = this.#threads?.pool.dead === true ? undefined : this.#threads
+    const threads = kept ?? new WriteThreads(this.#files.backend, this.#key, this.#settings)
+    this.#threads = undefined
     this.#engine = new WriteEngine({
+      threads,
       files: this.#files,
       index,
       key: this.#key,
@@ -229,13 +238,19 @@ class ResticRepository implements Repository {
     let whole = sound && !engine.failed.aborted
     if (last && this.#engine === engine) this.#engine = undefined
     try {
-      if (last || engine.failed.aborted) await engine.close(!lock.signal.aborted)
+      if ((last || engine.failed.aborted) && (await engine.close(!lock.signal.aborted))) await this.#keep(engine.threads)
     } catch (error) {
       // The writer is ending without a commit and its own error is on its way to the caller; this one is only about what is left behind.
       this.#deps.log.warn('Packs of an aborted backup could not be indexed.', { repository: this.url, reason: toAgentError(error).message })
       whole = false
     }
     this.#index.writerEnds(whole)
+  }
+
+  /** An engine may have begun and ended meanwhile. */
+  async #keep(threads: WriteThreads): Promise<void> {
+    if (this.#threads === undefined && !this.#disposed) this.#threads = threads
+    else await threads[Symbol.asyncDispose]()
   }
 }
 

@@ -1,21 +1,14 @@
 import { hash } from 'node:crypto'
 import { type AgentError, toAgentError } from '../core/index.ts'
-import type { Backend } from './backend.ts'
 import type { BlobIndex } from './blob-index.ts'
 import { BlobRecords, type BlobType, DATA, TREE } from './blob-records.ts'
 import { idHex } from './ids.ts'
 import { encodeIndexFile, INDEX_FILE_BLOBS } from './index-file.ts'
 import { encodePackHeader, packTailBytes } from './pack-header.ts'
+import type { TreeMemory } from './pack-memory.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { IV_BYTES, seal, type SealKey } from './sealing.ts'
 import { SlotPool } from './slot-pool.ts'
-
-/** Most data packs on their way to the backend at once: each takes memory. */
-const MOST_ON_THE_WAY = 4
-/** Data packs in memory at once: one open, the others on their way. */
-export const packBuffers = ({ savesAtOnce = 1 }: Backend): number => 1 + Math.min(savesAtOnce, MOST_ON_THE_WAY)
-/** Tree packs are small, few, and hashed on this thread. */
-const TREE_PACK_BYTES = 4 * 1024 * 1024
 
 export type PackWriterParts = {
   readonly files: SealedFiles
@@ -24,6 +17,7 @@ export type PackWriterParts = {
   readonly random: (size: number) => Uint8Array
   /** Memory of the packs, shared with the worker threads. */
   readonly buffers: readonly SharedArrayBuffer[]
+  readonly trees: TreeMemory
   /** SHA-256 of the beginning of a pack buffer, off this thread. */
   readonly digest: (buffer: number, length: number) => Promise<Uint8Array>
   /** An index file was stored; its blobs are in `index` already. */
@@ -106,6 +100,11 @@ export class PackWriter {
     this.#parts.onFailure(error)
   }
 
+  /** Whether no pack buffer is in use. */
+  get unused(): boolean {
+    return this.#underWay.size === 0 && this.#open.every((pack) => pack === undefined)
+  }
+
   /** Waits for every store under way, also when one of them failed. */
   async idle(): Promise<void> {
     while (this.#underWay.size > 0) await Promise.all(this.#underWay)
@@ -137,7 +136,7 @@ export class PackWriter {
     const own = type === TREE || least > (this.#parts.buffers[0]?.byteLength ?? 0)
     const buffer = own ? -1 : await this.#free.acquire()
     const shared = this.#parts.buffers[buffer]
-    const memory = shared === undefined ? Buffer.allocUnsafeSlow(Math.max(TREE_PACK_BYTES, least)) : Buffer.from(shared)
+    const memory = shared === undefined ? this.#parts.trees.take(least) : Buffer.from(shared)
     const pack: Pack = { number: this.#parts.index.addPack(), buffer, memory, blobs: new BlobRecords(), length: 0 }
     this.#open[type] = pack
     this.#pending.set(pack.number, pack)
@@ -161,6 +160,7 @@ export class PackWriter {
     index.setPackId(pack.number, id)
     this.#pending.delete(pack.number)
     if (pack.buffer >= 0) this.#free.release(pack.buffer)
+    else this.#parts.trees.give(pack.memory)
     this.#unindexed.push({ id, blobs: pack.blobs })
     this.#unindexedBlobs += pack.blobs.count
     if (this.#unindexedBlobs >= INDEX_FILE_BLOBS) this.#writeIndex()

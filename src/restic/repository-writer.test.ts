@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { hash, randomBytes } from 'node:crypto'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -376,6 +377,37 @@ describe('what goes wrong while writing', () => {
       timeout: 30_000,
     })
     expect({ stdout, status }, stderr).toEqual({ stdout: 'done\n', status: 0 })
+  })
+
+  it('threads go from one engine to the next when they are at rest, and never before', async () => {
+    await using place = await Place.make()
+    let started = 0
+    const count = (): void => void started++
+    subscribe('worker_threads', count)
+    try {
+      const blocks = Array.from({ length: 40 }, (_, index) => Buffer.alloc(BLOCK, index + 1))
+      for (const turn of [0, 1, 2]) {
+        await using writer = await place.repository.beginWrite()
+        await commit(writer, await store(writer, [blocks[turn] ?? Buffer.alloc(0)]), BLOCK)
+      }
+      expect(started).toBe(2)
+      {
+        await using writer = await place.repository.beginWrite()
+        const slots = await Promise.all(Array.from({ length: 8 }, () => writer.blocks.acquire()))
+        // Nobody waits for what is on its way.
+        for (const [index, slot] of slots.entries()) {
+          slot.bytes.set(randomBytes(BLOCK))
+          if (index > 0) writer.blocks.submit(slot, BLOCK).catch(() => undefined)
+        }
+      }
+      await using writer = await place.repository.beginWrite()
+      const id = await commit(writer, await store(writer, blocks), 40 * BLOCK)
+      expect(started).toBe(4)
+      await using fresh = await place.reopen()
+      expect(Buffer.compare(await read(fresh, id), Buffer.concat(blocks))).toBe(0)
+    } finally {
+      unsubscribe('worker_threads', count)
+    }
   })
 
   it('a canceled commit leaves no snapshot', async () => {

@@ -50,6 +50,11 @@ export class SealPool implements AsyncDisposable {
     this.#reference()
   }
 
+  /** Whether a thread died, or all were ended. */
+  get dead(): boolean {
+    return this.#failure !== undefined
+  }
+
   /** The memory of a slot's blocks. */
   plain(slot: number): Uint8Array {
     return this.#memory(slot).plain

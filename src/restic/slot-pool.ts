@@ -4,12 +4,19 @@ type Waiter = { readonly take: (slot: number) => void; readonly refuse: (error: 
 
 /** Numbers of free slots and, first come first served, who waits for one. */
 export class SlotPool {
+  readonly #count: number
   readonly #free: number[]
   readonly #waiters = new Set<Waiter>()
   #failure: AgentError | undefined
 
   constructor(count: number) {
+    this.#count = count
     this.#free = Array.from({ length: count }, (_, slot) => count - 1 - slot)
+  }
+
+  /** Whether nobody has or waits for one. */
+  get whole(): boolean {
+    return this.#free.length === this.#count && this.#waiters.size === 0
   }
 
   acquire(options?: Abortable): Promise<number> {

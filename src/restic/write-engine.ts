@@ -4,22 +4,14 @@ import type { BlobIndex } from './blob-index.ts'
 import { type BlobType, DATA } from './blob-records.ts'
 import type { StoredBlock } from './block-pipeline.ts'
 import { idHex } from './ids.ts'
-import { packBuffers, PackWriter } from './pack-writer.ts'
-import { SealPool } from './seal-pool.ts'
-import { slotBytes } from './seal-tasks.ts'
+import { PackWriter } from './pack-writer.ts'
+import type { SealPool } from './seal-pool.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { IV_BYTES, SEAL_OVERHEAD, type SealKey, sealInPlace } from './sealing.ts'
 import { SlotPool } from './slot-pool.ts'
+import type { WriteSettings, WriteThreads } from './write-threads.ts'
 import { zeroBlockId } from './zero-block.ts'
 import type { ZstdCodec } from './zstd-codec.ts'
-
-export type WriteSettings = {
-  readonly workers: number
-  readonly blockSize: number
-  readonly level: number
-  readonly packSize: number
-  readonly codec: 'auto' | 'zlib'
-}
 
 export type WriteEngineParts = {
   readonly files: SealedFiles
@@ -29,6 +21,8 @@ export type WriteEngineParts = {
   /** For what is compressed on this thread: trees and small files. */
   readonly codec: ZstdCodec
   readonly settings: WriteSettings
+  /** Nobody else's, until the engine is closed. */
+  readonly threads: WriteThreads
   readonly onIndexFile: (name: string) => void
 }
 
@@ -48,20 +42,20 @@ export class WriteEngine {
   readonly #underWay = new Set<string>()
 
   constructor(parts: WriteEngineParts) {
-    const { workers, blockSize, packSize, level, codec } = parts.settings
+    const { threads } = parts
     this.#parts = parts
-    this.blockSize = blockSize
-    this.slots = Math.max(8, workers * 4)
-    const slots = Array.from({ length: this.slots }, () => new SharedArrayBuffer(slotBytes(blockSize)))
-    const packs = Array.from({ length: packBuffers(parts.files.backend) }, () => new SharedArrayBuffer(packSize))
+    this.blockSize = parts.settings.blockSize
+    this.slots = threads.slots
     this.#free = new SlotPool(this.slots)
-    this.#pool = new SealPool(workers, { slots, packs, blockSize, key: parts.key, level, codec }, (error) => this.fail(error))
+    this.#pool = threads.pool
+    threads.use((error) => this.fail(error))
     this.#packs = new PackWriter({
       files: parts.files,
       index: parts.index,
       key: parts.key,
       random: parts.random,
-      buffers: packs,
+      buffers: threads.packs,
+      trees: threads.trees,
       digest: (buffer, length) => this.#pool.digest(buffer, length),
       onIndexFile: parts.onIndexFile,
       onFailure: (error) => this.fail(error),
@@ -71,6 +65,10 @@ export class WriteEngine {
   /** Aborts with the first failure. */
   get failed(): AbortSignal {
     return this.#failed.signal
+  }
+
+  get threads(): WriteThreads {
+    return this.#parts.threads
   }
 
   acquire(options?: Abortable): Promise<number> {
@@ -149,16 +147,24 @@ export class WriteEngine {
     this.#packs.fail(error)
   }
 
-  /** Ends the threads. `keep`: index the packs already stored; never after a failure or a lost lock. */
-  async close(keep: boolean): Promise<void> {
+  /**
+   * `keep`: index the packs already stored; never after a failure or a lost lock. True when the threads are at rest and all memory is free, so that another
+   * engine may have them; otherwise they are ended.
+   */
+  async close(keep: boolean): Promise<boolean> {
+    let atRest = false
     try {
-      if (keep && !this.#failed.signal.aborted) await this.#packs.abandon()
+      if (keep && !this.#failed.signal.aborted) {
+        await this.#packs.abandon()
+        atRest = this.#free.whole && this.#packs.unused
+      }
     } finally {
       const closed = new AgentError('CANCELED', 'The writer of the repository was closed.')
       this.fail(closed)
-      await this.#pool[Symbol.asyncDispose]()
+      if (!atRest) await this.#parts.threads[Symbol.asyncDispose]()
       await this.#packs.idle()
     }
+    return atRest
   }
 
   /** Runs `store` unless the blob is known or just being stored; 0 when it was. */
