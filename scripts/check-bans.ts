@@ -108,15 +108,15 @@ export const BANS: readonly Ban[] = [
     also: 'strings',
   },
   {
-    what: 'speaks to the network past vsphere/http-client.ts and trust.ts, nfc/dial.ts and pinned-tls.ts, nbd/dial.ts and server.ts, ssh/dial.ts, restic/rest/, restic/s3/s3-client.ts, api/api.ts, certificate.ts, client.ts and socket-listener.ts, where calls and uploads are effects',
+    what: 'speaks to the network past vsphere/http-client.ts and trust.ts, nfc/dial.ts and pinned-tls.ts, nbd/dial.ts and server.ts, ssh/dial.ts, restic/rest/, restic/s3/s3-client.ts, api/api.ts, certificate.ts, client.ts and socket-listener.ts, the channels of notices/, where calls and uploads are effects',
     pattern: new RegExp(
-      `${onlyImported('|isIP|isIPv6')}${module('undici|net|tls|https?|http2|dgram|inspector|ssh2')}|(?<![.#\\w])(?:fetch|WebSocket|EventSource)\\s*\\(`,
+      `${onlyImported('|isIP|isIPv6')}${module('undici|net|tls|https?|http2|dgram|inspector|ssh2|nodemailer')}|(?<![.#\\w])(?:fetch|WebSocket|EventSource)\\s*\\(`,
       'g',
     ),
     in: AGENT,
     // The last asks a running lab on this machine.
     except:
-      /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|nbd\/(?:dial|server)|ssh\/dial|restic\/(?:rest\/(?:rest-client|server-trust)|s3\/s3-client)|api\/(?:api|certificate|client|socket-listener)|cli\/lab)\.ts$/,
+      /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|nbd\/(?:dial|server)|ssh\/dial|restic\/(?:rest\/(?:rest-client|server-trust)|s3\/s3-client)|api\/(?:api|certificate|client|socket-listener)|notices\/(?:mail-channel|webhook-channel|syslog-dial)|cli\/lab)\.ts$/,
     tests: false,
     also: 'strings',
   },

@@ -15,6 +15,7 @@ packages=(restic qemu-utils nbdkit libnbd-bin nbd-client openssh-server openssh-
   sqlite3 bacula-director-sqlite3 bacula-director bacula-sd bacula-fd bacula-console
   amanda-server amanda-client libencode-locale-perl sudo burp postgresql prometheus rclone
   radosgw ceph-mon ceph-mgr ceph-osd ceph-common
+  python3-aiosmtpd rsyslog rsyslog-gnutls bsdutils
   golang-go golang-github-vmware-govmomi-dev golang-github-kr-pretty-dev golang-github-davecgh-go-xdr-dev golang-github-vmware-vmw-guestinfo-dev dpkg-dev)
 built=(vcsim govc vcsim-lite)
 log=$(mktemp)

@@ -1,8 +1,12 @@
+import fc from 'fast-check'
 import type { RunId, RunRecord, PointId, VmRef } from '../src/core/index.ts'
 import type { Coverage } from '../src/notices/index.ts'
 
 /** Text that a stranger may give a VM, for whoever shows it: markup, quotes, a second line, colours of a terminal, right-to-left override. */
 export const HOSTILE = `<img src=x onerror="a()">&'\r\nOK\u001b[31m\u202e`
+
+/** Any UTF-16 unit, halves of pairs too. */
+export const ANY = fc.integer({ min: 0, max: 0xffff }).map((unit) => String.fromCharCode(unit))
 
 export const vmNamed = (name: string, number = 1): VmRef => ({
   moref: `vm-${number}`,

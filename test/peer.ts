@@ -76,17 +76,21 @@ export type PeerName =
   | 'ceph-authtool'
   | 'monmaptool'
   | 'promtool'
+  | 'aiosmtpd'
+  | 'rsyslogd'
+  | 'logger'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 /** Debian keeps the server's programs of each major version apart and off PATH; what is in the image is version 15. */
 const POSTGRESQL = '/usr/lib/postgresql/15/bin'
 const SEARCHED = [BUILT, POSTGRESQL, ...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/usr/sbin', '/bin', '/sbin']
+/** Which module of Python it is. */
+const PYTHONS: Partial<Record<PeerName, string>> = { python3: 'os', pyvmomi: 'pyVmomi', aiosmtpd: 'aiosmtpd' }
 const found = new Map<PeerName, string | undefined>()
 
-/** Path of the program (for `pyvmomi`: of a Python that can import it; for `python3` the system's own first), or undefined when this machine has none. */
+/** Path of the program (for `pyvmomi` and `aiosmtpd`: of a Python that can import it; for `python3` the system's own first), or undefined when this machine has none. */
 export function peer(name: PeerName): string | undefined {
-  if (!found.has(name))
-    found.set(name, name === 'pyvmomi' ? pythonWith('pyVmomi') : name === 'python3' ? pythonWith('os') : executable(name))
+  if (!found.has(name)) found.set(name, PYTHONS[name] === undefined ? executable(name) : pythonWith(PYTHONS[name]))
   return found.get(name)
 }
 

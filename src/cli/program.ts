@@ -17,6 +17,7 @@ import { registerJobs } from './jobs.ts'
 import { registerLab } from './lab.ts'
 import { registerLeases } from './leases.ts'
 import { registerMount } from './mount.ts'
+import { registerNotices } from './notices.ts'
 import { registerOrphans } from './orphans.ts'
 import { registerPlan } from './plan.ts'
 import { registerPoints } from './points.ts'
@@ -96,6 +97,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerDrain(program, io)
   registerToken(program, io)
   registerAudit(program, io)
+  registerNotices(program, io)
   registerLab(program, io, status)
   program
     .command('connection', { hidden: true })

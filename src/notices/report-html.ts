@@ -14,7 +14,7 @@ export function reportHtml(report: Report): string {
   const sections = sectionsOf(report)
   const alarming = sections.filter((section) => section.alarming)
   const rest = sections.filter((section) => !section.alarming)
-  const all = report.notProtected !== undefined && alarming.length === 0
+  const all = report.covered !== undefined && alarming.length === 0
   return [
     '<!DOCTYPE html>',
     `<html lang="en"><head><meta charset="utf-8"><title>${escapeHtml(report.title)}</title></head>`,
@@ -23,9 +23,7 @@ export function reportHtml(report: Report): string {
     `<p style="margin:0 0 4px 0">Proxy ${escapeHtml(report.proxy)}, ${escapeHtml(periodOf(report))}</p>`,
     `<p style="margin:0 0 16px 0"><strong>${escapeHtml(summaryOf(report))}</strong></p>`,
     ...(alarming.length === 0 ? [] : [`<h2 style="font-size:17px;${ALARM}">Not protected</h2>`, ...alarming.map(sectionHtml)]),
-    ...(all
-      ? [`<p>Every VM is in a job, and the last good point of each is young enough (${report.notProtected?.covered ?? 0} VMs).</p>`]
-      : []),
+    ...(all ? [`<p>Every VM is in a job, and the last good point of each is young enough (${report.covered ?? 0} VMs).</p>`] : []),
     ...rest.map(sectionHtml),
     '</body></html>',
     '',

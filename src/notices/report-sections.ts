@@ -13,64 +13,72 @@ export type Section = {
 }
 
 /** A mail of ten thousand VMs is not read; `vcb report --json` tells all. */
-const MOST_ROWS = 500
+export const MOST_ROWS = 500
 
 /** What is not protected first, then what is. Parts with nothing in them are left out. */
 export function sectionsOf(report: Report): readonly Section[] {
-  const { timeZone, notProtected } = report
+  const { timeZone, counts } = report
   const moment = (at: string | Date): string => formatMoment(new Date(at), timeZone)
   const until = Date.parse(report.until)
   const all: readonly Section[] = [
     section(
       'Not known',
+      counts.unknown,
       true,
       ['What could not be found out'],
-      (notProtected?.unknown ?? []).map((sentence) => [sentence]),
+      report.unknown.map((sentence) => [sentence]),
     ),
     section(
       'VMs in no job',
+      counts.unselected,
       true,
       ['VM', 'Folder'],
-      (notProtected?.unselected ?? []).map(({ name, path }) => [name, folderOf(path)]),
+      report.unselected.map(({ name, path }) => [name, folderOf(path)]),
     ),
     section(
       'Last good point too old',
+      counts.overdue,
       true,
       ['VM', 'Last good point', 'Age', 'Allowed', 'Jobs'],
-      (notProtected?.overdue ?? []).map(({ vm, lastGoodAt, allowedAgeMs, hasRpo, jobs }) => [
+      report.overdue.map(({ vm, lastGoodAt, allowedAgeMs, hasRpo, jobs }) => [
         vm.name,
         lastGoodAt === undefined ? 'none' : moment(lastGoodAt),
-        lastGoodAt === undefined ? '-' : formatLength(until - lastGoodAt.getTime()),
+        lastGoodAt === undefined ? '-' : formatLength(until - Date.parse(lastGoodAt)),
         `${formatLength(allowedAgeMs)}${hasRpo ? '' : ' (no RPO)'}`,
         jobs.join(', '),
       ]),
     ),
     section(
       'Left out of the last point',
+      counts.leftOut,
       true,
       ['VM', 'Disk', 'Reason'],
       report.leftOut.map(({ vm, what, reason }) => [vm.name, what, reason]),
     ),
     section(
       'Failed runs',
+      counts.failed,
       true,
       ['VM', 'Job', 'Begun', 'Took', 'What happened, and what to do'],
       report.failed.map((failed) => failedRow(failed, moment)),
     ),
     section(
       'Canceled runs',
+      counts.canceled,
       false,
       ['VM', 'Job', 'Begun', 'Took', 'By whom'],
       report.canceled.map((record) => [...runCells(record, moment), record.error?.message ?? '']),
     ),
     section(
       'Warnings',
+      counts.warnings,
       false,
       ['VM', 'Job', 'Warning'],
       report.succeeded.flatMap(({ vm, job, warnings }) => warnings.map((warning) => [vm.name, job ?? '-', warning])),
     ),
     section(
       'Succeeded',
+      counts.succeeded,
       false,
       ['VM', 'Job', 'Begun', 'Took', 'Mode', 'Disks', 'Read', 'Stored', 'Snapshot', 'Frozen', 'Consistency'],
       report.succeeded.map((record) => [
@@ -85,27 +93,23 @@ export function sectionsOf(report: Report): readonly Section[] {
       ]),
     ),
   ]
-  return all.filter(({ rows }) => rows.length > 0)
+  return all.filter(({ rows, more }) => rows.length + more > 0)
 }
 
 /** One sentence: `1 VM in no job, 2 runs failed; 14 runs succeeded, 12.0 GiB read, 3.1 GiB stored.` */
-export function summaryOf({ notProtected, leftOut, failed, canceled, succeeded, totals }: Report): string {
+export function summaryOf({ counts, totals }: Report): string {
   const bad = [
-    count(notProtected?.unknown.length ?? 0, 'thing could not be found out', 'things could not be found out'),
-    count(notProtected?.unselected.length ?? 0, 'VM in no job', 'VMs in no job'),
-    count(
-      notProtected?.overdue.length ?? 0,
-      'VM without a good point that is young enough',
-      'VMs without a good point that is young enough',
-    ),
-    count(leftOut.length, 'disk left out', 'disks left out'),
-    count(failed.length, 'run failed', 'runs failed'),
-    count(canceled.length, 'run canceled', 'runs canceled'),
+    count(counts.unknown, 'thing could not be found out', 'things could not be found out'),
+    count(counts.unselected, 'VM in no job', 'VMs in no job'),
+    count(counts.overdue, 'VM without a good point that is young enough', 'VMs without a good point that is young enough'),
+    count(counts.leftOut, 'disk left out', 'disks left out'),
+    count(counts.failed, 'run failed', 'runs failed'),
+    count(counts.canceled, 'run canceled', 'runs canceled'),
   ].filter((part) => part !== '')
   const good =
-    succeeded.length === 0
+    counts.succeeded === 0
       ? 'no run succeeded'
-      : `${count(succeeded.length, 'run', 'runs')} succeeded, ${formatBytes(totals.readBytes)} read, ${formatBytes(totals.storedBytes)} stored`
+      : `${count(counts.succeeded, 'run', 'runs')} succeeded, ${formatBytes(totals.readBytes)} read, ${formatBytes(totals.storedBytes)} stored`
   return `${bad.length === 0 ? '' : `${bad.join(', ')}; `}${good}.`
 }
 
@@ -115,8 +119,9 @@ export function periodOf({ since, until, timeZone }: Report): string {
   return `${since === undefined ? end : `${formatMoment(new Date(since), timeZone)} to ${end}`} (${timeZone})`
 }
 
-function section(title: string, alarming: boolean, head: readonly string[], rows: readonly (readonly string[])[]): Section {
-  return { title: `${title} (${rows.length})`, alarming, head, rows: rows.slice(0, MOST_ROWS), more: Math.max(0, rows.length - MOST_ROWS) }
+function section(title: string, all: number, alarming: boolean, head: readonly string[], rows: readonly (readonly string[])[]): Section {
+  const shown = rows.slice(0, MOST_ROWS)
+  return { title: `${title} (${all})`, alarming, head, rows: shown, more: Math.max(0, all - shown.length) }
 }
 
 const runCells = (record: RunRecord, moment: (at: string) => string): readonly string[] => [
@@ -133,7 +138,8 @@ function failedRow({ record, goodSince }: FailedRun, moment: (at: string) => str
   return [...runCells(record, moment), `${error === undefined ? 'No reason is known.' : `${error.code}: ${error.message}`}${next}${good}`]
 }
 
-const count = (number: number, one: string, several: string): string => (number === 0 ? '' : `${number} ${number === 1 ? one : several}`)
+export const count = (number: number, one: string, several: string): string =>
+  number === 0 ? '' : `${number} ${number === 1 ? one : several}`
 
 const formatSeconds = (ms: number): string => (ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : formatLength(ms))
 

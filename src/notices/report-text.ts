@@ -12,8 +12,8 @@ export function reportText(report: Report): string {
     `${title}\n${'='.repeat(title.length)}`,
     `Proxy ${printable(report.proxy)}, ${periodOf(report)}\n${summaryOf(report)}`,
     ...(alarming.length === 0 ? [] : ['NOT PROTECTED', ...alarming.map(sectionText)]),
-    ...(report.notProtected !== undefined && alarming.length === 0
-      ? [`Every VM is in a job, and the last good point of each is young enough (${report.notProtected.covered} VMs).`]
+    ...(report.covered !== undefined && alarming.length === 0
+      ? [`Every VM is in a job, and the last good point of each is young enough (${report.covered} VMs).`]
       : []),
     ...rest.map(sectionText),
   ]

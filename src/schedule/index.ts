@@ -9,6 +9,7 @@
  * run, and `simulate` plays both over any stretch of time: docs/schedule.md.
  */
 export { admit, byPriority, byUrgency, type Place, type Room, vmOf, type Waiting } from './admission.ts'
+export { createCronMoments, type CronMoments } from './cron-moments.ts'
 export { createDuePlanner, type DuePlanner } from './due.ts'
 export type { Blackout, Due, FullRule, JobSchedule, PastRun, RetryRule, VmRecord, Weekday, Window } from './job-schedule.ts'
 export {

@@ -8,6 +8,7 @@ import { type Environment, type Given, givenOver } from './given.ts'
 import { type GuestScriptConfig, guestScriptsKeys, guestScriptsOf } from './guest-scripts.ts'
 import { type JobConfig, jobsKeys, jobsOf } from './jobs.ts'
 import { type LimitsConfig, limitsKeys, limitsOf } from './limits.ts'
+import { type NoticesConfig, noticesKeys, noticesOf } from './notices.ts'
 import { type QuiesceConfig, quiesceKeys, quiesceOf } from './quiesce.ts'
 import { configError, inspectConfigFile, type ReadConfig } from './read-file.ts'
 import { referenceProblems } from './references.ts'
@@ -37,7 +38,8 @@ export type AgentConfig = VcenterConfig &
   StateConfig &
   ApiConfig &
   SitesConfig &
-  VcbToolsConfig & {
+  VcbToolsConfig &
+  NoticesConfig & {
     /** Scripts in guests, before and after the snapshot. */
     readonly guestScripts: readonly GuestScriptConfig[]
     /** Shells of hosts. */
@@ -72,6 +74,7 @@ export const fileSchema = z.strictObject({
   ...sitesKeys,
   ...vcbToolsKeys,
   ...repositoriesKeys,
+  ...noticesKeys,
   ...jobsKeys,
 })
 
@@ -121,6 +124,7 @@ export function configOf(file: ConfigFile, given: Given): AgentConfig {
     ...sitesOf(file),
     ...vcbToolsOf(file, given),
     ...repositories,
+    ...noticesOf(file, given),
     ...jobsOf(file, repositories),
   })
 }

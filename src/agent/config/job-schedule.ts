@@ -25,7 +25,7 @@ const NEVER: JobSchedule = {
   retry: { attempts: 0, delayMs: 0, on: [] },
 }
 
-const timeZone = readBy((text) => {
+export const timeZone = readBy((text) => {
   try {
     createCalendar(text)
     return text

@@ -4,8 +4,8 @@ import type { Given } from './given.ts'
 import type { Found, Path } from './problems.ts'
 
 /** Keys that name a file with a secret, and a variable with one, wherever they stand. */
-const SECRET_FILE = /^(?:password|passphrase|key)File$/u
-const SECRET_VARIABLE = /^(?:password|passphrase)Env$/u
+const SECRET_FILE = /^(?:password|passphrase|key|secret|url)File$/u
+const SECRET_VARIABLE = /^(?:password|passphrase|secret|url)Env$/u
 /** Permission bits of those who are not the owner. */
 const OTHERS = 0o077
 const PERMISSIONS = 0o777

@@ -3,6 +3,7 @@ import { DEFAULT_LIMITS } from '../../transport/index.ts'
 import type { AgentConfig } from './config.ts'
 import type { ConfigFlags } from './flags.ts'
 import { formatDuration } from './quantity.ts'
+import { targetText } from './notices.ts'
 import type { SecretSource } from './secret-source.ts'
 
 /** A setting, the places it may come from, and what it is; for `vcb config explain`. */
@@ -233,6 +234,17 @@ export const SETTINGS: readonly Setting[] = [
         ', ',
       ),
   },
+  {
+    keys: ['notices'],
+    value: ({ notices }) =>
+      list(
+        notices.map(
+          ({ name, to, digest, on }) => `${name} = ${targetText(to)}, ${digest === undefined ? on.join('+') : digest.cron.join(', ')}`,
+        ),
+        '; ',
+      ),
+  },
+  { keys: ['reportAge'], value: ({ noRpoAgeMs }) => formatDuration(noRpoAgeMs) },
   { keys: ['log.file'], flag: 'logFile', variables: ['VCB_LOG_FILE'], value: ({ logFile }) => logFile ?? 'standard error' },
   { keys: ['log.level'], flag: 'logLevel', variables: ['VCB_LOG_LEVEL'], value: ({ logLevel }) => logLevel },
   { keys: ['api.socket'], value: ({ api }) => api.socket?.path ?? 'not opened' },
