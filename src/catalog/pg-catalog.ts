@@ -1,10 +1,9 @@
 import type { PointId, PointSummary } from '../core/index.ts'
-import { type PgSession, type PgState, pgStatement, type PgValue } from '../state/index.ts'
+import { numbered, type PgSession, type PgState, pgStatement, type PgValue } from '../state/index.ts'
 import type { Catalog, PointQuery } from './catalog.ts'
-import { checkPrefix, columnsOf, normalTime, pickPoint, POINT_COLUMNS, readPoint } from './point-row.ts'
+import { findPoints } from './find-points.ts'
+import { checkPrefix, columnsOf, pickPoint, POINT_COLUMNS, readPoint } from './point-row.ts'
 
-/** More rows than any list wants; a query without a limit stops there. */
-const MOST = 1_000_000
 /** Points put in by one statement. */
 const AT_ONCE = 1000
 
@@ -30,16 +29,8 @@ class PgCatalog implements Catalog {
   }
 
   async find(query: PointQuery): Promise<readonly PointSummary[]> {
-    return this.#state.all(
-      SQL.find,
-      query.vmName ?? null,
-      query.instanceUuid ?? null,
-      query.vcenterUuid ?? null,
-      query.repository ?? null,
-      query.since === undefined ? null : normalTime(query.since),
-      query.until === undefined ? null : normalTime(query.until),
-      query.limit ?? MOST,
-    )
+    const { sql, values } = findPoints(query)
+    return this.#state.all(pgStatement<PgValue[], PointSummary>(numbered(sql), readPoint), ...values)
   }
 
   async remove(repository: string, id: PointId): Promise<void> {
@@ -81,13 +72,6 @@ const SQL = {
   byPrefix: pgStatement<[string, string | null], PointSummary>(
     // Not LIKE: an archive's name may hold its wild cards.
     'SELECT * FROM point WHERE starts_with(id, $1) AND ($2::text IS NULL OR repository = $2) ORDER BY time DESC, id LIMIT 50',
-    readPoint,
-  ),
-  find: pgStatement<[...(string | null)[], number], PointSummary>(
-    `SELECT * FROM point WHERE ($1::text IS NULL OR vm_name = $1) AND ($2::text IS NULL OR instance_uuid = $2)
-       AND ($3::text IS NULL OR vcenter_uuid = $3) AND ($4::text IS NULL OR repository = $4) AND ($5::text IS NULL OR time >= $5)
-       AND ($6::text IS NULL OR time <= $6)
-     ORDER BY time DESC, id LIMIT $7`,
     readPoint,
   ),
   remove: pgStatement<[string, string]>('DELETE FROM point WHERE repository = $1 AND id = $2'),

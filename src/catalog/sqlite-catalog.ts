@@ -1,10 +1,8 @@
 import type { PointId, PointSummary } from '../core/index.ts'
-import type { SqlValue, State } from '../state/index.ts'
+import type { SqlValue, State, Statement } from '../state/index.ts'
 import type { Catalog, PointQuery } from './catalog.ts'
-import { checkPrefix, columnsOf, normalTime, pickPoint, readPoint } from './point-row.ts'
-
-/** More rows than any list wants; a query without a limit stops there. */
-const MOST = 1_000_000
+import { findPoints } from './find-points.ts'
+import { checkPrefix, columnsOf, pickPoint, readPoint } from './point-row.ts'
 
 /** The catalog in the agent's database. */
 export function openSqliteCatalog(state: State): Catalog {
@@ -14,6 +12,8 @@ export function openSqliteCatalog(state: State): Catalog {
 class SqliteCatalog implements Catalog {
   readonly #state: State
   readonly #sql: ReturnType<typeof prepare>
+  /** By their text: one for each set of fields that was asked for. */
+  readonly #finds = new Map<string, Statement<SqlValue[], PointSummary>>()
 
   constructor(state: State) {
     this.#state = state
@@ -30,16 +30,10 @@ class SqliteCatalog implements Catalog {
   }
 
   async find(query: PointQuery): Promise<readonly PointSummary[]> {
-    const equal = (value: string | undefined): [string | null, string | null] => [value ?? null, value ?? null]
-    return this.#sql.find.all(
-      ...equal(query.vmName),
-      ...equal(query.instanceUuid),
-      ...equal(query.vcenterUuid),
-      ...equal(query.repository),
-      ...equal(query.since === undefined ? undefined : normalTime(query.since)),
-      ...equal(query.until === undefined ? undefined : normalTime(query.until)),
-      query.limit ?? MOST,
-    )
+    const { sql, values } = findPoints(query)
+    let statement = this.#finds.get(sql)
+    if (statement === undefined) this.#finds.set(sql, (statement = this.#state.statement<SqlValue[], PointSummary>(sql, readPoint)))
+    return statement.all(...values)
   }
 
   async remove(repository: string, id: PointId): Promise<void> {
@@ -75,12 +69,6 @@ function prepare(state: State) {
     byPrefix: state.statement<[string, string, ...Pair], PointSummary>(
       // substr and not LIKE or GLOB: an archive's name may hold their wild cards.
       'SELECT * FROM point WHERE substr(id, 1, length(?)) = ? AND (? IS NULL OR repository = ?) ORDER BY time DESC, id LIMIT 50',
-      readPoint,
-    ),
-    find: state.statement<[...Pair, ...Pair, ...Pair, ...Pair, ...Pair, ...Pair, number], PointSummary>(
-      `SELECT * FROM point WHERE (? IS NULL OR vm_name = ?) AND (? IS NULL OR instance_uuid = ?) AND (? IS NULL OR vcenter_uuid = ?)
-         AND (? IS NULL OR repository = ?) AND (? IS NULL OR time >= ?) AND (? IS NULL OR time <= ?)
-       ORDER BY time DESC, id LIMIT ?`,
       readPoint,
     ),
     remove: state.statement<[string, string]>('DELETE FROM point WHERE repository = ? AND id = ?'),

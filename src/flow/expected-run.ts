@@ -20,7 +20,8 @@ export async function earlierPoints(
 ): Promise<readonly PointSummary[]> {
   let points: PointSummary[] = []
   try {
-    for await (const point of provider.points?.list(options) ?? []) {
+    const newestOf = { instanceUuid: vm.instanceUuid, vcenterUuid: vm.vcenterUuid, most: POINTS_TAKEN }
+    for await (const point of provider.points?.list({ ...options, newestOf }) ?? []) {
       if (point.instanceUuid !== vm.instanceUuid || point.vcenterUuid !== vm.vcenterUuid) continue
       points.push(point)
       if (points.length >= POINTS_TAKEN * 2) points = newest(points)

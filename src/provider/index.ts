@@ -38,6 +38,7 @@ export type {
   ParentDigests,
   PointDeletion,
   PointFacts,
+  PointList,
   PointRequest,
   PointsHold,
   PointStore,

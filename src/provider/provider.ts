@@ -68,12 +68,17 @@ export type PointRequest = {
   readonly parent?: PointId | undefined
 }
 
+export type PointList = Abortable & {
+  /** Only a VM's points are wanted, and of those only the newest `most`: asked for by each backup, in a repository of hundreds of VMs. */
+  readonly newestOf?: { readonly instanceUuid: string; readonly vcenterUuid: string; readonly most: number } | undefined
+}
+
 /** Reads restore points back. */
 export interface PointStore {
   /** Why disks of its points are only fit to be read from beginning to end; undefined where they can be read anywhere. */
   readonly onlyForwards?: string | undefined
-  /** Complete points only, in no promised order. */
-  list(options?: Abortable): AsyncIterable<PointSummary>
+  /** Complete points only, in no promised order. With `newestOf` a store that can tell without opening them may leave out what is not asked for. */
+  list(options?: PointList): AsyncIterable<PointSummary>
   /** A point by its id or an unambiguous beginning of at least 6 characters; `latest` is not known here. NOT_FOUND, USAGE (ambiguous). */
   open(id: string, options?: Abortable): Promise<BackupReader>
   /**

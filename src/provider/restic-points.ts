@@ -11,6 +11,7 @@ import {
   noHold,
   type ParentDigests,
   type PointDeletion,
+  type PointList,
   type PointsHold,
   type PointStore,
   type Problem,
@@ -19,6 +20,8 @@ import { openParentImage } from './restic-parent-image.ts'
 
 /** Tag of every snapshot that is a restore point of ours; all others are ignored and never touched. */
 export const OUR_TAG = 'vcb-proxy'
+/** restic separates tags by commas on its command line. */
+export const asTag = (value: string): string => value.replaceAll(/[,\s]/gu, '_')
 /** Every tag a writer gives. */
 const OUR_TAGS = /^(?:vcb-proxy$|(?:vm|vcenter|run|mode):)/u
 
@@ -34,19 +37,24 @@ export class ResticPoints implements PointStore {
     this.#log = log
   }
 
-  async *list(options?: Abortable): AsyncGenerator<PointSummary> {
-    for await (const snapshot of this.#repository.snapshots.list(options)) {
-      if (!isOurs(snapshot)) continue
-      let manifest: StoredManifest
-      try {
-        manifest = (await openPoint(this.#repository.blobs, snapshot, options)).manifest
-      } catch (error) {
-        // A damaged point must not hide the good ones; `check` reports it.
-        if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error
-        this.#log.warn('a restore point cannot be read and is not listed', { point: snapshot.id, reason: error.message })
-        continue
+  async *list(options: PointList = {}): AsyncGenerator<PointSummary> {
+    const { newestOf } = options
+    if (newestOf === undefined) {
+      for await (const snapshot of this.#repository.snapshots.list(options)) {
+        const summary = await this.#summary(snapshot, options)
+        if (summary !== undefined) yield summary
       }
-      yield { ...summarise(snapshot.id as PointId, this.#url, manifest), tags: snapshot.tags?.filter((tag) => !OUR_TAGS.test(tag)) }
+      return
+    }
+    const wanted: StoredSnapshot[] = []
+    for await (const snapshot of this.#repository.snapshots.list(options)) if (mayBeOf(newestOf, snapshot)) wanted.push(snapshot)
+    let found = 0
+    for (const snapshot of wanted.sort((a, b) => Date.parse(b.time) - Date.parse(a.time))) {
+      if (found >= newestOf.most) return
+      const summary = await this.#summary(snapshot, options)
+      if (summary?.instanceUuid !== newestOf.instanceUuid || summary.vcenterUuid !== newestOf.vcenterUuid) continue
+      found++
+      yield summary
     }
   }
 
@@ -96,6 +104,20 @@ export class ResticPoints implements PointStore {
     return this.#repository.snapshots.lockedUntil(id, options)
   }
 
+  /** Undefined where it is none of ours, or damaged: that must not hide the good ones, and `check` reports it. */
+  async #summary(snapshot: StoredSnapshot, options: Abortable): Promise<PointSummary | undefined> {
+    if (!isOurs(snapshot)) return undefined
+    try {
+      const { manifest } = await openPoint(this.#repository.blobs, snapshot, options)
+      const tags = snapshot.tags?.filter((tag) => !OUR_TAGS.test(tag))
+      return { ...summarise(snapshot.id as PointId, this.#url, manifest), tags }
+    } catch (error) {
+      if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error
+      this.#log.warn('a restore point cannot be read and is not listed', { point: snapshot.id, reason: error.message })
+      return undefined
+    }
+  }
+
   /** What restic's own structure cannot tell: that the manifest is there and everything it names is, in the right size. */
   async *#checkPoint(snapshot: StoredSnapshot, options: Abortable): AsyncGenerator<Problem> {
     const point = snapshot.id as PointId
@@ -122,6 +144,13 @@ export const resticLocking = (url: string, options?: Locking): ResticLocking => 
 }
 
 const isOurs = (snapshot: StoredSnapshot): boolean => snapshot.tags?.includes(OUR_TAG) === true
+
+/** By the tags its writer gave it; where somebody took those away, only its manifest can tell. */
+function mayBeOf(vm: { readonly instanceUuid: string; readonly vcenterUuid: string }, { tags = [] }: StoredSnapshot): boolean {
+  const fits = (kind: 'vm' | 'vcenter', value: string): boolean =>
+    tags.includes(`${kind}:${asTag(value)}`) || !tags.some((tag) => tag.startsWith(`${kind}:`))
+  return fits('vm', vm.instanceUuid) && fits('vcenter', vm.vcenterUuid)
+}
 
 /** Opens a snapshot of ours. INTEGRITY when its directory or manifest is not as it was written. */
 export async function openPoint(blobs: BlobReader, snapshot: StoredSnapshot, options?: Abortable): Promise<ResticReader> {

@@ -9,7 +9,7 @@ import { imageDigests } from './parent-digests.ts'
 import type { BackupWriter, DiskPlan, DiskProgress, DiskWritten, ParentDigests, PointFacts, PointRequest } from './provider.ts'
 import { ResticImageWriter } from './restic-image-writer.ts'
 import { openParentImage, type ParentImage } from './restic-parent-image.ts'
-import { OUR_TAG, type ResticReader } from './restic-points.ts'
+import { asTag, OUR_TAG, type ResticReader } from './restic-points.ts'
 
 export type ResticWriterOptions = {
   readonly repository: Repository
@@ -88,7 +88,7 @@ export class ResticWriter implements BackupWriter {
         hostname: vm.name.toWellFormed(),
         username,
         parent: facts.mode === 'incremental' ? parent?.id : undefined,
-        tags: [OUR_TAG, `vm:${tag(vm.instanceUuid)}`, `vcenter:${tag(vm.vcenterUuid)}`, `run:${request.run}`, `mode:${facts.mode}`],
+        tags: [OUR_TAG, `vm:${asTag(vm.instanceUuid)}`, `vcenter:${asTag(vm.vcenterUuid)}`, `run:${request.run}`, `mode:${facts.mode}`],
         programVersion: 'vcb-proxy',
       },
       options,
@@ -157,6 +157,3 @@ const extentFiles = (stem: string, layout: ImageLayout): { readonly path: string
         path: `${stem}-extents/${extentDirectory(index)}/${EXTENT_FILE}`,
         size: layout.sizeOf(index),
       }))
-
-/** restic separates tags by commas on its command line. */
-const tag = (value: string): string => value.replaceAll(/[,\s]/gu, '_')

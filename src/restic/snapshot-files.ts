@@ -6,11 +6,15 @@ import { isHexId } from './ids.ts'
 import { parseSnapshot, type StoredSnapshot } from './snapshot.ts'
 
 const MIN_PREFIX = 6
+/** Snapshots kept in memory, about 1 KiB each. */
+const MOST_KNOWN = 30_000
 
 /** The snapshot files of a repository. */
 export class SnapshotFiles implements SnapshotStore {
   readonly #files: SealedFiles
   readonly #deps: RepositoryDeps
+  /** By name, which is the digest of the file: what was read once is never another. Whether it is still there, only the listing tells. */
+  readonly #known = new Map<string, StoredSnapshot>()
 
   constructor(files: SealedFiles, deps: RepositoryDeps) {
     this.#files = files
@@ -18,14 +22,24 @@ export class SnapshotFiles implements SnapshotStore {
   }
 
   async *list(options?: Abortable): AsyncGenerator<StoredSnapshot> {
+    const listed = new Set<string>()
     for await (const { name } of this.#files.backend.list('snapshot', options)) {
+      listed.add(name)
+      const known = this.#known.get(name)
+      if (known !== undefined) {
+        yield known
+        continue
+      }
       try {
-        yield await this.#load(name, options)
+        const snapshot = await this.#load(name, options)
+        if (this.#known.size < MOST_KNOWN) this.#known.set(name, snapshot)
+        yield snapshot
       } catch (error) {
         // Forgotten between listing and reading.
         if (!isAgentError(error, 'NOT_FOUND')) throw error
       }
     }
+    for (const name of this.#known.keys()) if (!listed.has(name)) this.#known.delete(name)
   }
 
   async get(id: string, options?: Abortable): Promise<StoredSnapshot> {
@@ -33,17 +47,21 @@ export class SnapshotFiles implements SnapshotStore {
       throw new AgentError('USAGE', `${JSON.stringify(id)} is not a snapshot id: at least ${MIN_PREFIX} hex digits are needed.`)
     }
     const found: string[] = []
-    for await (const { name } of this.#files.backend.list('snapshot', options)) if (name.startsWith(id)) found.push(name)
+    if (isHexId(id)) found.push(id)
+    else for await (const { name } of this.#files.backend.list('snapshot', options)) if (name.startsWith(id)) found.push(name)
     const [name, other] = found
-    if (name === undefined)
-      throw new AgentError('NOT_FOUND', `The repository ${this.#files.backend.url} has no snapshot ${id}.`, { subject: id })
+    if (name === undefined) throw this.#noSnapshot(id)
     if (other !== undefined) {
       throw new AgentError('USAGE', `The snapshot id ${id} is ambiguous: ${found.length} snapshots begin with it.`, {
         subject: id,
         next: 'Give more digits of the id.',
       })
     }
-    return await this.#load(name, options)
+    try {
+      return await this.#load(name, options)
+    } catch (error) {
+      throw isAgentError(error, 'NOT_FOUND') ? this.#noSnapshot(id, error) : error
+    }
   }
 
   async forget(ids: readonly string[], options?: Locking): Promise<void> {
@@ -69,6 +87,10 @@ export class SnapshotFiles implements SnapshotStore {
   async lockedUntil(id: string, options?: Abortable): Promise<Date | undefined> {
     refusePrefix(id)
     return this.#files.backend.lockedUntil?.({ kind: 'snapshot', name: id }, options)
+  }
+
+  #noSnapshot(id: string, cause?: unknown): AgentError {
+    return new AgentError('NOT_FOUND', `The repository ${this.#files.backend.url} has no snapshot ${id}.`, { subject: id, cause })
   }
 
   async #load(name: string, options?: Abortable): Promise<StoredSnapshot> {

@@ -9,6 +9,7 @@
  * Where several proxies work together they share a PostgreSQL database instead: `PgState`, the same idea with promises, and `ProxyRegistry`, who of them is alive.
  */
 export { hasAgentId, openAgentId } from './agent-id.ts'
+export { Conditions, numbered } from './conditions.ts'
 export { parsePgAddress, type PgAddress } from './pg-address.ts'
 export type { PgAccess } from './pg-pool.ts'
 export { openPgQueue, type OpenPgQueueOptions } from './pg-queue.ts'

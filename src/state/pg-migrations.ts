@@ -139,4 +139,12 @@ export const PG_MIGRATIONS: readonly string[] = [
   `
   ALTER TABLE job ADD COLUMN host text;
   `,
+  // Searches by VM and by job look at the rows of that VM or job only.
+  `
+  CREATE INDEX run_job ON run (job, ended_at DESC, id DESC);
+  CREATE INDEX run_vm_name ON run (vm_name);
+  CREATE INDEX run_vm_path ON run (vm_path);
+  CREATE INDEX run_moref ON run (moref);
+  CREATE INDEX point_vm_name ON point (vm_name, time DESC);
+  `,
 ]

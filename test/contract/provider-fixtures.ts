@@ -188,12 +188,13 @@ export type DiskToPut = {
 export async function writePoint(
   provider: BackupProvider,
   disks: readonly DiskToPut[],
-  options: { readonly parent?: PointId; readonly name?: string; readonly time?: string } = {},
+  options: { readonly parent?: PointId; readonly name?: string; readonly uuid?: string; readonly time?: string } = {},
 ): Promise<{ readonly id: PointId; readonly written: readonly DiskWritten[] }> {
   const mode = options.parent === undefined ? 'full' : 'incremental'
   const config = vmConfig(
     options.name ?? 'web01',
     disks.map(({ disk }) => disk),
+    options.uuid,
   )
   const request = { config, run: ids.run(), time: options.time ?? nextTime(), parent: options.parent }
   await using writer = await provider.begin(request)
