@@ -19,7 +19,7 @@ export function openSqliteJobVms(state: State): JobVms {
       const gone = [...before.keys()].filter((key) => !now.has(key))
       const fresh = [...now].filter(([key]) => !before.has(key)).map(([, vm]) => vm)
       if (gone.length + fresh.length > 0) {
-        state.transaction('VMs of a job known', () => {
+        state.note('VMs of a job known', () => {
           for (const key of gone) remove.run(job, ...partsOf(key))
           for (const { vcenterUuid, instanceUuid } of fresh) add.run(job, vcenterUuid, instanceUuid, at.toISOString())
         })

@@ -55,14 +55,14 @@ class SqliteJournal implements Journal {
   }
 
   async confirm(claim: ClaimId, ref: unknown): Promise<void> {
-    this.#state.transaction('claim confirmed', () => {
+    this.#state.note('claim confirmed', () => {
       this.#mayNoteOf(claim)
       if (this.#sql.confirm.run(toJson(ref), claim) === 0) throw new AgentError('INTERNAL', `Claim ${claim} is not held.`)
     })
   }
 
   async released(claim: ClaimId): Promise<void> {
-    this.#state.transaction('claim released', () => {
+    this.#state.note('claim released', () => {
       this.#mayNoteOf(claim)
       this.#sql.released.run(this.#now(), claim)
     })
@@ -125,7 +125,7 @@ class SqliteJournal implements Journal {
   }
 
   async waits(job: JobId, wait: string | undefined): Promise<void> {
-    this.#state.transaction('job waits', () => {
+    this.#state.note('job waits', () => {
       this.#mayNote(job)
       this.#sql.waits.run(wait ?? null, job)
     })

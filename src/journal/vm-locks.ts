@@ -76,7 +76,7 @@ export class SqliteVmLocks implements VmLocks {
   }
 
   async release(claim: ClaimId): Promise<void> {
-    this.#state.transaction('VM unlocked', () => this.#sql.remove.run(claim))
+    this.#state.note('VM unlocked', () => this.#sql.remove.run(claim))
   }
 }
 

@@ -38,6 +38,18 @@ describe('openState', () => {
     expect([mode.get(), sync.get()]).toEqual(['wal', 2])
   })
 
+  it('waits for the disk in a transaction, and not in a note, also after one that failed', async () => {
+    await using state = await openState(path)
+    const sync = state.statement<[], number>('PRAGMA synchronous', (row) => row.integer('synchronous'))
+    const inside = (): number | undefined => sync.get()
+    const fails = (): never => {
+      throw new TypeError('no')
+    }
+    expect([state.transaction('test', inside), state.note('test', inside)]).toEqual([2, 1])
+    expect(() => state.note('test', fails)).toThrow(TypeError)
+    expect(state.transaction('test', inside)).toBe(2)
+  })
+
   it('refuses a file of a newer vcb', async () => {
     await (await openState(path))[Symbol.asyncDispose]()
     const raw = new DatabaseSync(path)

@@ -26,6 +26,11 @@ export interface State extends AsyncDisposable {
    * change as an effect: `claim intended`.
    */
   transaction<T>(what: string, change: () => T): T
+  /**
+   * The same for what a power cut may take back: it outlives the process at once, the machine with the next durable transaction, in order. For what whoever
+   * finds the database later does again or finds out (a claim confirmed or released) or needs no more (limits). Each spares the main thread a wait for the disk.
+   */
+  note<T>(what: string, change: () => T): T
   /** Several reads that see one state of the database. Must not be nested. Synchronous. */
   reading<T>(read: () => T): T
 }
@@ -126,20 +131,33 @@ class SqliteState implements State {
   }
 
   transaction<T>(what: string, change: () => T): T {
-    return effectNow({ kind: 'row', what, on: this.path }, () =>
-      this.#within('BEGIN IMMEDIATE', () => {
-        this.#changing = true
-        try {
-          return change()
-        } finally {
-          this.#changing = false
-        }
-      }),
-    )
+    return effectNow({ kind: 'row', what, on: this.path }, () => this.#change(change))
+  }
+
+  note<T>(what: string, change: () => T): T {
+    return effectNow({ kind: 'row', what, on: this.path }, () => {
+      this.#database.exec('PRAGMA synchronous = NORMAL')
+      try {
+        return this.#change(change)
+      } finally {
+        this.#database.exec('PRAGMA synchronous = FULL')
+      }
+    })
   }
 
   reading<T>(read: () => T): T {
     return this.#within('BEGIN', read)
+  }
+
+  #change<T>(change: () => T): T {
+    return this.#within('BEGIN IMMEDIATE', () => {
+      this.#changing = true
+      try {
+        return change()
+      } finally {
+        this.#changing = false
+      }
+    })
   }
 
   #within<T>(begin: string, change: () => T): T {

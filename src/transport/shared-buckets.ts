@@ -107,7 +107,7 @@ class SharedTokens implements Tokens {
   async #ask(holder: string, wait: boolean): Promise<{ readonly id: number; readonly held: boolean }> {
     const { state, sql, self } = this.#shared
     const owner = await self()
-    return state.transaction('limit token asked', () => {
+    return state.note('limit token asked', () => {
       const rows = sql.of.all(this.#key)
       const held = rows.length < this.limit
       if (!held && !wait) return { id: -1, held }
@@ -124,7 +124,7 @@ class SharedTokens implements Tokens {
       if (!rows.some((row) => row.id === id))
         throw new AgentError('INTERNAL', `What waits for one of the ${this.name} was struck from the state database.`)
       const take = (): boolean => isTurn(sql.of.all(this.#key), id, this.limit) && sql.hold.run(id) === 1
-      return { rows, taken: isTurn(rows, id, this.limit) && state.transaction('limit token taken', take) }
+      return { rows, taken: isTurn(rows, id, this.limit) && state.note('limit token taken', take) }
     })
   }
 
@@ -154,7 +154,7 @@ class SharedTokens implements Tokens {
   #strike(ids: readonly number[]): void {
     const { state, sql, log, waking } = this.#shared
     try {
-      state.transaction('limit token given back', () => ids.map((id) => sql.remove.run(id)))
+      state.note('limit token given back', () => ids.map((id) => sql.remove.run(id)))
     } catch (error) {
       log.warn('what was taken of a limit cannot be given back before this process ends', {
         limit: this.name,
