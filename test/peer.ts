@@ -79,6 +79,7 @@ export type PeerName =
   | 'aiosmtpd'
   | 'rsyslogd'
   | 'logger'
+  | 'logrotate'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 /** Debian keeps the server's programs of each major version apart and off PATH; what is in the image is version 15. */

@@ -15,7 +15,7 @@ export const copyWork = (agent: Agent, config: () => AgentConfig): CycleWork => 
       const target = repositoryForJob(config(), { ...job, repository: name })
       const { points } = await copyBetween(agent, from, target, { wanted: ({ instanceUuid }) => uuids.has(instanceUuid) })
       const count = (result: string): number => points.filter((point) => point.result === result).length
-      agent.log.info('copies of a job', { job: job.name, to: name, copied: count('copied'), failed: count('failed') })
+      agent.log.info('copies of a job', { to: name, copied: count('copied'), failed: count('failed') })
       const failed = points.find((point) => point.result === 'failed')
       if (failed?.result === 'failed') throw failed.error
     }

@@ -1,6 +1,7 @@
 import { type Abortable, isAgentError, type Log, toAgentError, type VmRef } from '../core/index.ts'
 import { vmOf } from '../schedule/index.ts'
 import type { JobConfig } from './config/jobs.ts'
+import { insideRun } from './log-scope.ts'
 import type { AfterRun, RunEnded } from './run-ended.ts'
 
 /** What is done to the points of a job's VMs once nothing writes to their repository any more. */
@@ -52,7 +53,7 @@ export class AfterCycle implements AfterRun {
     try {
       for (const { name, wanted, work } of this.#works) {
         doing = name
-        if (wanted(job)) await work(job, [...vms.values()], options)
+        if (wanted(job)) await insideRun({ job: job.name }, () => work(job, [...vms.values()], options))
       }
     } catch (error) {
       const again = isAgentError(error, 'CONFLICT')

@@ -23,9 +23,9 @@ export const retentionWork = (agent: Agent, config: () => AgentConfig): CycleWor
       forgetPoints({ points, url, journal, locks, catalog, clock, log }, claims, request, { signal: signal ?? options.signal }),
     )
     const forgotten = result.vms.reduce((sum, vm) => sum + vm.forgotten.length, 0)
-    log.info('retention of a job', { job: job.name, vms: vms.length, forgotten })
+    log.info('retention of a job', { vms: vms.length, forgotten })
     for (const { vm, error } of result.vms) {
-      if (error !== undefined) log.warn('points of a VM were not forgotten', { job: job.name, vm: vm.name, error: error.message })
+      if (error !== undefined) log.warn('points of a VM were not forgotten', { vm: vm.name, error: error.message })
     }
   },
 })

@@ -55,6 +55,7 @@ import type { AgentConfig } from './config/config.ts'
 import { createGuestScripts } from './guest-scripts.ts'
 import { readSecret, type SecretSource } from './config/secret-source.ts'
 import { bandwidthAt } from './config/quantity.ts'
+import { outsideRuns } from './log-scope.ts'
 import { snapshotChangesOf } from './snapshot-changes.ts'
 import { openAgentState, type OpenedState, type SharedProxies } from './open-state.ts'
 import { repositoryAccess } from './repository-access.ts'
@@ -224,7 +225,7 @@ export class Agent implements AsyncDisposable {
     if (this.#vsphereFailedAt !== undefined && this.clock.monotonicMs() - this.#vsphereFailedAt > RECONNECT_MS) this.#vsphere = undefined
     if (this.#vsphere !== undefined) return this.#vsphere
     this.#vsphereFailedAt = undefined
-    const connecting = this.#connect()
+    const connecting = outsideRuns(() => this.#connect())
     connecting.catch(() => {
       this.#vsphereFailedAt = this.clock.monotonicMs()
     })
@@ -261,7 +262,7 @@ export class Agent implements AsyncDisposable {
 
   /** The repository, opened on first use; `init` makes one where there is none. USAGE when none is configured. */
   provider(options: OpenRepositoryOptions = {}): Promise<BackupProvider> {
-    this.#provider ??= this.#openProvider(options)
+    this.#provider ??= outsideRuns(() => this.#openProvider(options))
     return this.#provider
   }
 

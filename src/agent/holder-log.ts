@@ -9,7 +9,7 @@ const KEPT = 100
 /** A log that has grown so large goes on in a new file, and one old one is kept. Bytes. */
 export const HOLDER_LOG = Object.freeze({ maxBytes: 1024 * 1024, files: 2 })
 
-const NAME = /^(\d{8}T\d{9}Z-\d+)\d?\.log$/
+const NAME = /^\d{8}T\d{9}Z-\d+\.log(?:\.\d{8}T\d{9}Z-\d+)?$/
 
 /** Where the holder of a lease logs, and what its process says when it breaks. Private to the user; no secret is ever logged. */
 export type HolderLog = AsyncDisposable & { readonly path: string; readonly file: InputFile }

@@ -7,6 +7,7 @@ import type { Agent } from './agent.ts'
 import type { AgentConfig } from './config/config.ts'
 import type { JobConfig } from './config/jobs.ts'
 import { configForJob, repositoryForJob } from './job-config.ts'
+import { outsideRuns } from './log-scope.ts'
 import { createTransports } from './transports.ts'
 import type { VmBackupParts } from './vm-backup.ts'
 
@@ -93,7 +94,7 @@ export class RepositorySessions implements AsyncDisposable {
   #entryOf(url: string, open: () => Promise<Session>): Entry {
     const known = this.#entries.get(url)
     if (known !== undefined) return known
-    const entry: Entry = { opening: open(), uses: 0, idle: undefined }
+    const entry: Entry = { opening: outsideRuns(open), uses: 0, idle: undefined }
     this.#entries.set(url, entry)
     return entry
   }
@@ -147,7 +148,8 @@ export class RepositorySessions implements AsyncDisposable {
     if (entry.uses > 0) return
     if (this.#entries.get(url) !== entry) return session.close()
     entry.idle = new AbortController()
-    void this.#closeIdle(url, entry, session, entry.idle.signal)
+    const { signal } = entry.idle
+    void outsideRuns(() => this.#closeIdle(url, entry, session, signal))
   }
 
   async #closeIdle(url: string, entry: Entry, session: Session, used: AbortSignal): Promise<void> {
@@ -167,7 +169,7 @@ export class RepositorySessions implements AsyncDisposable {
     const { clock, log } = this.#agent
     const open = async (): Promise<SpaceGuard> =>
       config.space.guard ? createSpaceGuard({ vsphere: await this.#agent.vsphere(), clock, log, ...config.space }) : noSpaceGuard()
-    return (this.#guard ??= open())
+    return (this.#guard ??= outsideRuns(open))
   }
 }
 

@@ -3,6 +3,7 @@ import { type AgentError, isAgentError, type RunRecord, toAgentError } from '../
 import type { Agent } from './agent.ts'
 import type { AgentConfig } from './config/config.ts'
 import { repositoryForJob } from './job-config.ts'
+import { insideRun } from './log-scope.ts'
 import type { QueuedRun } from './queued-run.ts'
 import type { RepositorySessions } from './repository-sessions.ts'
 import { backupOne } from './vm-backup.ts'
@@ -19,7 +20,12 @@ export type RunListener = { readonly onBegun: () => void; readonly onEvent: (eve
 const PROGRESS_MS = 1000
 
 /** One run, from opening its repository to its record in the history. Never fails. */
-export async function runQueued(parts: RunParts, queued: QueuedRun, listener: RunListener): Promise<QueuedOutcome> {
+export function runQueued(parts: RunParts, queued: QueuedRun, listener: RunListener): Promise<QueuedOutcome> {
+  const { run, due, job } = queued
+  return insideRun({ run, vm: due.vm.name, job: job?.name }, () => runNow(parts, queued, listener))
+}
+
+async function runNow(parts: RunParts, queued: QueuedRun, listener: RunListener): Promise<QueuedOutcome> {
   const { agent, config, sessions } = parts
   const { clock } = agent
   const { job, due, run, mode } = queued

@@ -19,6 +19,7 @@ import type { Vsphere } from '../vsphere/index.ts'
 import type { Agent } from './agent.ts'
 import type { VmOutcome } from './backup-run.ts'
 import type { AgentConfig } from './config/config.ts'
+import { insideRun } from './log-scope.ts'
 import { badRecord, goodRecord, interruptedRecord, type RunOrigin } from './vm-run-record.ts'
 import { noticeWaits } from './wait-notice.ts'
 
@@ -57,7 +58,12 @@ export type VmBackupRequest = {
  * One run of one VM, a job of its own in the journal, with its record in the history. Never fails: what went wrong is in the outcome.
  * `partOf` is the signal of the job around it.
  */
-export async function backupOne(parts: VmBackupParts, request: VmBackupRequest, partOf: AbortSignal | undefined): Promise<VmOutcome> {
+export function backupOne(parts: VmBackupParts, request: VmBackupRequest, partOf: AbortSignal | undefined): Promise<VmOutcome> {
+  const { run, vm, origin } = request
+  return insideRun({ run, vm: vm.name, job: origin?.job }, () => backUp(parts, request, partOf))
+}
+
+async function backUp(parts: VmBackupParts, request: VmBackupRequest, partOf: AbortSignal | undefined): Promise<VmOutcome> {
   const { agent, config, vsphere, provider, transports, spaceGuard } = parts
   const { clock, log } = agent
   const { vm, run, mode, origin } = request
@@ -69,7 +75,7 @@ export async function backupOne(parts: VmBackupParts, request: VmBackupRequest, 
     clock,
     log,
     tell: async (wait) => {
-      if (wait !== undefined) log.info('a backup waits', { vm: vm.name, run, wait })
+      if (wait !== undefined) log.info('a backup waits', { wait })
       request.onWait?.(vm.name, wait)
       if (job !== undefined) await agent.journal.waits(job, wait)
     },
@@ -102,6 +108,7 @@ export async function backupOne(parts: VmBackupParts, request: VmBackupRequest, 
         request.onJob?.(job)
         await request.turn?.(signal)
         begunAt = clock.now()
+        log.info('a backup begins', { mode, repository: provider.url })
         if (request.ownWrites === true) {
           const destination = { url: provider.url, run, temporary: tmpdir() }
           await claims.take('repositoryWrite', destination, [], async () => destination)
@@ -131,6 +138,13 @@ export async function backupOne(parts: VmBackupParts, request: VmBackupRequest, 
         },
       },
     )
+    log.info('a backup is stored', {
+      point: result.point,
+      mode: result.mode,
+      consistency: result.consistency,
+      readBytes: result.disks.reduce((sum, disk) => sum + disk.readBytes, 0),
+      notProtected: result.notProtected.length,
+    })
     await catalogue(parts, run, result)
     await remember(goodRecord(ended(), result, stillHeld))
     return { ok: true, ...result, stillHeld }
@@ -138,7 +152,7 @@ export async function backupOne(parts: VmBackupParts, request: VmBackupRequest, 
     const shown = toAgentError(error)
     if (request.busyIsNoRun === true && isAgentError(shown, 'CONFLICT') && shown.retry === 'later')
       return { ok: false, vm, error: shown, busy: true }
-    log.error('backup failed', { vm: vm.name, run, job: origin?.job, error: shown.message })
+    log.error('backup failed', { code: shown.code, error: shown.message })
     const cutOff = origin !== undefined && shown.code === 'CANCELED' && agent.signal.aborted
     await remember(cutOff ? interruptedRecord(ended()) : badRecord(ended(), shown))
     return { ok: false, vm, error: shown }
@@ -161,7 +175,7 @@ export async function backupOne(parts: VmBackupParts, request: VmBackupRequest, 
     try {
       await agent.history.add(record)
     } catch (error) {
-      log.warn('the run has ended but the history could not be written', { run, vm: vm.name, error: toAgentError(error).message })
+      log.warn('the run has ended but the history could not be written', { error: toAgentError(error).message })
     }
     request.onRecord?.(record)
   }

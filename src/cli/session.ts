@@ -19,7 +19,8 @@ export async function withAgent<T>(
 ): Promise<T> {
   const { giveUp } = io
   const config = await loadConfig(flags, io.environment)
-  await using log = createLog({ level: config.logLevel, file: config.logFile, ...logged })
+  const onTrouble = (message: string): void => io.err(`vcb: ${message}\n`)
+  await using log = createLog({ level: config.logLevel, file: config.logFile, bounded: config.logBounds, onTrouble, ...logged })
   using patience = patienceAfter(giveUp, systemClock)
   const agent = await Agent.open(config, { clock: systemClock, log, signal: io.signal, giveUp, stdout, kind })
   try {

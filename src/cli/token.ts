@@ -71,8 +71,8 @@ async function withTokens(io: CliIo, flags: CommandFlags, body: (session: Sessio
     import('../agent/index.ts'),
     import('../api/index.ts'),
   ])
-  const { stateDirectory: directory, logFile, logLevel } = await loadConfig(flags, io.environment)
-  await using log = createLog({ level: logLevel, file: logFile })
+  const { stateDirectory: directory, logFile, logLevel, logBounds } = await loadConfig(flags, io.environment)
+  await using log = createLog({ level: logLevel, file: logFile, bounded: logBounds })
   await using audit: AuditLog = new AuditLog({ directory, clock: systemClock, rotate: false })
   const by = userInfo().username
   await body({

@@ -29,6 +29,17 @@ export async function openToAppend(path: string): Promise<InputFile> {
   }
 }
 
+/** An open log, whose end whole lines are written to. */
+export type LogHandle = Pick<FileHandle, 'write' | 'stat' | 'close'>
+
+/**
+ * Opens a log to append lines to; made when it is missing, private to the user. Several processes may: each write lands whole at the end. Lines are no effects
+ * (docs/adr/0008). Errors: Node's own.
+ */
+export function openLogLines(path: string): Promise<LogHandle> {
+  return open(path, 'a', 0o600)
+}
+
 /** How a file is opened: new (fails when it exists), made or emptied, an existing one to write into, or made or added to at its end. */
 export type OutputMode = 'wx' | 'wx+' | 'w' | 'r+' | 'a'
 

@@ -247,6 +247,11 @@ export const SETTINGS: readonly Setting[] = [
   { keys: ['reportAge'], value: ({ noRpoAgeMs }) => formatDuration(noRpoAgeMs) },
   { keys: ['log.file'], flag: 'logFile', variables: ['VCB_LOG_FILE'], value: ({ logFile }) => logFile ?? 'standard error' },
   { keys: ['log.level'], flag: 'logLevel', variables: ['VCB_LOG_LEVEL'], value: ({ logLevel }) => logLevel },
+  {
+    keys: ['log.maxSize'],
+    value: ({ logBounds }) => (logBounds === undefined ? 'the file is rotated by others' : formatBytes(logBounds.maxBytes)),
+  },
+  { keys: ['log.keep'], value: ({ logBounds }) => (logBounds === undefined ? undefined : String(logBounds.files)) },
   { keys: ['api.socket'], value: ({ api }) => api.socket?.path ?? 'not opened' },
   { keys: ['api.group'], value: ({ api }) => api.socket?.group },
   { keys: ['api.listen'], value: ({ api }) => (api.tcp === undefined ? 'not opened' : `${api.tcp.host}:${api.tcp.port}`) },

@@ -10,14 +10,19 @@ test('paths of the file are relative to it, those of flags to the working direct
     sharedState: undefined,
     logFile: '/etc/vcb/vcb.log',
     logLevel: 'debug',
+    logBounds: { maxBytes: 10_485_760, files: 10 },
   })
   expect(read('', { flags: { stateDir: '/s', logFile: 'l' }, environment: { VCB_LOG_LEVEL: 'info' } })).toEqual({
     stateDirectory: '/s',
     sharedState: undefined,
     logFile: 'l',
     logLevel: 'info',
+    logBounds: { maxBytes: 10_485_760, files: 10 },
   })
   expect(read()).toMatchObject({ logFile: undefined, logLevel: 'warn' })
+  expect(read('log: { maxSize: 1MiB, keep: 3 }')).toMatchObject({ logBounds: { maxBytes: 1_048_576, files: 3 } })
+  expect(read('log: { maxSize: 0 }')).toMatchObject({ logBounds: undefined })
+  expect(() => read('log: { maxSize: 1KiB }')).toThrow(/not an amount from/)
   expect(() => read('', { flags: { logLevel: 'loud' } })).toThrow('The value of --log-level is wrong')
 })
 

@@ -1,9 +1,11 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
+import type { LogBounds } from '../log-file.ts'
 import { parsePgAddress, type PgAddress } from '../../state/index.ts'
 import { type Environment, type FileOf, type Given, localIf, parseFlag } from './given.ts'
 import { checkedBy } from './list-of.ts'
+import { byteSize } from './quantity.ts'
 import { type SecretSource, secretSource } from './secret-source.ts'
 
 /** What this proxy keeps of itself, and what it says of its work. */
@@ -14,6 +16,8 @@ export type StateConfig = {
   readonly sharedState: SharedStateConfig | undefined
   readonly logFile: string | undefined
   readonly logLevel: string
+  /** When `logFile` goes on in a new file; undefined: never by us. */
+  readonly logBounds: LogBounds | undefined
 }
 
 export type SharedStateConfig = {
@@ -25,6 +29,9 @@ export type SharedStateConfig = {
 }
 
 const level = z.enum(['error', 'warn', 'info', 'debug'])
+const LOG_BOUNDS: LogBounds = Object.freeze({ maxBytes: 10 * 2 ** 20, files: 10 })
+/** 0: somebody else rotates it. */
+const logSize = z.union([z.literal(0), byteSize(2 ** 16, 2 ** 40)])
 const pgUrl = checkedBy(parsePgAddress)
 
 export const stateKeys = {
@@ -38,7 +45,14 @@ export const stateKeys = {
       caFile: z.string().optional(),
     })
     .optional(),
-  log: z.strictObject({ file: z.string().optional(), level: level.optional() }).optional(),
+  log: z
+    .strictObject({
+      file: z.string().optional(),
+      level: level.optional(),
+      maxSize: logSize.optional(),
+      keep: z.int().min(1).max(1000).optional(),
+    })
+    .optional(),
 } as const
 
 export function stateOf(file: FileOf<typeof stateKeys>, given: Given): StateConfig {
@@ -53,7 +67,13 @@ export function stateOf(file: FileOf<typeof stateKeys>, given: Given): StateConf
     sharedState: sharedStateOf(file.state, given),
     logFile: flags.logFile ?? environment['VCB_LOG_FILE'] ?? localIf(given, file.log?.file),
     logLevel: parseFlag('--log-level', level, flags.logLevel ?? environment['VCB_LOG_LEVEL']) ?? file.log?.level ?? 'warn',
+    logBounds: logBoundsOf(file.log),
   }
+}
+
+function logBoundsOf(log: FileOf<typeof stateKeys>['log']): LogBounds | undefined {
+  const { maxSize = LOG_BOUNDS.maxBytes, keep = LOG_BOUNDS.files } = log ?? {}
+  return maxSize === 0 ? undefined : Object.freeze({ maxBytes: maxSize, files: keep })
 }
 
 function sharedStateOf(file: FileOf<typeof stateKeys>['state'], given: Given): SharedStateConfig | undefined {
