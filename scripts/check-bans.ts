@@ -97,13 +97,13 @@ export const BANS: readonly Ban[] = [
     also: 'strings',
   },
   {
-    what: 'starts or ends a process past core/programs.ts, nbd/server-program.ts, provider/owned-program.ts and agent/holder-process.ts, where both are effects',
+    what: 'starts or ends a process past core/programs.ts, core/program-group.ts, nbd/server-program.ts, provider/owned-program.ts and agent/holder-process.ts, where both are effects',
     pattern: new RegExp(
       `${onlyImported('')}${module('child_process|cluster')}|\\bprocess\\s*\\.\\s*kill\\b(?!\\s*\\([^()]*,\\s*0\\s*\\))`,
       'g',
     ),
     in: AGENT,
-    except: /^src\/(?:core\/programs|nbd\/server-program|provider\/owned-program|agent\/holder-process)\.ts$/,
+    except: /^src\/(?:core\/(?:programs|program-group)|nbd\/server-program|provider\/owned-program|agent\/holder-process)\.ts$/,
     tests: false,
     also: 'strings',
   },

@@ -16,6 +16,7 @@ export const RANKS: Readonly<Record<string, number>> = {
   state: 1,
   inventory: 2,
   quiesce: 2,
+  stages: 2,
   snapshot: 2,
   transport: 2,
   provider: 2,

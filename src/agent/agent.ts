@@ -46,12 +46,14 @@ import {
   type ProductDeps,
 } from '../provider/index.ts'
 import type { GuestScripts } from '../quiesce/index.ts'
+import { StagePrograms } from '../stages/index.ts'
 import { hasAgentId, openAgentId } from '../state/index.ts'
 import type { SnapshotChanges } from '../snapshot/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
 import { type Buckets, createLimits, type Limits, type NfcLimits, ProxyGuest } from '../transport/index.ts'
 import { connectVsphere, type Vsphere } from '../vsphere/index.ts'
 import type { AgentConfig } from './config/config.ts'
+import type { JobConfig } from './config/jobs.ts'
 import { createGuestScripts } from './guest-scripts.ts'
 import { readSecret, type SecretSource } from './config/secret-source.ts'
 import { bandwidthAt } from './config/quantity.ts'
@@ -129,6 +131,10 @@ export class Agent implements AsyncDisposable {
   readonly random: (size: number) => Uint8Array = randomBytes
   /** Scripts in guests. */
   readonly scripts: GuestScripts
+  /** Programs of this proxy around the runs of jobs. */
+  readonly stages: StagePrograms
+  /** Those whose programs recovery runs. */
+  jobs: readonly JobConfig[]
   readonly catalog: Catalog
   /** How the runs of all VMs ended. */
   readonly history: RunHistory
@@ -176,6 +182,9 @@ export class Agent implements AsyncDisposable {
     this.nfcLimits = this.limits.nfc
     this.guest = new ProxyGuest({ ...config.hotadd, clock: deps.clock })
     this.scripts = createGuestScripts(config.guestScripts, deps, opened.stack)
+    this.jobs = config.jobs
+    const programsOf = (name: string) => this.jobs.find((job) => job.name === name)?.stages
+    this.stages = new StagePrograms({ clock: deps.clock, log: deps.log, programsOf })
     this.catalog = opened.catalog
     this.history = opened.history
     this.jobVms = opened.jobVms
@@ -189,6 +198,7 @@ export class Agent implements AsyncDisposable {
         destinations: async (url) => ({ product: await this.#productDeps(url), place: this.placeDeps }),
         clock: deps.clock,
         scripts: this.scripts,
+        stages: this.stages,
         patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
       })
     this.releasers = patient(config.releaseForMs)

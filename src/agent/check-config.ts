@@ -6,6 +6,7 @@ import type { ConfigFlags } from './config/flags.ts'
 import { type Environment, givenOver } from './config/given.ts'
 import type { ConfigProblem } from './config/problems.ts'
 import { inOrder } from './config/read-file.ts'
+import { programProblems } from './config/stage-programs.ts'
 import { fileProblem, secretProblems } from './config/secret-files.ts'
 
 export type ConfigCheck = {
@@ -17,7 +18,7 @@ export type ConfigCheck = {
 
 /**
  * Everything that can be said of the configuration without asking vCenter or a repository: what the file says wrongly, flags and variables that are
- * wrong, schedules that name no moment, secrets that are not there or open to others. Changes nothing. CONFIG when a file was named and is missing.
+ * wrong, schedules that name no moment, secrets that are not there or open to others, programs that are not fit to be run. Changes nothing. CONFIG when a file was named and is missing.
  */
 export async function checkConfig(flags: ConfigFlags, environment: Environment): Promise<ConfigCheck> {
   const { path, text, problems, data } = await inspectConfig(flags, environment)
@@ -31,7 +32,8 @@ export async function checkConfig(flags: ConfigFlags, environment: Environment):
     message,
     meant: undefined,
   })
-  const found = [...problems, ...secrets]
+  const programs = (await programProblems(text.raw)).map((found) => text.problem(found))
+  const found = [...problems, ...secrets, ...programs]
   if (data === undefined) return { file: path, problems: inOrder(found), config: undefined }
   try {
     const config = configOf(data, given)

@@ -115,6 +115,7 @@ export class Dispatcher implements AsyncDisposable {
   /** Other jobs and repositories from now on; what runs goes on with its own. */
   configure(config: AgentConfig): void {
     this.#config = config
+    this.#agent.jobs = config.jobs
     this.members.configure(config)
     this.#refreshAt = 0
     this.wake()

@@ -46,6 +46,7 @@ async function runNow(parts: RunParts, queued: QueuedRun, listener: RunListener)
         guestScripts: job?.guestScripts,
         excludeDisks: job?.excludeDisks ?? [],
         origin: originOf(queued),
+        stages: job?.stages,
         turn: async (signal) => {
           await use.turn(signal)
           queued.begunAt = clock.now()

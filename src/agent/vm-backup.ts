@@ -10,9 +10,10 @@ import {
   toAgentError,
   type VmRef,
 } from '../core/index.ts'
-import { backupVm, type BackupProgress, type BackupResult } from '../flow/index.ts'
+import { backupVm, type BackupProgress, type BackupResult, skipOf } from '../flow/index.ts'
 import type { LeftError } from '../journal/index.ts'
 import type { BackupProvider } from '../provider/index.ts'
+import type { StageProgram } from '../stages/index.ts'
 import { createSnapshots, type SpaceGuard, type SpaceWatch } from '../snapshot/index.ts'
 import type { Transport } from '../transport/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
@@ -42,6 +43,8 @@ export type VmBackupRequest = {
   readonly guestScripts?: boolean | 'require' | 'try' | undefined
   readonly excludeDisks: readonly string[]
   readonly origin?: RunOrigin | undefined
+  /** Programs of the proxy that the job of `origin` wants around its runs. */
+  readonly stages?: readonly StageProgram[] | undefined
   /** Resolves when it is this VM's turn; its place is kept until the answer of `backupOne` is there. */
   readonly turn?: ((signal: AbortSignal | undefined) => Promise<void>) | undefined
   /** Another job that has the VM or the repository makes no failed run: nothing is written down, and the outcome says `busy`. */
@@ -70,6 +73,7 @@ async function backUp(parts: VmBackupParts, request: VmBackupRequest, partOf: Ab
   let stillHeld: LeftError | undefined
   // Until the job has ended: what its snapshot holds counts for the others until it is gone.
   using space = spaceGuard.watch(vm)
+  const stageWarnings: string[] = []
   let job: JobId | undefined
   const onWait = noticeWaits({
     clock,
@@ -96,11 +100,12 @@ async function backUp(parts: VmBackupParts, request: VmBackupRequest, partOf: Ab
       provider,
       locks: agent.locks,
       scripts: agent.scripts,
+      stages: agent.stages,
       marks: agent.marks,
       clock,
       log,
     }
-    const result = await agent.job(
+    const made = await agent.job(
       'backup',
       { run, vm, repository: provider.url, mode, ...origin },
       async (claims, signal) => {
@@ -124,6 +129,7 @@ async function backUp(parts: VmBackupParts, request: VmBackupRequest, partOf: Ab
             freezeLimitMs: config.freezeLimitMs,
             windowsQuiesce: config.windowsQuiesce,
             guestScripts: request.guestScripts,
+            stages: origin && { ...origin, programs: request.stages ?? [], onWarning: (warning) => void stageWarnings.push(warning) },
             changeTracking: config.changeTracking,
             excludeDisks: request.excludeDisks,
             parallelDisks: config.limits.disksPerVm,
@@ -138,6 +144,8 @@ async function backUp(parts: VmBackupParts, request: VmBackupRequest, partOf: Ab
         },
       },
     )
+    // Those of programs that came last are told when the job is over.
+    const result = { ...made, warnings: [...made.warnings, ...stageWarnings] }
     log.info('a backup is stored', {
       point: result.point,
       mode: result.mode,
@@ -152,9 +160,11 @@ async function backUp(parts: VmBackupParts, request: VmBackupRequest, partOf: Ab
     const shown = toAgentError(error)
     if (request.busyIsNoRun === true && isAgentError(shown, 'CONFLICT') && shown.retry === 'later')
       return { ok: false, vm, error: shown, busy: true }
-    log.error('backup failed', { code: shown.code, error: shown.message })
-    const cutOff = origin !== undefined && shown.code === 'CANCELED' && agent.signal.aborted
-    await remember(cutOff ? interruptedRecord(ended()) : badRecord(ended(), shown))
+    const skipped = skipOf(shown)
+    if (skipped === undefined) log.error('backup failed', { code: shown.code, error: shown.message })
+    else log.info('a program skipped a VM', { reason: skipped })
+    const cutOff = skipped === undefined && origin !== undefined && shown.code === 'CANCELED' && agent.signal.aborted
+    await remember({ ...(cutOff ? interruptedRecord(ended()) : badRecord(ended(), shown)), skipped, warnings: stageWarnings })
     return { ok: false, vm, error: shown }
   }
 

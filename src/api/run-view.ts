@@ -11,6 +11,7 @@ export const runRecordView = z.object({
   begunAt: moment,
   endedAt: moment,
   result,
+  skipped: z.string().optional().describe('why a program of the proxy wanted the VM left alone this time'),
   error: errorView.optional(),
   point: z.string().optional(),
   repository: z.string(),

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { RunPlan } from '../agent/index.ts'
+import type { JobConfig, RunPlan } from '../agent/index.ts'
 import { AgentError, systemClock } from '../core/index.ts'
 import { type CliIo, createOutput, errorJson, printable, renderTable } from './io.ts'
 import { formatLength, formatMoment, parseMoment } from './moments.ts'
@@ -84,7 +84,9 @@ export function registerPlan(program: Command, io: CliIo): void {
           })
         }
         const plan = await runPlan(agent, { from, to, jobs: flags.job ?? [], vms: flags.vm ?? [], offline, takes })
-        output.result({ from, to, ...toJson(plan) }, () => describe(plan, { zone, from, to, all: flags.all === true }))
+        const shown = agent.config.jobs.filter(({ name }) => (flags.job ?? [name]).includes(name))
+        const programs = shown.flatMap(({ name, stages }) => stages.map((program) => ({ job: name, ...program })))
+        output.result({ from, to, ...toJson(plan), programs }, () => describe(plan, { zone, from, to, all: flags.all === true, programs }))
       })
     })
 }
@@ -125,9 +127,16 @@ function toJson({ runs, misses, overruns, left, empty, assumed }: RunPlan): obje
 
 const iso = (ms: number | undefined): string | undefined => (ms === undefined ? undefined : new Date(ms).toISOString())
 
+type Shown = {
+  readonly zone: string
+  readonly from: Date
+  readonly to: Date
+  readonly all: boolean
+  readonly programs: readonly (JobConfig['stages'][number] & { readonly job: string })[]
+}
+
 /** What goes wrong first. */
-function describe(plan: RunPlan, shown: { readonly zone: string; readonly from: Date; readonly to: Date; readonly all: boolean }): string {
-  const { zone, from, to, all } = shown
+function describe(plan: RunPlan, { zone, from, to, all, programs }: Shown): string {
   const at = (ms: number): string => formatMoment(ms, zone)
   const { runs, misses, overruns, left, empty, assumed } = plan
   const cut = <T>(list: readonly T[]): readonly T[] => (all ? list : list.slice(0, SHOWN))
@@ -160,6 +169,10 @@ function describe(plan: RunPlan, shown: { readonly zone: string; readonly from: 
   if (runs.length > 0) {
     const rows = cut(runs).map((run) => [at(run.begunAt), at(run.endedAt), run.job, run.vm.name, run.mode, run.reason])
     parts.push(`RUNS\n${renderTable(['BEGINS', 'ENDS', 'JOB', 'VM', 'MODE', 'WHY'], rows)}${more(runs)}`)
+  }
+  if (programs.length > 0) {
+    const rows = programs.map(({ job, at: stage, command, timeoutMs }) => [job, stage, command.join(' '), formatLength(timeoutMs)])
+    parts.push(`PROGRAMS OF THIS PROXY, for each run\n${renderTable(['JOB', 'STAGE', 'PROGRAM', 'AT MOST'], rows)}`)
   }
   parts.push(`Assumed: ${assumed.join('; ')}.`)
   return parts.join('\n\n')

@@ -9,7 +9,7 @@ export const runTable = (records: readonly RunRecord[]): string =>
       record.endedAt,
       record.job ?? '-',
       printable(record.vm.name),
-      record.result,
+      record.skipped === undefined ? record.result : 'skipped',
       record.mode ?? '-',
       record.point?.slice(0, 8) ?? '-',
       formatBytes(record.readBytes),

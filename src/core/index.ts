@@ -56,6 +56,7 @@ export * from './model.ts'
 export { formatLength, formatMoment } from './moments.ts'
 export { printable } from './printable.ts'
 export type { RunRecord } from './run-record.ts'
+export { GROUP_GRACE_MS, type GroupEnded, type GroupOptions, runGroup } from './program-group.ts'
 export {
   type Ended,
   findProgram,
@@ -83,6 +84,7 @@ export { readMemory } from './read-memory.ts'
 export { type FileReader, readableMode } from './file-reader.ts'
 export type { ScriptPair } from './script-pair.ts'
 export { Secret } from './secret.ts'
+export { type Stage, type StageFacts, STAGES, type StagesToCome } from './stage-facts.ts'
 export { SilenceWatch } from './silence-watch.ts'
 export { DEFAULT_TRANSPORTS, TRANSPORT_NAMES } from './transport-order.ts'
 export type { AttachedDisk, TransportClaim, TransportClaimKind, TransportClaimKinds, TransportClaims } from './transport-claims.ts'

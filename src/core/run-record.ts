@@ -15,6 +15,8 @@ export type RunRecord = {
   readonly begunAt: string
   readonly endedAt: string
   readonly result: 'succeeded' | 'failed' | 'canceled'
+  /** A program before a stage wanted the VM left alone this time: its reason. The result is `canceled` then. */
+  readonly skipped?: string | undefined
   readonly error: { readonly code: ErrorCode; readonly message: string; readonly next: string | undefined } | undefined
   readonly point: PointId | undefined
   readonly repository: string

@@ -17,7 +17,9 @@ import type { GuestScripts } from '../quiesce/index.ts'
 import type { BackupProvider } from '../provider/index.ts'
 import type { Snapshots, SpaceWatch } from '../snapshot/index.ts'
 import type { JobLimits, ReopenPolicy, Transport } from '../transport/index.ts'
+import type { StagePrograms } from '../stages/index.ts'
 import type { Vsphere } from '../vsphere/index.ts'
+import type { StagesRequest } from './stages.ts'
 
 /** Everything the flow uses; made by the composition root. */
 export type BackupDeps = {
@@ -33,6 +35,8 @@ export type BackupDeps = {
   readonly locks: VmLocks
   /** Scripts in guests; absent where there are none. */
   readonly scripts?: GuestScripts | undefined
+  /** Programs of the proxy around the run. */
+  readonly stages: StagePrograms
   /** Of this VM; the caller's signal is joined with its own. */
   readonly space: SpaceWatch
   readonly marks: Marks
@@ -52,6 +56,8 @@ export type BackupRequest = {
   readonly windowsQuiesce?: WindowsQuiesce | undefined
   /** Guest scripts: false = none, `require` or `try` instead of their own policy. */
   readonly guestScripts?: boolean | 'require' | 'try' | undefined
+  /** Of the job it is a run of; none when absent. */
+  readonly stages?: StagesRequest | undefined
   /** Whether change tracking may be switched on. */
   readonly changeTracking: boolean
   readonly excludeDisks: readonly string[]

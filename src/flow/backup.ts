@@ -3,31 +3,46 @@ import type { Claims } from '../journal/index.ts'
 import { ensureChangeTracking } from '../snapshot/index.ts'
 import type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
 import { earlierPoints, expectRun } from './expected-run.ts'
-import { freezeVm, lockVm, releaseSnapshot } from './frozen-vm.ts'
+import { freezeVm, lockVm, type LockedVm, releaseSnapshot } from './frozen-vm.ts'
 import { chooseParent, type ParentPoint } from './parent-point.ts'
 import { type DiskTransfer, planTransfers } from './plan-transfers.ts'
 import { recordLocks } from './record-locks.ts'
+import { type Stages, stagesOf } from './stages.ts'
 import { transportClaims } from './transport-claims.ts'
 import { writePoint, type Written } from './write-point.ts'
 
 export type { BackupDeps, BackupProgress, BackupRequest, BackupResult } from './backup-types.ts'
 
+type BackupOptions = Abortable & { readonly onProgress?: ((progress: BackupProgress) => void) | undefined }
+
 /**
- * Backs up one VM: lock → room on its datastores → guest scripts around quiesce and snapshot (thawed at once) → plan each disk → read, store → commit → remove the snapshot. What is held is
+ * Backs up one VM: lock → room on its datastores → programs of the job → guest scripts around quiesce and snapshot (thawed at once) → plan each disk → read, store → commit → remove the snapshot. What is held is
  * in `claims`; a caller that disposes them after a failure leaves nothing behind. Not idempotent: every call makes a point or throws.
  */
 export async function backupVm(
   deps: BackupDeps,
   claims: Claims,
   request: BackupRequest,
-  options: Abortable & { readonly onProgress?: ((progress: BackupProgress) => void) | undefined } = {},
+  options: BackupOptions = {},
+): Promise<BackupResult> {
+  const locked = await lockVm(deps, claims, request.vm, options)
+  const stages = stagesOf(deps, claims, request, locked.config)
+  return stages.aroundRun(() => backupLocked(deps, claims, request, locked, stages, options), options)
+}
+
+async function backupLocked(
+  deps: BackupDeps,
+  claims: Claims,
+  request: BackupRequest,
+  locked: LockedVm,
+  stages: Stages,
+  options: BackupOptions,
 ): Promise<BackupResult> {
   const { vsphere, snapshots, provider, clock } = deps
   const { vm } = request
+  const { config: before } = locked
   const warnings: string[] = []
 
-  const locked = await lockVm(deps, claims, vm, options)
-  const { config: before } = locked
   if (before.consolidationNeeded) warnings.push(`${vm.name} needed consolidation before this backup; what is not vcb's is left as it is.`)
   const earlier = await earlierPoints(provider, vm, request.mode, options)
   const { parent, reason: noParent } = await chooseParent(provider, earlier, request.mode, options)
@@ -44,7 +59,7 @@ export async function backupVm(
   })
   if (!tracking.active) warnings.push(`Change tracking is not in use: ${tracking.reason}.`)
 
-  const frozen = await freezeVm(deps, claims, locked, request, options)
+  const frozen = await stages.aroundSnapshot(() => freezeVm(deps, claims, locked, request, options), options)
   const { snapshot, disks, notProtected } = frozen
   warnings.push(...frozen.warnings)
   const plan = (base: ParentPoint | undefined, reason: string): Promise<readonly DiskTransfer[]> =>
@@ -76,6 +91,7 @@ export async function backupVm(
 
   await releaseSnapshot(claims, frozen.claim)
   const snapshotLifetimeMs = Math.round(clock.monotonicMs() - frozen.sinceMs)
+  await stages.stored(written, options)
   return {
     vm,
     ...written,

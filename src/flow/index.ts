@@ -3,6 +3,7 @@
  * registry of how each kind of claim is undone, by whomever.
  *
  * - `backup.ts`: lock → quiesce, snapshot → plan disks → read, store → commit → release; `foresee-backup.ts`: what it would do, doing nothing.
+ * - `stages.ts`: programs of the proxy around a job's run.
  * - `mount-session.ts`: lock → quiesce, snapshot → open disks → present → lease, until it ends.
  * - `restore-directory.ts`, `restore-vm.ts`: the same reversed.
  * - `plan-forget.ts`, `forget-points.ts`: which points go and why → lock → read what must stay → remove.
@@ -64,4 +65,5 @@ export {
 } from './restore-directory.ts'
 export { adoptMarked, findOrphans, type Orphan, type OrphanDeps, type OrphanSearch, type Removed, removeOrphans } from './orphans.ts'
 export { removeExport } from './remove-export.ts'
+export { skipOf, type StagesRequest, StageSkip } from './stages.ts'
 export { restoreVm, type VmRestoreRequest, type VmRestoreResult } from './restore-vm.ts'

@@ -3,6 +3,7 @@ import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../
 import { presentReleasers } from '../mount/index.ts'
 import { type RemovalDeps, removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
 import type { GuestScripts } from '../quiesce/index.ts'
+import type { StagePrograms } from '../stages/index.ts'
 import { createSnapshots, presentVm, type SnapshotChanges, type Snapshots } from '../snapshot/index.ts'
 import { detachAttached, findAttached, type ProxyGuest } from '../transport/index.ts'
 import { deleteDatastoreFile, endExport, listDatastores, parseDatastorePath, type Vsphere, vmMoRef } from '../vsphere/index.ts'
@@ -26,6 +27,8 @@ export type ReleaseDeps = {
   readonly clock: Clock
   /** Absent where no guest script ever runs. */
   readonly scripts?: GuestScripts | undefined
+  /** Absent where no program of a job is ever to come. */
+  readonly stages?: StagePrograms | undefined
   /** How a destination is reached to remove something there: a product's program, the login of a server; absent where all are local. */
   readonly destinations?: ((url: string) => Promise<RemovalDeps>) | undefined
   /** This machine, as the guest of a proxy VM. */
@@ -41,6 +44,10 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
   const scripts = (): GuestScripts => {
     if (deps.scripts === undefined) throw new AgentError('INTERNAL', 'Nobody here can run guest scripts.')
     return deps.scripts
+  }
+  const stages = (): StagePrograms => {
+    if (deps.stages === undefined) throw new AgentError('INTERNAL', 'Nobody here can run programs of jobs.')
+    return deps.stages
   }
   /** The vCenter a claim is on. Another one would say "no such VM", which must not be taken for "released". */
   const on = async (vcenterUuid: string): Promise<Vsphere> => {
@@ -82,6 +89,10 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
           const vsphere = await on(args.vm.vcenterUuid)
           if (!(await isDown(vsphere, vmMoRef(args.vm), options))) await scripts().postThaw(id, args, argument, vsphere, options)
         }),
+    },
+    stagePrograms: {
+      find: ({ id, args }, options) => stages().found(id, args, options),
+      release: (ref, { id, args }, options) => stages().come(id, args, ref, options),
     },
     exportLease: {
       // Refused to this process: there is none. One whose answer was lost ends by itself, and the snapshot's removal is tried until then.

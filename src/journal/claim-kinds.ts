@@ -1,4 +1,4 @@
-import type { AttachedDisk, PointId, RunId, ScriptPair, SnapshotRef, VmBefore, VmRef } from '../core/index.ts'
+import type { AttachedDisk, PointId, RunId, ScriptPair, SnapshotRef, StageFacts, StagesToCome, VmBefore, VmRef } from '../core/index.ts'
 
 /** `files` and `disks`: exported files by name, and the base names of exported disks, whose pieces have further names. `ready`: all is there. */
 export type MountDirectory = {
@@ -26,6 +26,11 @@ export interface ClaimKinds {
     args: ScriptPair
     ref: { readonly argument: 'thaw' | 'freezeFail' }
   }
+  /**
+   * Programs of the proxy that come whatever a run comes to, from before their counterparts begin. Released by running them, with what is known by then (`ref`); the
+   * claim id is in the environment of all of them.
+   */
+  stagePrograms: { args: StagesToCome; ref: StageFacts }
   /** An NFC lease that sends a snapshot's disks; it stands on the snapshot. */
   exportLease: { args: { readonly vm: VmRef; readonly snapshot: string }; ref: { readonly lease: string } }
   /** The short snapshot taken and removed once so that newly enabled change tracking becomes active. Found like any snapshot of ours. */

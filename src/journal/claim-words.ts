@@ -8,6 +8,7 @@ const WORDS: { readonly [K in ClaimKind]: (claim: Facts) => string } = {
   vmLock: ({ args }) => `the lock on VM ${text(args, 'vm', 'name')}`,
   snapshot: ({ args, ref }) => `the snapshot${quoted(ref, 'name')} of VM ${text(args, 'vm', 'name')}`,
   guestScript: ({ args }) => `the pre-freeze script ${text(args, 'preFreeze')} in the guest of VM ${text(args, 'vm', 'name')}`,
+  stagePrograms: ({ args }) => `the ${text(args, 'stage')} programs of VM ${text(args, 'facts', 'vm', 'name')}, which are still to be run`,
   exportLease: ({ args }) => `the export lease on VM ${text(args, 'vm', 'name')}`,
   changeTrackingSnapshot: ({ args, ref }) =>
     `the snapshot${quoted(ref, 'name')} of VM ${text(args, 'vm', 'name')} that switches change tracking on`,

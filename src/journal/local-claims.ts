@@ -1,13 +1,13 @@
 import { optional } from './claim-words.ts'
 import type { JournaledClaim, JournaledJob } from './journal.ts'
 
-const LOCAL: ReadonlySet<string> = new Set(['fuseMount', 'loopDevice', 'volumeMount', 'mountDirectory', 'partialFile'])
+const LOCAL: ReadonlySet<string> = new Set(['fuseMount', 'loopDevice', 'volumeMount', 'mountDirectory', 'partialFile', 'stagePrograms'])
 const IN_REPOSITORY: ReadonlySet<string> = new Set(['repositoryWrite', 'newRepository', 'repositoryLock', 'pointRemoval'])
 /** As restic writes them, with or without the name of its format. All other destinations are paths, devices or programs of one machine. */
 const SERVER = /^(?:restic:)?(?:s3|sftp|rest):/u
 
 /**
- * What exists on the machine of its process alone: mounts, devices, files, and destinations given as a path. That a path is on storage which other proxies mount at the
+ * What exists on the machine of its process alone: mounts, devices, files, programs that are to come, and destinations given as a path. That a path is on storage which other proxies mount at the
  * same place cannot be known.
  */
 export const isLocalClaim = ({ kind, args }: Pick<JournaledClaim, 'kind' | 'args'>): boolean =>

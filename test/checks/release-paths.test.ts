@@ -83,6 +83,14 @@ const PATHS: readonly Path[] = [
     ],
   },
   {
+    kind: 'stagePrograms',
+    undoes: 'what programs before a stage stopped on this proxy',
+    path: [
+      { calls: 'stages().come', from: REGISTRY },
+      { calls: 'endMarkedPrograms', from: 'src/stages/stage-programs.ts' },
+    ],
+  },
+  {
     kind: 'exportLease',
     undoes: 'a lease that sends a snapshot’s disks',
     path: [

@@ -6,7 +6,7 @@ import { parse } from 'yaml'
 import { formatProblem, loadConfig } from '../../src/agent/index.ts'
 import { inspectConfig } from '../../src/agent/config/config.ts'
 import { jobDefaultKeys } from '../../src/agent/config/jobs.ts'
-import { STAGES } from '../../src/agent/config/stage-scripts.ts'
+import { STAGES } from '../../src/core/index.ts'
 import { rowsUnder } from './markdown-table.ts'
 
 const PAGE = await readFile(join(import.meta.dirname, '..', '..', 'docs', 'jobs.md'), 'utf8')

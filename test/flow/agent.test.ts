@@ -1,10 +1,9 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { main } from '../../src/cli/main.ts'
-import { systemClock } from '../../src/core/index.ts'
 import { FROM_SOURCES, runChild } from '../crash/commands.ts'
-import { type CommandResult, type Json, type LabSession, openLabSession } from './lab-session.ts'
+import { type Json, type LabSession, openLabSession } from './lab-session.ts'
+import { startAgent, untilTrue } from './running-agent.ts'
 
 /* `vcb agent` and the commands that talk to it, over the lab. */
 let session: LabSession
@@ -20,43 +19,6 @@ async function configure(jobs: string): Promise<void> {
   const file = join(session.directory, 'vcb.yaml')
   await writeFile(file, `parallel: 2\n${jobs}`)
   session.environment['VCB_CONFIG'] = file
-}
-
-/** A running `vcb agent` in this process; `end` is the first signal. */
-async function startAgent(...argv: readonly string[]): Promise<{ end: () => Promise<CommandResult>; notes: () => string }> {
-  const stop = new AbortController()
-  const giveUp = new AbortController()
-  let out = ''
-  let err = ''
-  const exited = main(['agent', ...argv], {
-    environment: { ...session.environment },
-    out: (text) => {
-      out += text
-    },
-    err: (text) => {
-      err += text
-    },
-    interactive: false,
-    signal: stop.signal,
-    giveUp: giveUp.signal,
-  })
-  const status = await Promise.race([exited, untilTrue(() => err.includes('The agent runs'))])
-  expect(status, out + err).toBe(true)
-  return {
-    notes: () => err,
-    end: async () => {
-      stop.abort(new Error('a signal'))
-      return { exit: await exited, out, err, json: () => JSON.parse(out) }
-    },
-  }
-}
-
-async function untilTrue(condition: () => boolean | Promise<boolean>): Promise<true> {
-  for (let turn = 0; turn < 1200; turn++) {
-    if (await condition()) return true
-    await systemClock.sleep(100)
-  }
-  throw new Error('it never became true')
 }
 
 const history = async (...argv: readonly string[]): Promise<Json[]> => (await session.json(['history', ...argv])).runs
@@ -81,7 +43,7 @@ it('runs once what is due, each VM by itself: the failure of one is nobody elseâ
 
 it('is steered by its commands while it runs, and ends when it is told', async () => {
   await configure('jobs:\n  - { name: nightly, select: [web01], rpo: 24h, timeZone: UTC, quiesce: none }\n')
-  const agent = await startAgent()
+  const agent = await startAgent(session)
   const second = await session.vcb('agent')
   expect([second.exit, second.err]).toEqual([6, expect.stringContaining('An agent runs with this state directory already')])
   const before = (await history()).length
@@ -127,7 +89,7 @@ it('copies what a job made, and then forgets by its policy, when the last run of
     `repositories:\n  second: { url: ${JSON.stringify(second)}, passwordFile: ${JSON.stringify(password)} }\n` +
       'jobs:\n  - { name: kept, select: [db01, web01], repository: default, copyTo: [second], retention: { last: 1 }, timeZone: UTC, quiesce: none }\n',
   )
-  const agent = await startAgent()
+  const agent = await startAgent(session)
   const pointsOf = async (vm: string, environment: Record<string, string> = {}): Promise<string[]> =>
     (await session.vcbWith(environment, 'points', vm, '--json')).json().points.map(({ run }: Json) => run)
   for (let night = 0; night < 2; night++) {

@@ -114,3 +114,15 @@ test('explain of a job there is not is status 5, of a wrong file status 3', asyn
   })
   expect(await command('explain', WRONG)).toMatchObject({ exit: 3, err: expect.stringContaining('vcb config check') })
 })
+
+test('programs at stages that are not fit to be run, and a policy that could not hold', async () => {
+  const open = join(directory, 'open')
+  await writeFile(open, '#!/bin/sh\n')
+  await chmod(open, 0o777)
+  const stages = `stages: [{ at: preRun, command: [${open}, x] }, { at: postStore, command: /nowhere/x }, { at: postRun, command: /bin/sh, policy: require }]`
+  const { exit, out } = await check(`repository: { url: /backup }\njobs:\n  - { name: a, select: web, ${stages} }\n`)
+  expect(exit).toBe(3)
+  expect(out).toContain('open can be changed by everybody (mode 777); chmod o-w it')
+  expect(out).toContain('jobs[0].stages[1].command: the program /nowhere/x does not exist')
+  expect(out).toContain('jobs[0].stages[2].policy: the point is stored by then')
+})

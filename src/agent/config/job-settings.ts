@@ -50,7 +50,7 @@ export const JOB_SETTINGS: readonly JobSetting[] = [
     key: 'stages',
     value: ({ stages }) =>
       list(
-        stages.map(({ at, command, policy }) => `${at} ${command.join(' ')} (${policy})`),
+        stages.map(({ at, command, policy, timeoutMs }) => `${at} ${command.join(' ')} (${policy}, at most ${formatDuration(timeoutMs)})`),
         'none',
       ),
   },

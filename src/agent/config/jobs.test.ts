@@ -57,7 +57,7 @@ guestScripts: require
 transports: san:nbdssl
 excludeDisks: [scsi0:3]
 retention: { last: 3, daily: 14, within: 1m14d, keepTags: ["hold", "a,b"] }
-stages: [{ at: preRun, command: [/usr/local/bin/hold, now], timeout: 5m }, { at: postRun, command: /bin/tell, policy: require }]
+stages: [{ at: preRun, command: [/usr/local/bin/hold, now], timeout: 5m }, { at: postRun, command: /bin/tell, policy: try }]
 notices: [admins]
 apart: [[sql1, sql2], "tag:cluster"]
 `)
@@ -83,7 +83,7 @@ apart: [[sql1, sql2], "tag:cluster"]
     retention: { last: 3, daily: 14, within: { years: 0, months: 1, days: 14, hours: 0 }, keepTags: [['hold'], ['a', 'b']] },
     stages: [
       { at: 'preRun', command: ['/usr/local/bin/hold', 'now'], timeoutMs: 300_000, policy: 'require' },
-      { at: 'postRun', command: ['/bin/tell'], timeoutMs: 60_000, policy: 'require' },
+      { at: 'postRun', command: ['/bin/tell'], timeoutMs: 60_000, policy: 'try' },
     ],
     notices: ['admins'],
     apart: [['sql1', 'sql2'], ['tag:cluster']],

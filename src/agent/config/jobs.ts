@@ -2,13 +2,14 @@ import { z } from 'zod'
 import { AgentError, type QuiescePolicy, type TransportName } from '../../core/index.ts'
 import { parseExpressions } from '../../inventory/index.ts'
 import type { JobSchedule, RetentionPolicy } from '../../schedule/index.ts'
+import type { StageProgram } from '../../stages/index.ts'
 import type { FileOf } from './given.ts'
 import { scheduleKeys, scheduleOf } from './job-schedule.ts'
 import { checkedBy, listOf } from './list-of.ts'
 import { quiescePolicy } from './quiesce.ts'
 import { DEFAULT_REPOSITORY, jobName, type NamedRepository } from './repositories.ts'
 import { retention } from './retention.ts'
-import { type StageScript, stageScripts, stageScriptsOf } from './stage-scripts.ts'
+import { stages, stagesOf } from './stages.ts'
 import { transportList } from './transports.ts'
 
 /** Some VMs, when each of them is backed up, how and whereto. Undefined = the general setting of the file. */
@@ -29,7 +30,7 @@ export type JobConfig = {
   readonly excludeDisks: readonly string[]
   /** Undefined: nothing is forgotten. */
   readonly retention: RetentionPolicy | undefined
-  readonly stages: readonly StageScript[]
+  readonly stages: readonly StageProgram[]
   /** Names of `notices`. */
   readonly notices: readonly string[]
   /** Groups of expressions: never two VMs of one group at once. */
@@ -48,7 +49,7 @@ export const jobDefaultKeys = {
   transports: transportList.optional(),
   excludeDisks: listOf(z.string().min(1)).optional(),
   retention: retention.optional(),
-  stages: stageScripts.optional(),
+  stages: stages.optional(),
   notices: listOf(jobName).optional(),
   apart: z.array(listOf(expression)).max(1000).optional(),
 } as const
@@ -93,7 +94,7 @@ export function jobsOf(
           transports: job.transports,
           excludeDisks: job.excludeDisks ?? [],
           retention: job.retention,
-          stages: stageScriptsOf(job.stages),
+          stages: stagesOf(job.stages),
           notices: job.notices ?? [],
           apart: job.apart ?? [],
         })
