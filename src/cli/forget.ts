@@ -44,7 +44,7 @@ export function registerForget(program: Command, io: CliIo, status: ExitStatus):
       [
         '',
         'The last complete point of a VM is never forgotten by a policy, whatever it says, and neither is the last one that held a disk or a',
-        'consistency that newer points lack. Data is freed by the next "restic prune". See docs/retention.md.',
+        'consistency that newer points lack. Data is freed by the next "vcb prune". See docs/retention.md.',
         examples([
           'vcb forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run',
           'vcb forget "web*" "!web02" --keep-last 14 --keep-within 30d --time-zone Europe/Berlin',

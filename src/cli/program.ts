@@ -21,6 +21,7 @@ import { registerNotices } from './notices.ts'
 import { registerOrphans } from './orphans.ts'
 import { registerPlan } from './plan.ts'
 import { registerPoints } from './points.ts'
+import { registerPrune } from './prune.ts'
 import { registerRecover } from './recover.ts'
 import { registerRestore } from './restore.ts'
 import { registerRun } from './run.ts'
@@ -82,6 +83,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerAgents(program, io)
   registerCancel(program, io, status)
   registerForget(program, io, status)
+  registerPrune(program, io)
   registerCopy(program, io, status)
   registerRecover(program, io, status)
   registerOrphans(program, io, status)

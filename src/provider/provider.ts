@@ -14,6 +14,7 @@ import type {
   Verdict,
   VmConfig,
 } from '../core/index.ts'
+import type { PruneOptions, PruneReport } from '../restic/index.ts'
 
 /** A repository that is being made: the key file is the first of its files. */
 export type NewRepository = { readonly url: string; readonly key: string }
@@ -92,9 +93,16 @@ export interface PointStore {
   delete(id: PointId, options?: Locking): Promise<void>
   /** Takes what removing several points needs, held until disposed: a restic repository's exclusive lock. CONFLICT while anybody uses it. */
   beginDelete(options?: Locking): Promise<PointDeletion>
+  /**
+   * Frees the space of removed points, or says what that would come to; absent where it goes with them. A kill at any moment loses nothing. CONFLICT while anybody uses the
+   * destination; CONFIG when it lets nothing be removed; INTEGRITY, with nothing removed, when something that points need is missing.
+   */
+  prune?(request: PruneRequest, options?: Locking): Promise<PruneReport>
   /** Until when the destination keeps a point, whoever asks; undefined = it may be removed. Absent where nothing is kept so. */
   lockedUntil?(id: PointId, options?: Abortable): Promise<Date | undefined>
 }
+
+export type PruneRequest = Pick<PruneOptions, 'dryRun' | 'mostUnused' | 'mostRepackedBytes' | 'onProgress'>
 
 /** Points being removed, one by one. A crash at any moment leaves each either listed or gone. */
 export interface PointDeletion extends AsyncDisposable {

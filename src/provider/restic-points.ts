@@ -1,5 +1,5 @@
 import { type Abortable, AgentError, type BlockSource, isAgentError, type Log, type PointId, type PointSummary } from '../core/index.ts'
-import type { BlobReader, Locking as ResticLocking, Repository, StoredSnapshot, TreeNode } from '../restic/index.ts'
+import type { BlobReader, Locking as ResticLocking, PruneReport, Repository, StoredSnapshot, TreeNode } from '../restic/index.ts'
 import { ExtentsSource } from './extents-source.ts'
 import { EXTENT_FILE, extentDirectory, type ImageLayout, layoutOf } from './image-layout.ts'
 import { imageOf, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parseManifest, type StoredManifest, summarise } from './manifest.ts'
@@ -15,6 +15,7 @@ import {
   type PointsHold,
   type PointStore,
   type Problem,
+  type PruneRequest,
 } from './provider.ts'
 import { openParentImage } from './restic-parent-image.ts'
 
@@ -98,6 +99,10 @@ export class ResticPoints implements PointStore {
       delete: async (id, inner) => removal.remove((await this.#ours(id, inner)).id, inner),
       [Symbol.asyncDispose]: () => removal[Symbol.asyncDispose](),
     }
+  }
+
+  prune(request: PruneRequest, options?: Locking): Promise<PruneReport> {
+    return this.#repository.prune({ ...request, ...resticLocking(this.#url, options) })
   }
 
   lockedUntil(id: PointId, options?: Abortable): Promise<Date | undefined> {

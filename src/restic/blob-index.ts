@@ -83,24 +83,57 @@ export class BlobIndex {
 
   /** The first place known of a blob; undefined when there is none. */
   find(type: BlobType, id: Uint8Array): BlobLocation | undefined {
-    for (const found of this.#findAll(type, id, 1)) return found
-    return undefined
+    const number = this.numberOf(type, id)
+    return number === undefined ? undefined : this.#location(number)
   }
 
   /** Every place of a blob. */
-  findAll(type: BlobType, id: Uint8Array): BlobLocation[] {
-    return this.#findAll(type, id, Number.MAX_SAFE_INTEGER)
+  findAll(type: BlobType, id: Uint8Array): readonly BlobLocation[] {
+    return this.numbersOf(type, id).map((number) => this.#location(number))
   }
 
   has(type: BlobType, id: Uint8Array): boolean {
+    return this.numberOf(type, id) !== undefined
+  }
+
+  /** The number of the first record of a blob, the same for all its copies; undefined when there is none. */
+  numberOf(type: BlobType, id: Uint8Array): number | undefined {
     this.#idBytes.set(id)
     const mask = this.#table.length - 1
     let slot = this.#hash() & mask
     for (let entry = this.#table[slot]; entry !== undefined && entry !== 0; entry = this.#table[slot]) {
-      if (this.#matches(entry - 1, type)) return true
+      if (this.#matches(entry - 1, type)) return entry - 1
       slot = (slot + 1) & mask
     }
-    return false
+    return undefined
+  }
+
+  /** The numbers of all records of a blob, its first one first. */
+  numbersOf(type: BlobType, id: Uint8Array): readonly number[] {
+    const found: number[] = []
+    this.#idBytes.set(id)
+    const mask = this.#table.length - 1
+    let slot = this.#hash() & mask
+    for (let entry = this.#table[slot]; entry !== undefined && entry !== 0; entry = this.#table[slot]) {
+      if (this.#matches(entry - 1, type)) found.push(entry - 1)
+      slot = (slot + 1) & mask
+    }
+    return found
+  }
+
+  /** The place of a record of a number below `count`. */
+  location(number: number): BlobLocation {
+    return this.#location(number)
+  }
+
+  /** A view of a record's id. */
+  idOf(number: number): Uint8Array {
+    return new Uint8Array(this.#chunk(number).buffer, (number % CHUNK_RECORDS) * RECORD_WORDS * 4, ID_BYTES)
+  }
+
+  /** A view of a pack's id; valid until the next `addPack`. */
+  packIdView(pack: number): Uint8Array {
+    return this.#packs.subarray(pack * ID_BYTES, pack * ID_BYTES + ID_BYTES)
   }
 
   /** The record of a number below `count`: its id (a copy) and place. */
@@ -123,18 +156,6 @@ export class BlobIndex {
       next[pack]! += 1
     }
     return { records, starts }
-  }
-
-  #findAll(type: BlobType, id: Uint8Array, limit: number): BlobLocation[] {
-    const found: BlobLocation[] = []
-    this.#idBytes.set(id)
-    const mask = this.#table.length - 1
-    let slot = this.#hash() & mask
-    for (let entry = this.#table[slot]; entry !== undefined && entry !== 0; entry = this.#table[slot]) {
-      if (this.#matches(entry - 1, type) && found.push(this.#location(entry - 1)) >= limit) break
-      slot = (slot + 1) & mask
-    }
-    return found
   }
 
   #location(record: number): BlobLocation {

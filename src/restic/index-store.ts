@@ -6,12 +6,16 @@ import type { SealedFiles } from './sealed-files.ts'
 /** Index files read at once. */
 const LANES = 3
 
+/** Numbers of packs in the index, the end left out. */
+export type PackRange = { readonly from: number; readonly to: number }
+
 /** The index of a repository in memory: loaded at first use, brought up to date on demand. */
 export class IndexStore {
   readonly #files: SealedFiles
   readonly #log: Log
   #index: BlobIndex | undefined
   #loaded = new Set<string>()
+  #packs = new Map<string, PackRange>()
   #turn: Promise<unknown> = Promise.resolve()
   /** Writers at work: blobs they put into the index are not in any file yet, so it must not be replaced. */
   #writers = 0
@@ -47,6 +51,11 @@ export class IndexStore {
     if (!sound && this.#writers === 0) this.#forget()
   }
 
+  /** The files that the index was read from, each with its packs. Not those of a writer of this process. */
+  get files(): ReadonlyMap<string, PackRange> {
+    return this.#packs
+  }
+
   /** An index file of our own: its blobs are known. */
   note(name: string): void {
     this.#loaded.add(name)
@@ -55,6 +64,7 @@ export class IndexStore {
   #forget(): void {
     this.#index = undefined
     this.#loaded = new Set()
+    this.#packs = new Map()
   }
 
   async #refresh(options?: Abortable): Promise<BlobIndex> {
@@ -104,10 +114,13 @@ export class IndexStore {
   async #read(name: string, index: BlobIndex, options?: Abortable): Promise<void> {
     try {
       const json = await this.#files.load({ kind: 'index', name }, options)
+      const from = index.packCount
       parseIndexFile(json, name, (id, blobs) => {
         const pack = index.addPack(id)
         for (let number = 0; number < blobs.count; number++) index.add(blobs.id(number), blobs.place(number), pack)
       })
+      // Parsed in one go, so that its packs have numbers in a row.
+      this.#packs.set(name, { from, to: index.packCount })
     } catch (error) {
       if (!isAgentError(error, 'INTEGRITY')) throw error
       this.#log.error('An index file of the repository is damaged.', { repository: this.#files.backend.url, file: name })

@@ -12,6 +12,7 @@ export { restBackend, type RestBackendDeps } from './rest-backend.ts'
 export type { RestLogin } from './rest/rest-client.ts'
 export type { ServerTrust } from './rest/server-trust.ts'
 export { type ServerFiles, sftpBackend, type SftpBackendDeps } from './sftp-backend.ts'
+export type { Amount, MostUnused } from './prune-plan.ts'
 export { BlobIds, ID_BYTES, idBytes, idHex, isHexId } from './ids.ts'
 export { initRepository, openRepository } from './open-repository.ts'
 export type {
@@ -19,6 +20,8 @@ export type {
   BlockToRead,
   CheckOptions,
   KdfParameters,
+  PruneOptions,
+  PruneReport,
   Repository,
   RepositoryDeps,
   RepositoryLease,

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { AgentError, type Secret, throwIfAborted, toAgentError } from '../core/index.ts'
+import { AgentError, anySignal, isAgentError, type Secret, throwIfAborted, toAgentError } from '../core/index.ts'
 import { type Backend, CONFIG_FILE } from './backend.ts'
 import { type BlobOpener, BlobStore } from './blob-store.ts'
 import { checkRepository } from './check-repository.ts'
@@ -7,11 +7,14 @@ import { ffiCtr, nodeCtr } from './ctr-cipher.ts'
 import { isHexId } from './ids.ts'
 import { IndexStore } from './index-store.ts'
 import { createKeyFile, DEFAULT_KDF, openKeyFile } from './key-file.ts'
+import { pruneRepository } from './prune-repository.ts'
 import { randomPolynomial } from './polynomial.ts'
 import type {
   BlobReader,
   CheckOptions,
   KdfParameters,
+  PruneOptions,
+  PruneReport,
   Repository,
   RepositoryDeps,
   RepositoryLease,
@@ -196,6 +199,26 @@ class ResticRepository implements Repository {
     throwIfAborted(lock)
   }
 
+  async prune(options: PruneOptions = {}): Promise<PruneReport> {
+    const { backend } = this.#files
+    await using lock = options.dryRun === true ? await this.#lockForReading(options) : await this.#lock(options, true)
+    const signal = anySignal(options.signal, lock?.signal)
+    // Read anew under the lock: what other commands of this process hold of the index stays theirs, and they notice by themselves that files have gone.
+    const index = new IndexStore(this.#files, this.#deps.log)
+    const blobs = new BlobStore({
+      backend,
+      index,
+      opener: this.#opener,
+      pending: () => undefined,
+      engine: this.#reading,
+      cacheBytes: 0,
+    })
+    const { snapshots } = this
+    const { packSize } = this.#settings
+    const parts = { files: this.#files, index, blobs, snapshots, opener: this.#opener, random: this.#deps.random, packSize }
+    return await pruneRepository({ ...parts, lock: options.dryRun === true ? undefined : lock }, { ...options, signal })
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true
     for (const writer of this.#writers) await writer[Symbol.asyncDispose]()
@@ -204,10 +227,21 @@ class ResticRepository implements Repository {
     await this.#reading[Symbol.asyncDispose]()
   }
 
-  #lock(options: Locking): Promise<RepositoryLock> {
+  /** None where no lock file can be made: nobody prunes what is on a read-only medium. */
+  async #lockForReading(options: Locking): Promise<RepositoryLock | undefined> {
+    try {
+      return await this.#lock(options)
+    } catch (error) {
+      if (!isAgentError(error, 'CONFIG')) throw error
+      this.#deps.log.info('reading without a lock', { repository: this.url, reason: error.message })
+      return undefined
+    }
+  }
+
+  #lock(options: Locking, exclusive = false): Promise<RepositoryLock> {
     if (this.#disposed) throw new AgentError('INTERNAL', `The repository ${this.url} is used after it was closed.`)
     return RepositoryLock.take(this.#files, this.#deps, {
-      exclusive: false,
+      exclusive,
       signal: options.signal,
       waitMs: options.waitMs,
       recordLocks: options.recordLocks,

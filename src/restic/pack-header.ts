@@ -10,6 +10,9 @@ export const MAX_HEADER_BYTES = 16 * 1024 * 1024
 /** Type byte of a compressed blob = type + 2. */
 const COMPRESSED = 2
 
+/** Bytes of a blob's line in the header of its pack. */
+export const headerEntryBytes = (uncompressedLength: number): number => (uncompressedLength === 0 ? PLAIN_ENTRY : COMPRESSED_ENTRY)
+
 /** Bytes of a pack's end: sealed header and its length, for `blobs` compressed blobs. An upper bound. */
 export const packTailBytes = (blobs: number): number => blobs * COMPRESSED_ENTRY + SEAL_OVERHEAD + 4
 

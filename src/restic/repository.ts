@@ -1,5 +1,6 @@
 import type { Abortable, BlockSource, Clock, Log } from '../core/index.ts'
 import type { BlockPipeline } from './block-pipeline.ts'
+import type { Amount, MostUnused, PruneFigures } from './prune-plan.ts'
 import type { Locking } from './repository-lock.ts'
 import type { Snapshot, StoredSnapshot } from './snapshot.ts'
 import type { TreeNode } from './tree.ts'
@@ -53,6 +54,29 @@ export interface Repository extends AsyncDisposable {
   beginRead(options?: Locking): Promise<RepositoryLease>
   /** Problems as sentences; none yielded = sound. Holds a non-exclusive lock meanwhile. `readData` also reads and verifies every pack; `snapshot` limits it to one snapshot. */
   check(options?: CheckOptions): AsyncIterable<RepositoryProblem>
+  /**
+   * Frees the space of what no snapshot needs, under the exclusive lock. A kill at any moment loses nothing. CONFLICT while anybody uses the repository; CONFIG when its place lets
+   * nothing be removed; INTEGRITY, with nothing removed, when anything that snapshots need is missing or damaged.
+   */
+  prune(options?: PruneOptions): Promise<PruneReport>
+}
+
+export type PruneOptions = Locking & {
+  /** Only say what would be done, with a non-exclusive lock. */
+  readonly dryRun?: boolean | undefined
+  /** What may stay that nobody needs, default 5 %. */
+  readonly mostUnused?: MostUnused | undefined
+  /** Bytes of packs written anew at most; no limit by default. */
+  readonly mostRepackedBytes?: number | undefined
+  /** Told how far it is, in bytes of packs. */
+  readonly onProgress?: ((stage: 'repacking' | 'removing', done: number, total: number) => void) | undefined
+}
+
+/** What was done, or would be. */
+export type PruneReport = Omit<PruneFigures, 'pinned'> & {
+  readonly snapshots: number
+  /** Packs that the server does not let go yet, and their bytes that nobody needs; `until`: when the first may, where it is known. */
+  readonly kept: Amount & { readonly until: string | undefined }
 }
 
 /** A lock held for reading. `signal` aborts with CONFLICT when it is lost. */
