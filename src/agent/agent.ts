@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { homedir, hostname, userInfo } from 'node:os'
+import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import type { Catalog } from '../catalog/index.ts'
 import {
@@ -305,6 +306,7 @@ export class Agent implements AsyncDisposable {
         exportFormat: options.exportFormat,
         exportName: options.exportName,
         environment: process.env,
+        cacheDirectory: join(this.config.stateDirectory, 'cache', 'index'),
         stdout: this.#stdout,
         signal: this.signal,
       })

@@ -40,6 +40,8 @@ export type OpenProviderOptions = Abortable & {
   readonly environment?: Readonly<NodeJS.ProcessEnv> | undefined
   /** Where `tar:-` goes. */
   readonly stdout?: Writable | undefined
+  /** Where the indexes of large restic repositories are kept sorted between runs; in memory where absent. */
+  readonly cacheDirectory?: string | undefined
   /** Worker threads of the restic writer; default: one a core, at most 4. */
   readonly workers?: number | undefined
   /** zstd level of the restic writer, default 1. */

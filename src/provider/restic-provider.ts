@@ -15,7 +15,7 @@ import { resticLocking, ResticPoints, type ResticReader } from './restic-points.
 import { ResticWriter } from './restic-writer.ts'
 
 export type ResticProviderOptions = RepositoryDeps &
-  Pick<RepositoryOptions, 'workers' | 'compressionLevel' | 'signal'> & {
+  Pick<RepositoryOptions, 'workers' | 'compressionLevel' | 'cacheDirectory' | 'indexSizes' | 'signal'> & {
     readonly password: Secret
     /** How the server of a repository that is not in a directory is reached. */
     readonly place?: PlaceDeps | undefined
@@ -35,6 +35,8 @@ export async function openResticProvider(place: string | Backend, options: Resti
     blockSize: LARGEST_BLOCK,
     workers: options.workers,
     compressionLevel: options.compressionLevel,
+    cacheDirectory: options.cacheDirectory,
+    indexSizes: options.indexSizes,
     signal: options.signal,
   }
   try {

@@ -1,10 +1,13 @@
 import { AgentError } from '../core/index.ts'
 import { type BlobPlace, type BlobType, DATA, RECORD_WORDS, TREE } from './blob-records.ts'
 import { ID_BYTES } from './ids.ts'
+import { PackIds } from './pack-ids.ts'
 
 /** Records of one chunk: 3 MiB. */
 const CHUNK_RECORDS = 65_536
 const FIRST_SLOTS = 1024
+/** Two numbers that make one of a double: the first word of an id, and which record it is of. */
+const SORTED_AT_ONCE = 2 ** 21
 const TREE_BIT = 0x8000_0000
 
 /** Where a blob lies. `pack` is a number of this index. */
@@ -19,10 +22,14 @@ export class BlobIndex {
   readonly #chunks: Uint32Array[] = []
   #table = new Uint32Array(FIRST_SLOTS)
   #count = 0
-  #packs = new Uint8Array(ID_BYTES * 64)
-  #packCount = 0
+  readonly #packs: PackIds
   readonly #idWords = new Uint32Array(8)
   readonly #idBytes = new Uint8Array(this.#idWords.buffer)
+
+  /** `packs`: those of an index that this one goes on from. */
+  constructor(packs = new PackIds()) {
+    this.#packs = packs
+  }
 
   /** Records, copies counted. */
   get count(): number {
@@ -30,33 +37,26 @@ export class BlobIndex {
   }
 
   get packCount(): number {
-    return this.#packCount
+    return this.#packs.count
   }
 
   /** Bytes that the index holds. */
   get memoryBytes(): number {
-    return this.#chunks.reduce((sum, chunk) => sum + chunk.byteLength, this.#table.byteLength + this.#packs.byteLength)
+    return this.#chunks.reduce((sum, chunk) => sum + chunk.byteLength, this.#table.byteLength + this.#packs.memoryBytes)
   }
 
   /** A number for a pack; `id` may come later when the pack is being written. */
   addPack(id?: Uint8Array): number {
-    if (this.#packCount * ID_BYTES === this.#packs.length) {
-      const grown = new Uint8Array(this.#packs.length * 2)
-      grown.set(this.#packs)
-      this.#packs = grown
-    }
-    const pack = this.#packCount++
-    if (id !== undefined) this.setPackId(pack, id)
-    return pack
+    return this.#packs.add(id)
   }
 
   setPackId(pack: number, id: Uint8Array): void {
-    this.#packs.set(id, pack * ID_BYTES)
+    this.#packs.set(pack, id)
   }
 
   /** A copy of a pack's id. */
   packId(pack: number): Buffer {
-    return Buffer.from(this.#packs.subarray(pack * ID_BYTES, pack * ID_BYTES + ID_BYTES))
+    return this.#packs.get(pack)
   }
 
   /** Adds a blob. The same blob at the same place of the same pack (an index file that repeats another) is taken once. */
@@ -133,7 +133,7 @@ export class BlobIndex {
 
   /** A view of a pack's id; valid until the next `addPack`. */
   packIdView(pack: number): Uint8Array {
-    return this.#packs.subarray(pack * ID_BYTES, pack * ID_BYTES + ID_BYTES)
+    return this.#packs.view(pack)
   }
 
   /** The record of a number below `count`: its id (a copy) and place. */
@@ -145,9 +145,9 @@ export class BlobIndex {
 
   /** Record numbers in the order of their packs, and where each pack's run begins (one more entry than packs). For checks; 4 bytes a blob. */
   byPack(): { readonly records: Uint32Array; readonly starts: Uint32Array } {
-    const starts = new Uint32Array(this.#packCount + 1)
+    const starts = new Uint32Array(this.packCount + 1)
     for (let record = 0; record < this.#count; record++) starts[this.#location(record).pack + 1]! += 1
-    for (let pack = 0; pack < this.#packCount; pack++) starts[pack + 1]! += starts[pack] ?? 0
+    for (let pack = 0; pack < this.packCount; pack++) starts[pack + 1]! += starts[pack] ?? 0
     const next = starts.slice()
     const records = new Uint32Array(this.#count)
     for (let record = 0; record < this.#count; record++) {
@@ -156,6 +156,46 @@ export class BlobIndex {
       next[pack]! += 1
     }
     return { records, starts }
+  }
+
+  /** Copies the 12 words of a record to `at` of `into`. */
+  copyRecord(record: number, into: Uint32Array, at: number): void {
+    const from = (record % CHUNK_RECORDS) * RECORD_WORDS
+    const chunk = this.#chunk(record)
+    for (let word = 0; word < RECORD_WORDS; word++) into[at + word] = chunk[from + word] ?? 0
+  }
+
+  /** Numbers of the records whose pack is wanted, in ascending order of the words of their ids. At most 2,097,152 records. */
+  sorted(wanted: (pack: number) => boolean): Uint32Array {
+    if (this.#count > SORTED_AT_ONCE) throw new AgentError('INTERNAL', `${this.#count} records are too many to be sorted at once.`)
+    const keys = new Float64Array(this.#count)
+    let count = 0
+    for (let record = 0; record < this.#count; record++) {
+      const chunk = this.#chunk(record)
+      const at = (record % CHUNK_RECORDS) * RECORD_WORDS
+      if (wanted((chunk[at + 8] ?? 0) % TREE_BIT)) keys[count++] = (chunk[at] ?? 0) * SORTED_AT_ONCE + record
+    }
+    const order = Uint32Array.from(keys.subarray(0, count).sort(), (key) => key % SORTED_AT_ONCE)
+    // Few ids share their first word, so that neighbours out of order are rare and near.
+    for (let index = 1; index < count; index++) {
+      for (let at = index; at > 0 && this.#after(order[at - 1] ?? 0, order[at] ?? 0); at--) {
+        const before = order[at - 1] ?? 0
+        order[at - 1] = order[at] ?? 0
+        order[at] = before
+      }
+    }
+    return order
+  }
+
+  /** Whether the id of a record comes after that of another. */
+  #after(record: number, other: number): boolean {
+    const [a, b] = [this.#chunk(record), this.#chunk(other)]
+    const [from, to] = [(record % CHUNK_RECORDS) * RECORD_WORDS, (other % CHUNK_RECORDS) * RECORD_WORDS]
+    for (let word = 0; word < 8; word++) {
+      const difference = (a[from + word] ?? 0) - (b[to + word] ?? 0)
+      if (difference !== 0) return difference > 0
+    }
+    return false
   }
 
   #location(record: number): BlobLocation {

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { type Abortable, AgentError, type BlockSource, isAgentError } from '../core/index.ts'
 import type { Backend, LoadOptions } from './backend.ts'
 import { BlobFile } from './blob-file.ts'
-import type { BlobIndex, BlobLocation } from './blob-index.ts'
+import type { BlobLocation } from './blob-index.ts'
 import { type BlobType, DATA, TREE } from './blob-records.ts'
 import { BlockCache } from './block-cache.ts'
 import type { CtrCipher } from './ctr-cipher.ts'
@@ -10,6 +10,7 @@ import { idBytes, idHex } from './ids.ts'
 import type { IndexStore } from './index-store.ts'
 import type { BlobToOpen, ReadEngine } from './read-engine.ts'
 import type { BlobReader, BlockToRead } from './repository.ts'
+import type { RepositoryIndex } from './repository-index.ts'
 import { SEAL_OVERHEAD, type SealKey, unseal } from './sealing.ts'
 import { parseTree, type TreeNode } from './tree.ts'
 import type { ZstdCodec } from './zstd-codec.ts'
@@ -74,8 +75,20 @@ export class BlobStore implements BlobReader {
   }
 
   async readBlocks(blocks: readonly BlockToRead[], options?: Abortable): Promise<void> {
-    const index = await this.#parts.index.current(options)
-    const byPack = new Map<number, BlobToOpen[]>()
+    const { byPack, alone } = await this.#parts.index.ask((index) => this.#byPack(blocks, index), options)
+    const opened = [...byPack].map(async ([pack, list]) => {
+      list.sort((a, b) => a.offset - b.offset)
+      alone.push(...(await this.#openPack(pack, list, options)))
+    })
+    await Promise.all(opened)
+    for (const block of alone) await this.#readAlone(block, options)
+  }
+
+  #byPack(
+    blocks: readonly BlockToRead[],
+    index: RepositoryIndex,
+  ): { readonly byPack: Map<string, BlobToOpen[]>; readonly alone: BlockToRead[] } {
+    const byNumber = new Map<number, BlobToOpen[]>()
     const alone: BlockToRead[] = []
     for (const block of blocks) {
       const location = index.find(DATA, block.id)
@@ -86,16 +99,16 @@ export class BlobStore implements BlobReader {
         alone.push(block)
         continue
       }
-      const list = byPack.get(location.pack)
-      if (list === undefined) byPack.set(location.pack, [{ ...location, ...block }])
+      const list = byNumber.get(location.pack)
+      if (list === undefined) byNumber.set(location.pack, [{ ...location, ...block }])
       else list.push({ ...location, ...block })
     }
-    const opened = [...byPack].map(async ([pack, list]) => {
-      list.sort((a, b) => a.offset - b.offset)
-      alone.push(...(await this.#openPack(index.packId(pack).toString('hex'), list, options)))
-    })
-    await Promise.all(opened)
-    for (const block of alone) await this.#readAlone(block, options)
+    const byPack = new Map<string, BlobToOpen[]>()
+    for (const [pack, list] of byNumber) {
+      const name = index.packId(pack).toString('hex')
+      byPack.set(name, [...(byPack.get(name) ?? []), ...list])
+    }
+    return { byPack, alone }
   }
 
   /** Those that are to be looked for elsewhere: a prune moved them, or this copy is damaged. */
@@ -137,48 +150,52 @@ export class BlobStore implements BlobReader {
       throw new AgentError('USAGE', `${JSON.stringify(node.name)} is a ${node.type}, not a file.`)
     }
     const lengths = new Float64Array(content.length)
-    let index = await this.#parts.index.current(options)
-    for (let number = 0; number < content.length; number++) {
-      const id = content.at(number)
-      let location = index.find(DATA, id)
-      if (location === undefined) {
-        index = await this.#parts.index.refresh(options)
-        location = index.find(DATA, id)
+    let number = 0
+    const look = (index: RepositoryIndex): boolean => {
+      for (; number < content.length; number++) {
+        const location = index.find(DATA, content.at(number))
+        if (location === undefined) return false
+        lengths[number] = plainLength(location)
       }
-      if (location === undefined) throw missing(DATA, id, this.#parts.backend)
-      lengths[number] = plainLength(location)
+      return true
+    }
+    while (!(await this.#parts.index.ask(look, options))) {
+      const unknown = number
+      await this.#parts.index.refresh(options)
+      if (!(await this.#parts.index.ask(look, options)) && number === unknown) throw missing(DATA, content.at(number), this.#parts.backend)
     }
     return BlobFile.open(node.name, node.size ?? 0, content, lengths, this)
   }
 
   /** Lengths come from the index; a location that has become wrong (a prune meanwhile) is looked up once more. */
   async #load(type: BlobType, id: Uint8Array, options?: Omit<LoadOptions, 'range'>): Promise<Buffer> {
-    const index = await this.#parts.index.current(options)
     try {
-      return await this.#loadFrom(index, type, id, options)
+      return await this.#loadFrom(type, id, options)
     } catch (error) {
       if (!isAgentError(error, 'NOT_FOUND')) throw error
     }
-    const fresh = await this.#parts.index.refresh(options)
+    await this.#parts.index.refresh(options)
     try {
-      return await this.#loadFrom(fresh, type, id, options)
+      return await this.#loadFrom(type, id, options)
     } catch (error) {
       throw isAgentError(error, 'NOT_FOUND') ? missing(type, id, this.#parts.backend, error) : error
     }
   }
 
   /** Tries every place the blob lies in; NOT_FOUND when there is none or no pack of it exists. */
-  async #loadFrom(index: BlobIndex, type: BlobType, id: Uint8Array, options?: Omit<LoadOptions, 'range'>): Promise<Buffer> {
+  async #loadFrom(type: BlobType, id: Uint8Array, options?: Omit<LoadOptions, 'range'>): Promise<Buffer> {
     let failure: AgentError = new AgentError('NOT_FOUND', `The index does not know blob ${idHex(id)}.`)
-    for (const location of index.findAll(type, id)) {
-      const pack = index.packId(location.pack).toString('hex')
+    // Asked at once: a pack that is being written gets its id when it is not pending any more.
+    const places = (index: RepositoryIndex) =>
+      index.findAll(type, id).map((location) => ({
+        location,
+        pack: index.packId(location.pack).toString('hex'),
+        pending: this.#parts.pending(location.pack, location.offset, location.length),
+      }))
+    for (const { location, pack, pending } of await this.#parts.index.ask(places, options)) {
       try {
-        const sealed =
-          this.#parts.pending(location.pack, location.offset, location.length) ??
-          (await this.#parts.backend.load(
-            { kind: 'data', name: pack },
-            { ...options, range: { offset: location.offset, length: location.length } },
-          ))
+        const range = { offset: location.offset, length: location.length }
+        const sealed = pending ?? (await this.#parts.backend.load({ kind: 'data', name: pack }, { ...options, range }))
         return openBlob(this.#parts.opener, sealed, location, id, pack, true)
       } catch (error) {
         if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND')) throw error

@@ -28,7 +28,7 @@ export type CheckParts = {
 export async function* checkRepository(parts: CheckParts, options: CheckOptions = {}): AsyncGenerator<RepositoryProblem> {
   let index: BlobIndex
   try {
-    index = await parts.index.refresh(options)
+    index = await parts.index.whole(options)
   } catch (error) {
     yield { what: sentence(error) }
     return

@@ -1,10 +1,12 @@
-import { availableParallelism } from 'node:os'
+import { availableParallelism, endianness } from 'node:os'
+import { join } from 'node:path'
 import { AgentError, anySignal, isAgentError, type Secret, throwIfAborted, toAgentError } from '../core/index.ts'
 import { type Backend, CONFIG_FILE } from './backend.ts'
 import { type BlobOpener, BlobStore } from './blob-store.ts'
 import { checkRepository } from './check-repository.ts'
 import { ffiCtr, nodeCtr } from './ctr-cipher.ts'
 import { isHexId } from './ids.ts'
+import { IndexCache } from './index-cache/index-cache.ts'
 import { IndexStore } from './index-store.ts'
 import { createKeyFile, DEFAULT_KDF, openKeyFile } from './key-file.ts'
 import { pruneRepository } from './prune-repository.ts'
@@ -143,7 +145,7 @@ class ResticRepository implements Repository {
     this.#settings = settings
     const codec = zstdCodec(settings.level, settings.codec)
     this.#opener = { key, codec, ctr: (settings.codec === 'auto' ? ffiCtr() : undefined) ?? nodeCtr }
-    this.#index = new IndexStore(files, deps.log)
+    this.#index = new IndexStore(files, deps.log, { cache: cacheOf(id, deps, options), ...options.indexSizes })
     this.snapshots = new SnapshotFiles(files, deps)
     this.#reading = new ReadEngine({ backend: files.backend, key, ...settings })
     this.#blobs = new BlobStore({
@@ -225,6 +227,7 @@ class ResticRepository implements Repository {
     await this.#threads?.[Symbol.asyncDispose]()
     this.#threads = undefined
     await this.#reading[Symbol.asyncDispose]()
+    await this.#index[Symbol.asyncDispose]()
   }
 
   /** None where no lock file can be made: nobody prunes what is on a read-only medium. */
@@ -260,7 +263,8 @@ class ResticRepository implements Repository {
       random: this.#deps.random,
       codec: this.#opener.codec,
       settings: this.#settings,
-      onIndexFile: (name) => this.#index.note(name),
+      mend: (error) => this.#index.mend(index, error),
+      onIndexFile: (name, packs) => this.#index.note(index, name, packs),
     })
     return this.#engine
   }
@@ -286,6 +290,12 @@ class ResticRepository implements Repository {
     if (this.#threads === undefined && !this.#disposed) this.#threads = threads
     else await threads[Symbol.asyncDispose]()
   }
+}
+
+/** Its pages are in the byte order of nearly every machine; the others do without. */
+function cacheOf(id: string, { clock, log, random }: RepositoryDeps, { cacheDirectory }: RepositoryOptions): IndexCache | undefined {
+  if (cacheDirectory === undefined || endianness() !== 'LE') return undefined
+  return new IndexCache({ directory: join(cacheDirectory, id), clock, log, random })
 }
 
 function settingsOf(options: RepositoryOptions): WriteSettings {

@@ -1,18 +1,18 @@
 import { hash } from 'node:crypto'
 import { type AgentError, toAgentError } from '../core/index.ts'
-import type { BlobIndex } from './blob-index.ts'
 import { BlobRecords, type BlobType, DATA, TREE } from './blob-records.ts'
 import { idHex } from './ids.ts'
 import { encodeIndexFile, INDEX_FILE_BLOBS } from './index-file.ts'
 import { encodePackHeader, packTailBytes } from './pack-header.ts'
 import type { TreeMemory } from './pack-memory.ts'
 import type { SealedFiles } from './sealed-files.ts'
+import type { RepositoryIndex } from './repository-index.ts'
 import { IV_BYTES, seal, type SealKey } from './sealing.ts'
 import { SlotPool } from './slot-pool.ts'
 
 export type PackWriterParts = {
   readonly files: SealedFiles
-  readonly index: BlobIndex
+  readonly index: Pick<RepositoryIndex, 'add' | 'addPack' | 'setPackId'>
   readonly key: SealKey
   readonly random: (size: number) => Uint8Array
   /** Memory of the packs, shared with the worker threads. */
@@ -20,12 +20,12 @@ export type PackWriterParts = {
   readonly trees: TreeMemory
   /** SHA-256 of the beginning of a pack buffer, off this thread. */
   readonly digest: (buffer: number, length: number) => Promise<Uint8Array>
-  /** An index file was stored; its blobs are in `index` already. */
-  readonly onIndexFile: (name: string) => void
+  /** An index file with these packs was stored; its blobs are in `index` already. */
+  readonly onIndexFile: (name: string, packs: readonly number[]) => void
   readonly onFailure: (error: AgentError) => void
 }
 
-type IndexedPack = { readonly id: Uint8Array; readonly blobs: BlobRecords }
+type IndexedPack = { readonly number: number; readonly id: Uint8Array; readonly blobs: BlobRecords }
 type Pack = {
   readonly number: number
   /** -1: memory of its own, for trees and for a blob larger than a pack. */
@@ -161,7 +161,7 @@ export class PackWriter {
     this.#pending.delete(pack.number)
     if (pack.buffer >= 0) this.#free.release(pack.buffer)
     else this.#parts.trees.give(pack.memory)
-    this.#unindexed.push({ id, blobs: pack.blobs })
+    this.#unindexed.push({ number: pack.number, id, blobs: pack.blobs })
     this.#unindexedBlobs += pack.blobs.count
     if (this.#unindexedBlobs >= INDEX_FILE_BLOBS) this.#writeIndex()
   }
@@ -170,8 +170,7 @@ export class PackWriter {
     let packs: IndexedPack[] = []
     let blobs = 0
     const write = (): void => {
-      if (packs.length > 0)
-        this.#track(this.#parts.files.save('index', encodeIndexFile(packs), { lastTry: this.#gaveUp.signal }).then(this.#parts.onIndexFile))
+      if (packs.length > 0) this.#track(this.#saveIndex(packs))
       packs = []
       blobs = 0
     }
@@ -183,6 +182,14 @@ export class PackWriter {
     write()
     this.#unindexed = []
     this.#unindexedBlobs = 0
+  }
+
+  async #saveIndex(packs: readonly IndexedPack[]): Promise<void> {
+    const name = await this.#parts.files.save('index', encodeIndexFile(packs), { lastTry: this.#gaveUp.signal })
+    this.#parts.onIndexFile(
+      name,
+      packs.map(({ number }) => number),
+    )
   }
 
   #track(work: Promise<void>): void {

@@ -60,7 +60,7 @@ type Survey = {
 
 /** What is there and what is needed. */
 async function takeSurvey({ files, index: store, blobs, snapshots }: PruneParts, options: PruneOptions): Promise<Survey> {
-  const index = await store.refresh(options)
+  const index = await store.whole(options)
   const table = new PackTable(index)
   const used = await findUsedBlobs({ index, blobs, snapshots: snapshots.list(options) }, options)
   const sizes = new Float64Array(table.count)

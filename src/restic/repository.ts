@@ -33,6 +33,13 @@ export type RepositoryOptions = Abortable & {
   readonly codec?: 'auto' | 'zlib' | undefined
   /** Bytes of decompressed blobs kept for reading, default 4 MiB. */
   readonly cacheBytes?: number | undefined
+  /**
+   * A local directory for the sorted copies of the indexes of large repositories (docs/formats/index-cache.md); may be missing. Without one, an index is all in
+   * memory: about 60 bytes a blob.
+   */
+  readonly cacheDirectory?: string | undefined
+  /** For tests: from how many blobs on an index is kept in the cache, and leaves memory. */
+  readonly indexSizes?: { readonly cacheBlobs: number; readonly spillBlobs: number } | undefined
 }
 
 /** A restic repository, version 2, open with its master key. Thrown errors: AUTH, INTEGRITY, NOT_FOUND, CONFLICT, CAPACITY, UNAVAILABLE. */

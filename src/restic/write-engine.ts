@@ -1,10 +1,10 @@
 import { hash } from 'node:crypto'
 import { type Abortable, AgentError, isZero, toAgentError } from '../core/index.ts'
-import type { BlobIndex } from './blob-index.ts'
 import { type BlobType, DATA } from './blob-records.ts'
 import type { StoredBlock } from './block-pipeline.ts'
 import { idHex } from './ids.ts'
 import { PackWriter } from './pack-writer.ts'
+import type { RepositoryIndex } from './repository-index.ts'
 import type { SealPool } from './seal-pool.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { IV_BYTES, SEAL_OVERHEAD, type SealKey, sealInPlace } from './sealing.ts'
@@ -15,7 +15,9 @@ import type { ZstdCodec } from './zstd-codec.ts'
 
 export type WriteEngineParts = {
   readonly files: SealedFiles
-  readonly index: BlobIndex
+  readonly index: RepositoryIndex
+  /** After a look-up in the index threw: resolves when it may be tried again, throws when it was something else. */
+  readonly mend: (error: unknown) => Promise<void>
   readonly key: SealKey
   readonly random: (size: number) => Uint8Array
   /** For what is compressed on this thread: trees and small files. */
@@ -23,7 +25,7 @@ export type WriteEngineParts = {
   readonly settings: WriteSettings
   /** Nobody else's, until the engine is closed. */
   readonly threads: WriteThreads
-  readonly onIndexFile: (name: string) => void
+  readonly onIndexFile: (name: string, packs: readonly number[]) => void
 }
 
 /**
@@ -184,15 +186,7 @@ export class WriteEngine {
   ): Promise<readonly number[]> {
     if (this.#failed.signal.aborted) throw this.#failed.signal.reason
     const sizes = ids.map(() => 0)
-    const fresh: number[] = []
-    const names: string[] = []
-    for (const [index, id] of ids.entries()) {
-      const name = `${type}${idHex(id)}`
-      if (this.#underWay.has(name) || this.#parts.index.has(type, id)) continue
-      this.#underWay.add(name)
-      names.push(name)
-      fresh.push(index)
-    }
+    const { fresh, names } = await this.#take(ids, type)
     if (fresh.length === 0) return sizes
     try {
       for (const [number, size] of (await store(fresh)).entries()) sizes[fresh[number] ?? 0] = size
@@ -203,6 +197,30 @@ export class WriteEngine {
       throw this.#failed.signal.reason
     } finally {
       for (const name of names) this.#underWay.delete(name)
+    }
+  }
+
+  /** Those of the blobs that are neither known nor just being stored: they are now. */
+  async #take(
+    ids: readonly Uint8Array[],
+    type: BlobType,
+  ): Promise<{ readonly fresh: readonly number[]; readonly names: readonly string[] }> {
+    for (;;) {
+      const fresh: number[] = []
+      const names: string[] = []
+      try {
+        for (const [index, id] of ids.entries()) {
+          const name = `${type}${idHex(id)}`
+          if (this.#underWay.has(name) || this.#parts.index.has(type, id)) continue
+          this.#underWay.add(name)
+          names.push(name)
+          fresh.push(index)
+        }
+        return { fresh, names }
+      } catch (error) {
+        for (const name of names) this.#underWay.delete(name)
+        await this.#parts.mend(error)
+      }
     }
   }
 
