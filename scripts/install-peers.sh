@@ -13,7 +13,7 @@ packages=(restic qemu-utils nbdkit libnbd-bin nbd-client openssh-server openssh-
   ca-certificates python3 python3-pyvmomi
   xfsprogs btrfs-progs dosfstools mtools exfatprogs cryptsetup-bin genisoimage util-linux libhivex-bin shellcheck borgbackup borgmatic rsnapshot
   sqlite3 bacula-director-sqlite3 bacula-director bacula-sd bacula-fd bacula-console
-  amanda-server amanda-client libencode-locale-perl sudo burp postgresql prometheus rclone logrotate
+  amanda-server amanda-client libencode-locale-perl sudo burp postgresql prometheus rclone logrotate systemd
   radosgw ceph-mon ceph-mgr ceph-osd ceph-common
   python3-aiosmtpd rsyslog rsyslog-gnutls bsdutils
   golang-go golang-github-vmware-govmomi-dev golang-github-kr-pretty-dev golang-github-davecgh-go-xdr-dev golang-github-vmware-vmw-guestinfo-dev dpkg-dev)

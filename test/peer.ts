@@ -80,6 +80,8 @@ export type PeerName =
   | 'rsyslogd'
   | 'logger'
   | 'logrotate'
+  | 'systemd-notify'
+  | 'systemd-analyze'
 
 const BUILT = join(import.meta.dirname, '..', '.peers')
 /** Debian keeps the server's programs of each major version apart and off PATH; what is in the image is version 15. */

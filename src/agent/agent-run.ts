@@ -12,6 +12,10 @@ export type AgentRunOptions = {
   readonly cancel: () => void
   readonly graceMs: number
   readonly once?: boolean | undefined
+  /** The queue in words, as often as it changes. */
+  readonly onQueue?: ((words: string) => void) | undefined
+  /** Called when it was told to end, with how many backups run. */
+  readonly onEnding?: ((running: number) => void) | undefined
   /** Called when it works: it is the only one, and what a dead one left is released. */
   readonly onReady?: (() => void | Promise<void>) | undefined
 }
@@ -30,6 +34,8 @@ export async function runAgent({
   cancel,
   graceMs,
   once,
+  onQueue,
+  onEnding,
   onReady,
 }: AgentRunOptions): Promise<readonly RunRecord[]> {
   const { clock, log, journal, processes } = agent
@@ -47,7 +53,9 @@ export async function runAgent({
       let shown = ''
       const show = async (): Promise<void> => {
         const words = queueInWords(dispatcher)
-        if (words !== shown) await journal.waits(claims.job, words)
+        if (words === shown) return
+        onQueue?.(words)
+        await journal.waits(claims.job, words)
         shown = words
       }
       using _shown = clock.every(SHOW_MS, show, onError('the queue could not be shown'))
@@ -55,6 +63,7 @@ export async function runAgent({
       const grace = async (): Promise<void> => {
         await untilAborted(ends)
         if (over.signal.aborted) return
+        onEnding?.(dispatcher.running.length)
         log.info('the agent ends: nothing new begins, and what runs has its time', { running: dispatcher.running.length, graceMs })
         try {
           await clock.sleep(graceMs, { signal: over.signal })

@@ -46,6 +46,15 @@ ssh:
   ])
 })
 
+test('what systemd hands over is looked at in the unit, where its access list is systemd’s; outside nothing can be said of it', async () => {
+  await writeFile(join(directory, 'vcb_pw'), 'secret\n', { mode: 0o440 })
+  const text = 'vcenter: { passwordFile: $CREDENTIALS_DIRECTORY/vcb_pw }\nrepository: { passwordFile: $CREDENTIALS_DIRECTORY/vcb_none }\n'
+  expect(await problemsOf(text)).toEqual([])
+  expect(await problemsOf(text, { CREDENTIALS_DIRECTORY: directory })).toEqual([
+    'vcb.yaml:2:29: repository.passwordFile: the file vcb_none does not exist',
+  ])
+})
+
 test('secrets are looked at beside whatever else is wrong, and what lies over the file too', async () => {
   expect(await problemsOf('vcenter: { passwordFile: gone }\nparalel: 3\n')).toEqual([
     'vcb.yaml:1:26: vcenter.passwordFile: the file gone does not exist',

@@ -17,7 +17,6 @@ import { locateVms, selectVms } from '../inventory/index.ts'
 import { type Place, vmOf } from '../schedule/index.ts'
 import type { Agent } from './agent.ts'
 import { cancelJobs } from './cancel-jobs.ts'
-import type { AgentConfig } from './config/config.ts'
 import { formatWindow } from './config/windows.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import type { EventHub } from './event-hub.ts'
@@ -26,6 +25,7 @@ import type { Member } from './job-members.ts'
 import { namedJobs } from './named-jobs.ts'
 import { runPlan } from './plan-run.ts'
 import type { QueuedRun } from './queued-run.ts'
+import type { Reloaded } from './reload.ts'
 import { progressOf } from './run-queued.ts'
 import type { RunTotals } from './run-totals.ts'
 import { readStatus } from './status.ts'
@@ -35,8 +35,7 @@ export type ControlParts = {
   readonly dispatcher: Dispatcher
   readonly events: EventHub
   readonly totals: RunTotals
-  /** The configuration as its files say it now. CONFIG. */
-  readonly load: () => Promise<AgentConfig>
+  readonly reload: () => Promise<Reloaded>
   readonly version: string
 }
 
@@ -45,8 +44,6 @@ const FINISHED = 10
 const ROWS = 100
 /** Of runs of which nothing is known, ms; as `vcb plan` assumes. */
 const TAKES = Object.freeze({ full: 60 * 60_000, incremental: 10 * 60_000 })
-/** Parts of vcb.yaml that a reload brings into force; the others wait for the next start. */
-const RELOADED = ['jobs', 'repositories'] as const
 
 /** What the control API may see and do of a running agent. */
 export function createControl(parts: ControlParts): AgentControl {
@@ -62,7 +59,7 @@ export function createControl(parts: ControlParts): AgentControl {
     run: (request, by) => run(parts, request, by),
     cancel: (target, by) => cancel(parts, target, by),
     drain: (on) => Promise.resolve(dispatcher.drain(on)),
-    reload: () => reload(parts),
+    reload: () => parts.reload(),
     events: (options: Abortable): AsyncIterable<AgentEvent> => events.listen(options),
     facts: () => facts(parts),
   }
@@ -223,19 +220,6 @@ async function cancel({ agent, dispatcher }: ControlParts, target: string, by: C
     if (canceled.length === 0 || !isAgentError(error, 'NOT_FOUND')) throw error
   }
   return canceled
-}
-
-async function reload({ agent, dispatcher, load }: ControlParts): Promise<{ readonly changed: readonly string[] }> {
-  const before = dispatcher.config
-  const loaded = await load()
-  const differs = (key: keyof AgentConfig): boolean => JSON.stringify(before[key]) !== JSON.stringify(loaded[key])
-  const keys = Object.keys(loaded) as (keyof AgentConfig)[]
-  const changed = RELOADED.filter(differs)
-  const later = keys.filter((key) => !(RELOADED as readonly string[]).includes(key) && differs(key))
-  if (later.length > 0) agent.log.warn('some settings come into force when the agent is started anew', { settings: later.join(', ') })
-  if (changed.length > 0) dispatcher.configure(Object.freeze({ ...before, jobs: loaded.jobs, repositories: loaded.repositories }))
-  agent.log.info('the configuration was read again', { changed: changed.join(', ') })
-  return { changed }
 }
 
 async function facts({ agent, dispatcher, totals }: ControlParts): Promise<MetricFacts> {

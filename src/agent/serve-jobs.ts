@@ -10,9 +10,11 @@ import { createControl } from './control.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { EventHub } from './event-hub.ts'
 import { openDueClaims } from './open-due-claims.ts'
+import { createReload } from './reload.ts'
 import type { AfterRun } from './run-ended.ts'
 import { RunTotals } from './run-totals.ts'
 import { startApi } from './start-api.ts'
+import { noSupervisor, type Supervisor } from './supervisor.ts'
 import { takeOverDead } from './take-over.ts'
 
 export type ServeOptions = {
@@ -26,6 +28,10 @@ export type ServeOptions = {
   /** The configuration as its files say it now, for a reload. */
   readonly load: () => Promise<AgentConfig>
   readonly version: string
+  /** The service manager that started this process. */
+  readonly supervisor?: Supervisor | undefined
+  /** Called at the beginning with what reads the configuration again; it fails for nobody. */
+  readonly onReloadable?: ((reload: () => void) => void) | undefined
   readonly followers?: readonly AfterRun[] | undefined
   /** Called when it works. `where`: the control API. */
   readonly onReady?: ((where: string | undefined) => void) | undefined
@@ -53,8 +59,11 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
     ...(options.followers ?? []),
   ]
   dispatcher = stack.use(new Dispatcher({ agent, claims, followers, onEvent: (event) => events.tell(event) }))
-  const control = createControl({ agent, dispatcher, events, totals, load: options.load, version: options.version })
-  const { stop, cancel, once } = options
+  const { stop, cancel, once, load, version, supervisor = noSupervisor } = options
+  const reload = createReload({ agent, dispatcher, events, supervisor, load })
+  // Whoever sends a signal hears nothing: the reload itself tells what is wrong.
+  options.onReloadable?.(() => void reload().catch(() => undefined))
+  const control = createControl({ agent, dispatcher, events, totals, reload, version })
   return await runAgent({
     agent,
     dispatcher,
@@ -62,10 +71,13 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
     cancel,
     graceMs: agent.config.agent.graceMs,
     once,
+    onQueue: (words) => supervisor.status(words),
+    onEnding: (running) => supervisor.stopping(`It ends: ${running} backups may end, nothing new begins.`),
     onReady: async () => {
       stack.use(takeOverDead(agent))
-      const api = options.api ? stack.use(await startApi(agent, control, options.version)) : undefined
+      const api = options.api ? stack.use(await startApi(agent, control, version)) : undefined
       options.onReady?.(api?.socket ?? (api?.port === undefined ? undefined : `port ${api.port}`))
+      supervisor.ready(`The agent runs ${dispatcher?.config.jobs.length ?? 0} jobs.`)
     },
   })
 }

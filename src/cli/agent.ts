@@ -23,26 +23,37 @@ export function registerAgent(program: Command, io: CliIo, status: ExitStatus, v
       examples(['vcb agent --config /etc/vcb/vcb.yaml', 'vcb agent --once --json', 'vcb agent --grace 30m']) +
         `
 One agent runs for one state directory. The first signal lets what runs end in its time and begins nothing new; the second cancels what runs, and releases what it
-holds. "vcb status", "vcb watch", "vcb run", "vcb drain" and "vcb reload" talk to it. See docs/agent.md.
+holds. SIGHUP reads vcb.yaml again, as "vcb reload" does. "vcb status", "vcb watch", "vcb run" and "vcb drain" talk to it. See docs/agent.md.
 
 Exit codes: 0 it was told to end, 6 another agent runs, 12 with --once: some runs failed.
 `,
     )
     .action(async (flags: RunningFlags) => {
-      const [{ withAgent }, { loadConfig, serveJobs }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+      const [{ withAgent }, { createSupervisor, loadConfig, serveJobs }] = await Promise.all([
+        import('./session.ts'),
+        import('../agent/index.ts'),
+      ])
       const cancel = new AbortController()
+      let reload: (() => void) | undefined
+      using _hangup = flags.once === true ? undefined : io.onHangup?.(() => reload?.())
       // The second signal: what runs is canceled. The third ends the process as any other.
       io.giveUp?.addEventListener('abort', () => cancel.abort(io.giveUp?.reason), { once: true })
       await withAgent(
         { ...io, signal: cancel.signal, giveUp: undefined },
         flags,
         async ({ agent, output }) => {
+          const { clock, log } = agent
+          await using supervisor = createSupervisor({ environment: io.environment, clock, log })
           const records = await serveJobs(agent, {
             stop: io.signal,
             cancel: () => cancel.abort(new AgentError('CANCELED', 'The time that running backups had is over.')),
             once: flags.once === true,
             api: flags.api !== false && flags.once !== true,
             load: () => loadConfig(flags, io.environment),
+            supervisor,
+            onReloadable: (run) => {
+              reload = run
+            },
             version,
             onReady: (where) => output.note(where === undefined ? 'The agent runs.' : `The agent runs; it listens at ${where}.`),
           })

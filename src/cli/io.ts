@@ -1,6 +1,7 @@
 import Table from 'cli-table3'
 import { type AgentError, printable, toAgentError } from '../core/index.ts'
 import type { LeftError } from '../journal/index.ts'
+import type { OnHangup } from './signals.ts'
 
 export { printable }
 
@@ -15,6 +16,8 @@ export type CliIo = {
   readonly signal: AbortSignal
   /** Aborted by the second one: nothing more is waited for. */
   readonly giveUp?: AbortSignal | undefined
+  /** Takes SIGHUP, which then ends nothing. */
+  readonly onHangup?: OnHangup | undefined
 }
 
 /** One JSON document on standard output for `--json`, readable text otherwise. */

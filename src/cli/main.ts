@@ -35,6 +35,7 @@ async function inProcess(work: (io: CliIo) => Promise<number>): Promise<number> 
     interactive: process.stderr.isTTY === true,
     signal: signals.canceled,
     giveUp: signals.giveUp,
+    onHangup: signals.onHangup,
   })
   // Whatever work did not stop when it was told to must not go on behind a command that has said its last word.
   if (signals.giveUp.aborted) process.exit(status)

@@ -15,6 +15,34 @@ const PROGRAM = `
   setInterval(() => undefined, 1000)
 `
 
+test('SIGHUP is the listener’s as long as there is one', async () => {
+  const program = PROGRAM.replace(
+    "console.log('ready')",
+    `
+    const listener = signals.onHangup(() => console.log('hung up'))
+    process.once('SIGUSR2', () => { listener[Symbol.dispose](); console.log('let go') })
+    console.log('ready')`,
+  )
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], { stdio: ['ignore', 'pipe', 'inherit'] })
+  let out = ''
+  child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()))
+  const exited = once(child, 'exit')
+  const said = async (text: string): Promise<void> => {
+    while (!out.includes(text) && child.exitCode === null) await systemClock.sleep(10)
+    expect(out).toContain(text)
+  }
+  await said('ready')
+  child.kill('SIGHUP')
+  await said('hung up')
+  expect(out).not.toContain('canceled')
+  child.kill('SIGUSR2')
+  await said('let go')
+  child.kill('SIGHUP')
+  await said('canceled: CANCELED')
+  child.kill('SIGKILL')
+  await exited
+})
+
 test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
   'the first %s cancels, the second gives up, the third is the default action',
   async (signal) => {

@@ -15,13 +15,24 @@ export type Given = {
   readonly local: (path: string) => string
 }
 
-/** `base` is the directory of the configuration file. */
+/** A directory that systemd gives to a unit, with a file for each LoadCredential=; systemd.exec(5). */
+const CREDENTIALS = 'CREDENTIALS_DIRECTORY'
+const CREDENTIAL = /^\$(?:CREDENTIALS_DIRECTORY|\{CREDENTIALS_DIRECTORY\})\//
+
+/** `base` is the directory of the configuration file. A path may begin with `$CREDENTIALS_DIRECTORY/`; outside a unit it stays so, and whoever reads it says why. */
 export const givenOver = (flags: ConfigFlags, environment: Environment, base: string): Given => ({
   flags,
   environment,
   base,
-  local: (path) => (isAbsolute(path) ? path : resolve(base, path)),
+  local: (path) => {
+    if (!CREDENTIAL.test(path)) return isAbsolute(path) ? path : resolve(base, path)
+    const directory = environment[CREDENTIALS]
+    return directory === undefined ? path : resolve(directory, path.replace(CREDENTIAL, ''))
+  },
 })
+
+/** True for a path that names a credential of a unit, where this process is none. */
+export const isForeignCredential = (path: string): boolean => CREDENTIAL.test(path)
 
 /** A path that may be absent. */
 export const localIf = ({ local }: Pick<Given, 'local'>, path: string | undefined): string | undefined =>

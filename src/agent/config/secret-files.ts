@@ -1,6 +1,6 @@
 import { access, constants, stat } from 'node:fs/promises'
 import { fromErrno, isMissing } from '../../core/index.ts'
-import type { Given } from './given.ts'
+import { type Given, isForeignCredential } from './given.ts'
 import type { Found, Path } from './problems.ts'
 
 /** Keys that name a file with a secret, and a variable with one, wherever they stand. */
@@ -25,21 +25,22 @@ export async function secretProblems(
         : undefined
       : value === '-'
         ? undefined
-        : await fileProblem(local(value))
+        : await fileProblem(local(value), environment['CREDENTIALS_DIRECTORY'])
     if (message !== undefined) problems.push({ path, message })
   }
   return problems
 }
 
-/** Undefined when the file can be read by us and by nobody else. */
-export async function fileProblem(path: string): Promise<string | undefined> {
+/** Undefined when the file can be read by us and by nobody else. What systemd keeps in `credentials` is seen to by systemd, with an access list; of a unit's from outside it nothing can be said. */
+export async function fileProblem(path: string, credentials?: string): Promise<string | undefined> {
+  if (isForeignCredential(path)) return undefined
   try {
     await access(path, constants.R_OK)
     const found = await stat(path)
     if (!found.isFile()) return `${path} is not a file`
     if (found.size === 0) return `${path} is empty`
     const mode = found.mode & PERMISSIONS
-    return (mode & OTHERS) === 0
+    return (mode & OTHERS) === 0 || (credentials !== undefined && path.startsWith(`${credentials}/`))
       ? undefined
       : `${path} can be read or changed by others than its owner (mode ${mode.toString(8)}); chmod 600 it`
   } catch (error) {

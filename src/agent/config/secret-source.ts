@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { AgentError, fromErrno, isMissing, Secret } from '../../core/index.ts'
-import type { Environment } from './given.ts'
+import { type Environment, isForeignCredential } from './given.ts'
 
 /** Where a secret comes from. Never a value on a command line. */
 export type SecretSource = { readonly file?: string | undefined; readonly env?: string | undefined; readonly value?: string | undefined }
@@ -46,6 +46,12 @@ export async function readSecret(source: SecretSource, what: string, flag: strin
 const SECRET_LIMIT = 64 * 1024
 
 async function readSecretFile(path: string, what: string): Promise<string> {
+  if (isForeignCredential(path)) {
+    throw new AgentError('CONFIG', `The ${what} is a credential of a unit of systemd (${path}), and this command does not run in it.`, {
+      subject: path,
+      next: 'Give it by its flag or variable, or have the agent do it: "vcb run", "vcb status" and the like ask the agent.',
+    })
+  }
   try {
     const text = await readFile(path, 'utf8')
     if (text.length > SECRET_LIMIT) throw new AgentError('CONFIG', `${path} is too large to hold the ${what}.`, { subject: path })
