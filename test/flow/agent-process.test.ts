@@ -107,8 +107,7 @@ it('reads its file again on SIGHUP: jobs from the next decision on, what runs un
   ])
   await writeFile(file(), 'jobs:\n  - { name: weekly, selects: [web01] }\n')
   agent.signal('SIGHUP')
-  const refused = async (): Promise<Json | undefined> =>
-    (await logLines()).find(({ message }) => message === 'the configuration stays the old one')
+  const refused = async (): Promise<Json> => (await logLines()).find(({ message }) => message === 'the configuration stays the old one')
   await until(async () => (await refused()) !== undefined, agent.said)
   expect((await refused()).error).toMatch(/vcb\.yaml is wrong: .*selects/)
   expect((await session.vcbWith({ VCB_CONFIG: undefined }, 'run', 'weekly', '--wait')).exit).toBe(0)
