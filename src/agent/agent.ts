@@ -305,6 +305,7 @@ export class Agent implements AsyncDisposable {
         access: this.placeDeps.access,
         exportFormat: options.exportFormat,
         exportName: options.exportName,
+        compression: this.config.compression,
         environment: process.env,
         cacheDirectory: join(this.config.stateDirectory, 'cache', 'index'),
         stdout: this.#stdout,

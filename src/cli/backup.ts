@@ -45,6 +45,7 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
     .option('--no-change-tracking', 'do not switch change tracking on')
     .option('--bandwidth <rate>', 'bytes a second read from vSphere at most: 200MiB/s, 50MiB/s 08:00-18:00 (VCB_BANDWIDTH)')
     .option('--parallel <n>', 'VMs at the same time; 2 when not set')
+    .option('--compression <how>', 'auto, off, fast, better, best, or a zstd level from 1 to 19; auto when not set')
     .option('--bulk', 'a plain name may mean several VMs')
     .option('--init', 'make the repository if there is none')
     .option('--dry-run', 'show what would be done and by which transport, and do nothing of it')

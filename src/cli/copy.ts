@@ -26,6 +26,7 @@ export function registerCopy(program: Command, io: CliIo, status: ExitStatus): v
   )
     .requiredOption('--to <repository>', 'name of one of "repositories" in vcb.yaml, or a URL')
     .option('--to-password-file <file>', 'file with the password of a repository given by its URL, - for standard input')
+    .option('--compression <how>', 'auto, off, fast, better, best, or a zstd level from 1 to 19; auto when not set')
     .option('--vm <name>', 'only points of this VM, by name or instance uuid; repeatable', repeatable)
     .option('--init', 'make the other repository when there is none')
     .option('--dry-run', 'show what would be copied, and copy nothing')

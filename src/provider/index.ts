@@ -13,6 +13,7 @@
  *
  * A point that did not commit does not exist, whichever the adapter. The layouts are in docs/formats/restore-point.md and tar-archive.md.
  */
+export type { Compression } from '../restic/index.ts'
 export { isOwnRepository, keptByProduct } from './provider-url.ts'
 export { hasRepository } from './has-repository.ts'
 export { type ExportFormat, openProvider, type OpenProviderOptions } from './open-provider.ts'

@@ -1,6 +1,7 @@
 import type { Writable } from 'node:stream'
 import { type Abortable, AgentError, type Clock, type Log, type RunId, type Secret, type VmConfig } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
+import type { Compression } from '../restic/index.ts'
 import type { BackupProvider, NewRepository } from './provider.ts'
 import { openBorg } from './borg-product.ts'
 import { openDirProvider, openVcbExports } from './dir-provider.ts'
@@ -44,8 +45,8 @@ export type OpenProviderOptions = Abortable & {
   readonly cacheDirectory?: string | undefined
   /** Worker threads of the restic writer; default: one a core, at most 4. */
   readonly workers?: number | undefined
-  /** zstd level of the restic writer, default 1. */
-  readonly compressionLevel?: number | undefined
+  /** How the restic writer compresses, default `auto`. */
+  readonly compression?: Compression | undefined
 }
 
 export type { ExportFormat }

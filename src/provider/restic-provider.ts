@@ -15,7 +15,7 @@ import { resticLocking, ResticPoints, type ResticReader } from './restic-points.
 import { ResticWriter } from './restic-writer.ts'
 
 export type ResticProviderOptions = RepositoryDeps &
-  Pick<RepositoryOptions, 'workers' | 'compressionLevel' | 'cacheDirectory' | 'indexSizes' | 'signal'> & {
+  Pick<RepositoryOptions, 'workers' | 'compression' | 'cacheDirectory' | 'indexSizes' | 'signal'> & {
     readonly password: Secret
     /** How the server of a repository that is not in a directory is reached. */
     readonly place?: PlaceDeps | undefined
@@ -34,7 +34,7 @@ export async function openResticProvider(place: string | Backend, options: Resti
   const settings: RepositoryOptions = {
     blockSize: LARGEST_BLOCK,
     workers: options.workers,
-    compressionLevel: options.compressionLevel,
+    compression: options.compression,
     cacheDirectory: options.cacheDirectory,
     indexSizes: options.indexSizes,
     signal: options.signal,

@@ -5,6 +5,7 @@
  * takes the blocks of disk images through worker threads. Files lie behind the small `Backend` interface.
  * Layout and invariants: docs/formats/restic-repository.md.
  */
+export type { Compression } from './compression.ts'
 export { type Backend, CONFIG_FILE, type FileKind, type FileRef, type RepositoryPlace } from './backend.ts'
 export type { BlockPipeline, BlockSlot, StoredBlock } from './block-pipeline.ts'
 export { directoryBackend, type DirectoryBackendOptions } from './directory-backend.ts'

@@ -32,6 +32,7 @@ import { SealedFiles } from './sealed-files.ts'
 import type { SealKey } from './sealing.ts'
 import { isRecord } from './snapshot.ts'
 import { SnapshotFiles } from './snapshot-files.ts'
+import { treeLevel } from './compression.ts'
 import { WriteEngine } from './write-engine.ts'
 import { type WriteSettings, WriteThreads } from './write-threads.ts'
 import { zstdCodec } from './zstd-codec.ts'
@@ -143,7 +144,7 @@ class ResticRepository implements Repository {
     this.#key = key
     this.#deps = deps
     this.#settings = settings
-    const codec = zstdCodec(settings.level, settings.codec)
+    const codec = zstdCodec(treeLevel(settings.compression), settings.codec)
     this.#opener = { key, codec, ctr: (settings.codec === 'auto' ? ffiCtr() : undefined) ?? nodeCtr }
     this.#index = new IndexStore(files, deps.log, { cache: cacheOf(id, deps, options), ...options.indexSizes })
     this.snapshots = new SnapshotFiles(files, deps)
@@ -257,6 +258,7 @@ class ResticRepository implements Repository {
     this.#threads = undefined
     this.#engine = new WriteEngine({
       threads,
+      clock: this.#deps.clock,
       files: this.#files,
       index,
       key: this.#key,
@@ -305,13 +307,14 @@ function settingsOf(options: RepositoryOptions): WriteSettings {
     }
     return value
   }
-  const level = between('compressionLevel', options.compressionLevel ?? 1, -7, 19)
-  if (level === -1 || level === 0)
-    throw new AgentError('CONFIG', `The zstd level ${level} means another level; choose 1 or more, or -2 or less.`)
+  const { compression = 'auto' } = options
+  if (typeof compression === 'number') between('compression', compression, -7, 19)
+  if (compression === -1 || compression === 0)
+    throw new AgentError('CONFIG', `The zstd level ${compression} means another level; choose 1 or more, or -2 or less.`)
   return Object.freeze({
     workers: between('workers', options.workers ?? Math.min(4, availableParallelism()), 1, 64),
     blockSize: between('blockSize', options.blockSize ?? MIB, 4096, 8 * MIB),
-    level,
+    compression,
     packSize: between('packSize', options.packSize ?? 16 * MIB, 4 * MIB, 128 * MIB),
     codec: options.codec ?? 'auto',
   })

@@ -129,7 +129,7 @@ export class ReadEngine implements AsyncDisposable {
     const slots = Array.from({ length: count }, () => new SharedArrayBuffer(slotBytes(blockSize)))
     const free = new SlotPool(count)
     const fail = (error: AgentError): void => free.fail(error)
-    const pool = new SealPool(workers, { slots, packs: [], blockSize, key, level: 1, codec }, fail)
+    const pool = new SealPool(workers, { slots, packs: [], blockSize, key, codec }, fail)
     this.#threads = { pool, free }
     return this.#threads
   }

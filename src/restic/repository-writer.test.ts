@@ -426,7 +426,6 @@ describe('what goes wrong while writing', () => {
       packs: [new SharedArrayBuffer(4096)],
       blockSize: 4096,
       key: sealKeyFrom(randomBytes(64)),
-      level: 1,
       codec: 'auto',
     } as const
     await using pool = new SealPool(1, data, (error) => failures.push(error))
@@ -434,7 +433,7 @@ describe('what goes wrong while writing', () => {
     const second = pool.hash(0, [4096], [0])
     await expect(first).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('worker thread') })
     await expect(second).rejects.toMatchObject({ code: 'INTERNAL' })
-    await expect(pool.seal(0, [10], [0])).rejects.toMatchObject({ code: 'INTERNAL' })
+    await expect(pool.seal(0, [10], [0], 1)).rejects.toMatchObject({ code: 'INTERNAL' })
     expect(failures).toHaveLength(1)
   })
 
@@ -453,7 +452,7 @@ describe('what goes wrong while writing', () => {
       await expect(writer.blocks.acquire()).rejects.toMatchObject({ code: 'INTERNAL' })
       await expect(writer.commit(snapshotOf(tree))).rejects.toMatchObject({ code: 'INTERNAL' })
     }
-    for (const options of [{ compressionLevel: -1 }, { workers: 0 }, { packSize: 1 }, { blockSize: 9 << 20 }]) {
+    for (const options of [{ compression: -1 }, { workers: 0 }, { packSize: 1 }, { blockSize: 9 << 20 }]) {
       await expect(place.reopen(options)).rejects.toMatchObject({ code: 'CONFIG' })
     }
     expect(await readdir(join(place.path, 'repo', 'locks'))).toEqual([])

@@ -1,3 +1,4 @@
+import type { Compression } from './compression.ts'
 import type { Abortable, BlockSource, Clock, Log } from '../core/index.ts'
 import type { BlockPipeline } from './block-pipeline.ts'
 import type { Amount, MostUnused, PruneFigures } from './prune-plan.ts'
@@ -25,8 +26,8 @@ export type RepositoryOptions = Abortable & {
   readonly workers?: number | undefined
   /** Largest block of the pipeline in bytes, default 1 MiB, at most 8 MiB. */
   readonly blockSize?: number | undefined
-  /** zstd level, default 1. */
-  readonly compressionLevel?: number | undefined
+  /** How blocks are compressed, default `auto`. */
+  readonly compression?: Compression | undefined
   /** Target size of a pack in bytes, default 16 MiB, 4 to 128 MiB. */
   readonly packSize?: number | undefined
   /** `zlib` keeps off the faster, experimental `node:ffi` way to the same zstd library. */

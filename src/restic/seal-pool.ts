@@ -1,6 +1,16 @@
 import { Worker } from 'node:worker_threads'
 import { AgentError } from '../core/index.ts'
-import { DIGEST, HASH, OPEN, type ReplyMessage, SEAL, type SealedEntry, type SealWorkerData, SlotMemory } from './seal-tasks.ts'
+import {
+  DIGEST,
+  HASH,
+  OPEN,
+  type ReplyMessage,
+  SEAL,
+  type SealedEntry,
+  type SealWorkerData,
+  SlotMemory,
+  type TaskMessage,
+} from './seal-tasks.ts'
 
 /** Tasks handed to a worker ahead of its replies, so that it need not wait for the main thread. */
 const AHEAD = 2
@@ -10,6 +20,7 @@ type Task = {
   readonly kind: number
   readonly target: number
   readonly length: number
+  readonly level: number
   readonly resolve: (value: true | Uint8Array) => void
   readonly reject: (error: AgentError) => void
 }
@@ -68,11 +79,11 @@ export class SealPool implements AsyncDisposable {
     return wanted.map((block) => Uint8Array.from(memory.entry(block).id))
   }
 
-  /** Compresses and seals the `wanted` ones. The results, in that order, lie in the slot. */
-  async seal(slot: number, lengths: readonly number[], wanted: readonly number[]): Promise<readonly SealedBlock[]> {
+  /** Compresses (`level` 0: not) and seals the `wanted` ones. The results, in that order, lie in the slot. */
+  async seal(slot: number, lengths: readonly number[], wanted: readonly number[], level: number): Promise<readonly SealedBlock[]> {
     const memory = this.#memory(slot)
     memory.ask(lengths, new Set(wanted))
-    await this.#run(SEAL, slot, lengths.length)
+    await this.#run(SEAL, slot, lengths.length, level)
     return wanted.map((block) => {
       const { sealedAt, sealedLength, plainLength } = memory.entry(block)
       return { sealed: memory.sealed.subarray(sealedAt, sealedAt + sealedLength), uncompressedLength: plainLength }
@@ -107,10 +118,10 @@ export class SealPool implements AsyncDisposable {
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
   }
 
-  #run(kind: number, target: number, length: number): Promise<true | Uint8Array> {
+  #run(kind: number, target: number, length: number, level = 0): Promise<true | Uint8Array> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
     return new Promise((resolve, reject) => {
-      const task: Task = { number: this.#next++, kind, target, length, resolve, reject }
+      const task: Task = { number: this.#next++, kind, target, length, level, resolve, reject }
       ;(kind === HASH ? this.#waiting : this.#urgent).push(task)
       this.#dispatch()
     })
@@ -125,7 +136,7 @@ export class SealPool implements AsyncDisposable {
       thread.under.set(task.number, task)
       this.#reference()
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a worker thread, not a window
-      thread.worker.postMessage([task.number, task.kind, task.target, task.length])
+      thread.worker.postMessage([task.number, task.kind, task.target, task.length, task.level] satisfies TaskMessage)
     }
   }
 

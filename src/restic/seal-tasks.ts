@@ -6,8 +6,8 @@ export const SEAL = 1
 export const DIGEST = 2
 export const OPEN = 3
 
-/** [task number, kind, slot or pack buffer, blocks in the slot | bytes of the pack] */
-export type TaskMessage = readonly [number, number, number, number]
+/** [task number, kind, slot or pack buffer, blocks in the slot | bytes of the pack, zstd level of SEAL, 0: as it is] */
+export type TaskMessage = readonly [number, number, number, number, number]
 /** [task number, true: the result lies in the slot | the digest of a pack] */
 export type ReplyMessage = readonly [number, true | Uint8Array]
 
@@ -16,7 +16,6 @@ export type SealWorkerData = {
   readonly packs: readonly SharedArrayBuffer[]
   readonly blockSize: number
   readonly key: SealKey
-  readonly level: number
   readonly codec: 'auto' | 'zlib'
 }
 

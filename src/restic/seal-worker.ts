@@ -3,18 +3,20 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { ffiCtr, nodeCtr } from './ctr-cipher.ts'
 import { type BlockEntry, DIGEST, HASH, SEAL, type SealWorkerData, SlotMemory, type TaskMessage } from './seal-tasks.ts'
 import { IV_BYTES, sealInPlace, tryUnseal } from './sealing.ts'
-import { zstdCodec } from './zstd-codec.ts'
+import { type ZstdCodec, zstdCodec } from './zstd-codec.ts'
 
 /** The thread of a `SealPool`: hash, seal and open blocks, digest packs, all in shared memory. One reply a task; dies with its pool. */
-const { slots, packs, blockSize, key, level, codec: choice } = workerData as SealWorkerData
+const { slots, packs, blockSize, key, codec: choice } = workerData as SealWorkerData
 const port = parentPort
 if (port === null) throw new TypeError('seal-worker runs only as a worker thread')
-const codec = zstdCodec(level, choice)
+/** By level: which one is asked for changes from block to block. */
+const codecs = new Map<number, ZstdCodec>()
+const opener = zstdCodec(1, choice)
 const ctr = (choice === 'auto' ? ffiCtr() : undefined) ?? nodeCtr
 const memories = slots.map((memory) => new SlotMemory(memory, blockSize))
 const iv = Buffer.alloc(IV_BYTES)
 
-port.on('message', ([task, kind, target, count]: TaskMessage) => {
+port.on('message', ([task, kind, target, count, level]: TaskMessage) => {
   if (kind === DIGEST) {
     const pack = packs[target]
     if (pack === undefined) throw new RangeError(`pack buffer ${target}`)
@@ -31,16 +33,22 @@ port.on('message', ([task, kind, target, count]: TaskMessage) => {
     at += entry.length
     if (!entry.wanted) continue
     if (kind === HASH) slot.answerId(block, hash('sha256', plain, 'buffer'))
-    else if (kind === SEAL) sealedAt += sealBlock(slot, block, plain, sealedAt)
+    else if (kind === SEAL) sealedAt += sealBlock(slot, block, plain, sealedAt, level)
     else slot.answerSound(block, openBlock(slot, entry, plain))
   }
   port.postMessage([task, true])
 })
 
+function codecOf(level: number): ZstdCodec {
+  const known = codecs.get(level) ?? zstdCodec(level, choice)
+  codecs.set(level, known)
+  return known
+}
+
 /** Seals a block at `at` of the slot's room; bytes it takes there. */
-function sealBlock(slot: SlotMemory, block: number, plain: Uint8Array, at: number): number {
+function sealBlock(slot: SlotMemory, block: number, plain: Uint8Array, at: number, level: number): number {
   const region = slot.sealed.subarray(at)
-  const compressed = codec.compress(plain, region.subarray(IV_BYTES, region.length - IV_BYTES))
+  const compressed = level === 0 ? undefined : codecOf(level).compress(plain, region.subarray(IV_BYTES, region.length - IV_BYTES))
   if (compressed === undefined) region.set(plain, IV_BYTES)
   const sealed = sealInPlace(key, randomFillSync(iv), region, compressed ?? plain.length, ctr)
   slot.answerSealed(block, at, sealed.length, compressed === undefined ? 0 : plain.length)
@@ -54,6 +62,6 @@ function openBlock(slot: SlotMemory, { id, sealedAt, sealedLength, plainLength }
   if (plainLength === 0) {
     if (body.length !== plain.length) return false
     plain.set(body)
-  } else if (plainLength !== plain.length || !codec.decompressInto(body, plain)) return false
+  } else if (plainLength !== plain.length || !opener.decompressInto(body, plain)) return false
   return hash('sha256', plain, 'buffer').equals(id)
 }

@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto'
-import { type Abortable, AgentError, isZero, toAgentError } from '../core/index.ts'
+import { type Abortable, AgentError, type Clock, isZero, toAgentError } from '../core/index.ts'
 import { type BlobType, DATA } from './blob-records.ts'
 import type { StoredBlock } from './block-pipeline.ts'
+import { CompressionLevel } from './compression.ts'
 import { idHex } from './ids.ts'
 import { PackWriter } from './pack-writer.ts'
 import type { RepositoryIndex } from './repository-index.ts'
@@ -23,6 +24,7 @@ export type WriteEngineParts = {
   /** For what is compressed on this thread: trees and small files. */
   readonly codec: ZstdCodec
   readonly settings: WriteSettings
+  readonly clock: Clock
   /** Nobody else's, until the engine is closed. */
   readonly threads: WriteThreads
   readonly onIndexFile: (name: string, packs: readonly number[]) => void
@@ -38,6 +40,7 @@ export class WriteEngine {
   readonly #parts: WriteEngineParts
   readonly #pool: SealPool
   readonly #free: SlotPool
+  readonly #level: CompressionLevel
   readonly #packs: PackWriter
   readonly #failed = new AbortController()
   /** Blobs between the look-up and the pack. */
@@ -50,6 +53,7 @@ export class WriteEngine {
     this.slots = threads.slots
     this.#free = new SlotPool(this.slots)
     this.#pool = threads.pool
+    this.#level = new CompressionLevel(parts.settings.compression, parts)
     threads.use((error) => this.fail(error))
     this.#packs = new PackWriter({
       files: parts.files,
@@ -104,6 +108,7 @@ export class WriteEngine {
           slot,
           lengths,
           fresh.map((index) => data[index] ?? 0),
+          this.#level.now(),
         )
         for (const [number, index] of fresh.entries()) {
           const { sealed: bytes, uncompressedLength } = sealed[number] ?? { sealed: new Uint8Array(), uncompressedLength: 0 }

@@ -1,5 +1,6 @@
 import type { AgentError } from '../core/index.ts'
 import type { Backend } from './backend.ts'
+import type { Compression } from './compression.ts'
 import { packBuffers, TreeMemory } from './pack-memory.ts'
 import { SealPool } from './seal-pool.ts'
 import { slotBytes } from './seal-tasks.ts'
@@ -8,7 +9,7 @@ import type { SealKey } from './sealing.ts'
 export type WriteSettings = {
   readonly workers: number
   readonly blockSize: number
-  readonly level: number
+  readonly compression: Compression
   readonly packSize: number
   readonly codec: 'auto' | 'zlib'
 }
@@ -26,11 +27,11 @@ export class WriteThreads implements AsyncDisposable {
   #onFailure: (error: AgentError) => void = () => undefined
 
   constructor(backend: Backend, key: SealKey, settings: WriteSettings) {
-    const { workers, blockSize, packSize, level, codec } = settings
+    const { workers, blockSize, packSize, codec } = settings
     this.slots = Math.max(8, workers * 4)
     const slots = Array.from({ length: this.slots }, () => new SharedArrayBuffer(slotBytes(blockSize)))
     this.packs = Array.from({ length: packBuffers(backend) }, () => new SharedArrayBuffer(packSize))
-    this.pool = new SealPool(workers, { slots, packs: this.packs, blockSize, key, level, codec }, (error) => this.#onFailure(error))
+    this.pool = new SealPool(workers, { slots, packs: this.packs, blockSize, key, codec }, (error) => this.#onFailure(error))
   }
 
   /** The engine that uses them from now on learns of a thread that dies. */

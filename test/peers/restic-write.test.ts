@@ -94,7 +94,7 @@ describePeer('restic', 'stock restic on a repository that we made', () => {
   it('reads packs and indexes of every size and compression we can be set to', async () => {
     for (const options of [
       { blockSize: 65_536, codec: 'zlib' },
-      { blockSize: 8 * 1024 * 1024, packSize: 4 * 1024 * 1024, compressionLevel: -5 },
+      { blockSize: 8 * 1024 * 1024, packSize: 4 * 1024 * 1024, compression: -5 },
     ] as const) {
       await using place = await ResticPlace.make()
       await using repository = await place.init(options)

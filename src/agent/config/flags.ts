@@ -19,6 +19,7 @@ export type ConfigFlags = {
   readonly repoPasswordFile?: string | undefined
   readonly stateDir?: string | undefined
   readonly parallel?: string | undefined
+  readonly compression?: string | undefined
   readonly releaseFor?: string | undefined
   readonly cancelDeadline?: string | undefined
   readonly grace?: string | undefined

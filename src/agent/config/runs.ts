@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { Compression } from '../../provider/index.ts'
 import { type FileOf, type Given, parseFlag } from './given.ts'
 import { duration } from './quantity.ts'
 
@@ -12,6 +13,8 @@ const CANCEL_DEADLINE_MS = 10 * 60_000
 export type RunsConfig = {
   /** VMs backed up at the same time. */
   readonly parallel: number
+  /** How a restic repository's blocks are compressed. */
+  readonly compression: Compression
   /** Whether change tracking may be switched on. */
   readonly changeTracking: boolean
   /** How long a command tries to release what it holds before that is left to recovery, ms. */
@@ -20,10 +23,20 @@ export type RunsConfig = {
   readonly cancelDeadlineMs: number
 }
 
+/** Words for levels, as a person chooses; those of restic where it has them. */
+const LEVELS = { fast: 1, better: 3, best: 9 } as const
+
+const compression = z
+  .union([z.enum(['auto', 'off', 'fast', 'better', 'best']), z.coerce.number().int().min(1).max(19)], {
+    error: 'auto, off, fast, better, best, or a zstd level from 1 to 19',
+  })
+  .transform((choice): Compression => (choice === 'fast' || choice === 'better' || choice === 'best' ? LEVELS[choice] : choice))
+
 const aDay = duration(0, 24 * 3_600_000)
 
 export const runsKeys = {
   parallel: z.int().min(1).max(64).optional(),
+  compression: compression.optional(),
   changeTracking: z.boolean().optional(),
   releaseFor: aDay.optional(),
   cancelDeadline: aDay.optional(),
@@ -32,6 +45,7 @@ export const runsKeys = {
 export function runsOf(file: FileOf<typeof runsKeys>, { flags, environment }: Given): RunsConfig {
   return {
     parallel: parseFlag('--parallel', z.coerce.number().int().min(1).max(64), flags.parallel) ?? file.parallel ?? 2,
+    compression: parseFlag('--compression', compression, flags.compression) ?? file.compression ?? 'auto',
     changeTracking: flags.changeTracking ?? file.changeTracking ?? true,
     releaseForMs: parseFlag('--release-for', aDay, flags.releaseFor ?? environment['VCB_RELEASE_FOR']) ?? file.releaseFor ?? RELEASE_FOR_MS,
     cancelDeadlineMs:

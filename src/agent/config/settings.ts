@@ -134,6 +134,11 @@ export const SETTINGS: readonly Setting[] = [
   },
   { keys: ['limits.latency'], value: ({ limits }) => (limits.latencyMs === undefined ? 'no limit' : formatDuration(limits.latencyMs)) },
   { keys: ['parallel'], flag: 'parallel', value: ({ parallel }) => String(parallel) },
+  {
+    keys: ['compression'],
+    flag: 'compression',
+    value: ({ compression }) => (typeof compression === 'number' ? `zstd ${compression}` : compression),
+  },
   { keys: ['changeTracking'], flag: 'changeTracking', value: ({ changeTracking }) => yes(changeTracking) },
   { keys: ['releaseFor'], flag: 'releaseFor', variables: ['VCB_RELEASE_FOR'], value: ({ releaseForMs }) => formatDuration(releaseForMs) },
   {
