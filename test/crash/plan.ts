@@ -106,17 +106,17 @@ const collapsed = (names: readonly string[]): readonly string[] => names.filter(
 const SAMPLED_RECOVERY = 16
 
 /**
- * A tenth of the single cuts, the same ones for the same seed, with at least one for every flow and kind of effect in it; every fourth of
- * them with a second kill.
+ * One in `every` of the single cuts (ten: a tenth), the same ones for the same seed, with at least one for every flow and kind of effect in it;
+ * every fourth of them with a second kill.
  */
-export function sampledCuts(recorded: ReadonlyMap<string, Recorded>, seed: string): CutTask[] {
+export function sampledCuts(recorded: ReadonlyMap<string, Recorded>, seed: string, every = 10): CutTask[] {
   const tasks: CutTask[] = []
   for (const [flow, { effects }] of recorded) {
     const ordered = singleCuts(flow, { effects, settled: [] })
       .map((task) => ({ task, rank: numberOf(`${seed} ${flow} ${task.cut.phase}:${task.cut.n}`) }))
       .sort((a, b) => a.rank - b.rank)
       .map(({ task }) => task)
-    const chosen = ordered.slice(0, Math.floor(ordered.length / 10))
+    const chosen = ordered.slice(0, Math.floor(ordered.length / every))
     const kindOf = (task: CutTask): string => effects[task.cut.n - 1]?.split(' ')[0] ?? ''
     for (const kind of new Set(ordered.map(kindOf))) {
       const first = ordered.find((task) => kindOf(task) === kind)
