@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { type Clock, silentLog } from '../core/index.ts'
@@ -10,6 +9,7 @@ import type { RepositoryDeps } from './repository.ts'
 import { RepositoryLock } from './repository-lock.ts'
 import { SealedFiles } from './sealed-files.ts'
 import { sealKeyFrom } from './sealing.ts'
+import { fastDirectory } from '../../test/fast-directory.ts'
 
 const MINUTE = 60_000
 
@@ -76,7 +76,7 @@ class Place implements AsyncDisposable {
   }
 
   static async make(): Promise<Place> {
-    return new Place(await mkdtemp(join(tmpdir(), 'vcb-lock-')))
+    return new Place(await fastDirectory('vcb-lock-'))
   }
 
   files(backend = this.backend): SealedFiles {

@@ -1,8 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { hash, randomBytes } from 'node:crypto'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -17,6 +16,7 @@ import { slotBytes } from './seal-tasks.ts'
 import { sealKeyFrom } from './sealing.ts'
 import type { Snapshot } from './snapshot.ts'
 import { zeroBlockId } from './zero-block.ts'
+import { fastDirectory } from '../../test/fast-directory.ts'
 
 const TIME = '2026-11-22T10:00:00Z'
 const deps = { clock: systemClock, log: silentLog, random: randomBytes, hostname: 'test-host', username: 'u', pid: process.pid }
@@ -71,7 +71,7 @@ class Place implements AsyncDisposable {
   }
 
   static async make(options: RepositoryOptions = {}): Promise<Place> {
-    const place = new Place(await mkdtemp(join(tmpdir(), 'vcb-writer-')))
+    const place = new Place(await fastDirectory('vcb-writer-'))
     const kdf = { N: 1024, r: 8, p: 1 }
     place.#repository = await initRepository(place.backend, new Secret('x'), deps, {
       blockSize: BLOCK,

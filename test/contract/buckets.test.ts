@@ -1,5 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, test } from 'vitest'
 import { silentLog, systemClock } from '../../src/core/index.ts'
@@ -8,6 +7,7 @@ import { type Buckets, createMemoryBuckets, createPgBuckets, createSharedBuckets
 import { describePeer } from '../peer.ts'
 import { type Postgres, startPostgres } from '../postgres.ts'
 import { bucketsContract } from './buckets-contract.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 bucketsContract(
   'memory',
@@ -30,7 +30,7 @@ type SharedWorld = AsyncDisposable & {
 /** A state file that two connections have open, each as a process of its own would. */
 async function openShared(): Promise<SharedWorld> {
   await using stack = new AsyncDisposableStack()
-  const directory = await mkdtemp(join(tmpdir(), 'vcb-buckets-'))
+  const directory = await fastDirectory('vcb-buckets-')
   stack.defer(() => rm(directory, { recursive: true, force: true }))
   const dead = new Set<number>()
   const open = async (pid: number): Promise<Buckets> => {
@@ -166,7 +166,7 @@ describePeer('postgres', 'the state database', (path) => {
     expect(await world.processes[0].inUse()).toEqual([])
   })
 
-  it('gets back later what could not be given back while the server was away', { timeout: 60_000 }, async () => {
+  it('gets back later what could not be given back while the server was away', async () => {
     await using world = await open()
     const tokens = world.processes[0].tokens('k', 'sessions', 1)
     const held = await tokens.take()

@@ -1,5 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openPgCatalog, openSqliteCatalog } from '../../src/catalog/index.ts'
@@ -8,12 +7,13 @@ import { openState } from '../../src/state/index.ts'
 import { describePeer } from '../peer.ts'
 import { type Postgres, startPostgres } from '../postgres.ts'
 import { catalogContract } from './catalog-contract.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 describe('in a file', () => {
   const stack = new AsyncDisposableStack()
   afterAll(() => stack.disposeAsync())
   catalogContract('the state file', async () => {
-    const directory = await mkdtemp(join(tmpdir(), 'vcb-catalog-'))
+    const directory = await fastDirectory('vcb-catalog-')
     stack.defer(() => rm(directory, { recursive: true, force: true }))
     return openSqliteCatalog(stack.use(await openState(join(directory, 'state.db'))))
   })

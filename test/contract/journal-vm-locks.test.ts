@@ -1,5 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { createIds, silentLog, systemClock } from '../../src/core/index.ts'
@@ -21,6 +20,7 @@ import { createProxyRegistry, openState } from '../../src/state/index.ts'
 import { describePeer } from '../peer.ts'
 import { type Postgres, proxyOf, startPostgres } from '../postgres.ts'
 import { ALICE, BOB, HandClock, vm } from './journal-contract.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 type LocksWorld = AsyncDisposable & { as(self: ProcessIdentity): Promise<{ readonly journal: Journal; readonly locks: VmLocks }> }
 
@@ -125,7 +125,7 @@ function vmLocksContract(open: () => Promise<LocksWorld>): void {
 describe('VM locks in a state file', () => {
   vmLocksContract(async () => {
     await using stack = new AsyncDisposableStack()
-    const directory = await mkdtemp(join(tmpdir(), 'vcb-locks-'))
+    const directory = await fastDirectory('vcb-locks-')
     stack.defer(() => rm(directory, { recursive: true, force: true }))
     const state = stack.use(await openState(join(directory, 'state.db')))
     const kept = stack.move()

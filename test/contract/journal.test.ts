@@ -1,5 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll } from 'vitest'
 import { createIds, silentLog, systemClock } from '../../src/core/index.ts'
@@ -8,6 +7,7 @@ import { createProxyRegistry, openState, type State } from '../../src/state/inde
 import { describePeer } from '../peer.ts'
 import { type Postgres, proxyOf, startPostgres } from '../postgres.ts'
 import { journalContract } from './journal-contract.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 journalContract('memory', async (clock) => {
   const rows = new MemoryJournalRows()
@@ -18,7 +18,7 @@ journalContract('memory', async (clock) => {
 })
 
 journalContract('sqlite, one file opened by several processes', async (clock) => {
-  const directory = await mkdtemp(join(tmpdir(), 'vcb-journal-'))
+  const directory = await fastDirectory('vcb-journal-')
   const opened: State[] = []
   return {
     async as(self) {

@@ -1,12 +1,12 @@
 import { execFileSync } from 'node:child_process'
 import { cpSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll } from 'vitest'
 import { silentLog, systemClock } from '../../src/core/index.ts'
 import { openBorg } from '../../src/provider/borg-product.ts'
 import { StreamProvider } from '../../src/provider/stream-provider.ts'
+import { fastDirectory } from '../fast-directory.ts'
 import { describePeer } from '../peer.ts'
 import { providerContract } from './provider-contract.ts'
 
@@ -19,7 +19,7 @@ describePeer('borg', 'the stock borg', (borg) => {
     BORG_RELOCATED_REPO_ACCESS_IS_OK: 'yes',
   })
   const made = async (): Promise<string> => {
-    const directory = await mkdtemp(join(tmpdir(), 'vcb-borg-'))
+    const directory = await fastDirectory('vcb-borg-')
     execFileSync(borg, ['init', '--encryption=none', join(directory, 'repo')], { env: environment(directory), stdio: 'ignore' })
     return directory
   }
@@ -30,7 +30,7 @@ describePeer('borg', 'the stock borg', (borg) => {
   providerContract(
     'borg',
     async () => {
-      const directory = await mkdtemp(join(tmpdir(), 'vcb-borg-'))
+      const directory = await fastDirectory('vcb-borg-')
       cpSync(await (template ??= made()), directory, { recursive: true })
       const repository = join(directory, 'repo')
       const open = async () =>

@@ -1,7 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -11,6 +10,7 @@ import { openCommandProvider } from '../../src/provider/command-provider.ts'
 import { openProvider } from '../../src/provider/index.ts'
 import { openTarProvider } from '../../src/provider/tar-provider.ts'
 import { diskRef, expectPoint, nextTime, noise, plan, vmConfig, WatchedDisk, whole, writePoint } from './provider-fixtures.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 const deps: CommandDeps = { clock: systemClock, log: silentLog }
 const SIZE = 6 * MIB
@@ -18,7 +18,7 @@ const TOP = join(import.meta.dirname, '..', '..')
 
 let directory: string
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-command-'))
+  directory = await fastDirectory('vcb-command-')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))
 
@@ -126,7 +126,7 @@ describe('command: a program that takes a stream', () => {
     })
     await expect(put(provider)).rejects.toMatchObject({ code: 'UNAVAILABLE', message: expect.stringContaining('read nothing for 0.3 s') })
     await expectProgramGone()
-  }, 15_000)
+  })
 
   it('that does not end after the end of the stream is ended', async () => {
     const provider = await program(`echo $$ > "$D/pid"; cat > /dev/null; sleep 60`, { patience: { stallMs: 10_000, endMs: 300 } })

@@ -28,6 +28,20 @@ export type ProviderSubject = AsyncDisposable & {
 
 export type ProviderCase = 'incremental' | 'independent points' | 'removal'
 
+const VM_NAMES = [
+  'a/b',
+  '..',
+  '.hidden',
+  'quo"te\'s',
+  'new\nline',
+  'Büro – 東京 🖥',
+  'per%cent %s',
+  'x'.repeat(255),
+  'trailing. ',
+  '-rf',
+  'a:b*?<>|',
+]
+
 /** What every `BackupProvider` promises. `skip` names cases that do not apply, with the reason. */
 export function providerContract(
   name: string,
@@ -187,23 +201,18 @@ export function providerContract(
       }
     })
 
-    it.each([
-      'a/b',
-      '..',
-      '.hidden',
-      'quo"te\'s',
-      'new\nline',
-      'Büro – 東京 🖥',
-      'per%cent %s',
-      'x'.repeat(255),
-      'trailing. ',
-      '-rf',
-      'a:b*?<>|',
-    ])('takes a VM named %j', async (vmName) => {
-      const source = new WatchedDisk(noise(MIB, vmName))
-      const { id } = await writePoint(provider, [{ disk: diskRef(2000, MIB, `[ds] ${vmName}/${vmName}.vmdk`), source }], { name: vmName })
-      expect((await collect(points().list())).map((point) => point.vmName)).toEqual([vmName])
-      await expectPoint(provider, id, new Map([[2000, source.bytes]]))
+    it('takes VMs of any name, and keeps them apart', async () => {
+      const made = new Map<string, { readonly id: PointId; readonly bytes: Buffer }>()
+      for (const vmName of VM_NAMES) {
+        const bytes = noise(MIB, vmName)
+        const source = new WatchedDisk(bytes)
+        const put = { disk: diskRef(2000, MIB, `[ds] ${vmName}/${vmName}.vmdk`), source }
+        made.set(vmName, { id: (await writePoint(provider, [put], { name: vmName })).id, bytes })
+      }
+      const listed = await collect(points().list())
+      expect(new Map(listed.map(({ id, vmName }) => [vmName, id]))).toEqual(new Map([...made].map(([vmName, { id }]) => [vmName, id])))
+      expect(listed).toHaveLength(VM_NAMES.length)
+      for (const { id, bytes } of made.values()) await expectPoint(provider, id, new Map([[2000, bytes]]))
     })
 
     it('keeps disks apart whose files have the same name', async () => {

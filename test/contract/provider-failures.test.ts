@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { AgentError, MIB, type RunId, Secret, silentLog, systemClock } from '../../src/core/index.ts'
@@ -9,10 +8,11 @@ import { openProvider, type OpenProviderOptions, removeLocks, removePartials } f
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { type Backend, directoryBackend } from '../../src/restic/index.ts'
 import { diskRef, nextTime, noise, plan, vmConfig, WatchedDisk, whole, writePoint } from './provider-fixtures.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 let directory: string
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-provider-'))
+  directory = await fastDirectory('vcb-provider-')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))
 

@@ -1,12 +1,13 @@
 import { execFileSync } from 'node:child_process'
 import { cpSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll } from 'vitest'
 import { silentLog, systemClock } from '../../src/core/index.ts'
 import { openResticBinary } from '../../src/provider/restic-binary-product.ts'
 import { StreamProvider } from '../../src/provider/stream-provider.ts'
+import { cheapenKey } from '../cheap-key.ts'
+import { fastDirectory } from '../fast-directory.ts'
 import { describePeer } from '../peer.ts'
 import { providerContract } from './provider-contract.ts'
 
@@ -18,8 +19,9 @@ describePeer('restic', 'the stock restic', (restic) => {
     RESTIC_CACHE_DIR: join(directory, 'cache'),
   })
   const made = async (): Promise<string> => {
-    const directory = await mkdtemp(join(tmpdir(), 'vcb-restic-'))
+    const directory = await fastDirectory('vcb-restic-')
     execFileSync(restic, ['init', '--repo', join(directory, 'repo')], { env: environment(directory), stdio: 'ignore' })
+    await cheapenKey(join(directory, 'repo'), 'secret')
     return directory
   }
   afterAll(async () => {
@@ -29,7 +31,7 @@ describePeer('restic', 'the stock restic', (restic) => {
   providerContract(
     'restic-binary',
     async () => {
-      const directory = await mkdtemp(join(tmpdir(), 'vcb-restic-'))
+      const directory = await fastDirectory('vcb-restic-')
       cpSync(await (template ??= made()), directory, { recursive: true })
       const repository = join(directory, 'repo')
       const deps = { clock: systemClock, log: silentLog, environment: environment(directory) }

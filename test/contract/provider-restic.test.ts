@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { MIB, Secret, silentLog, systemClock } from '../../src/core/index.ts'
@@ -8,6 +7,7 @@ import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { type Backend, directoryBackend, type FileRef } from '../../src/restic/index.ts'
 import { providerContract, type ProviderSubject } from './provider-contract.ts'
 import { collect, diskRef, noise, WatchedDisk, writePoint } from './provider-fixtures.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 const CHEAP = { N: 1024, r: 8, p: 1 }
 const deps = {
@@ -24,7 +24,7 @@ const deps = {
 }
 
 async function makeRestic(sizes?: { readonly singleUpTo: number; readonly extentBytes: number }): Promise<ProviderSubject> {
-  const directory = await mkdtemp(join(tmpdir(), 'vcb-provider-'))
+  const directory = await fastDirectory('vcb-provider-')
   return {
     open: () => openResticProvider(join(directory, 'repository'), { ...deps, sizes }),
     // Unreferenced packs are no points; what shows is the list of snapshots.
@@ -50,7 +50,7 @@ function counted(backend: Backend, loads: FileRef[]): Backend {
 }
 
 it("opens a VM's newest points, not those of the other VMs, and reads each snapshot file once", async () => {
-  const directory = await mkdtemp(join(tmpdir(), 'vcb-provider-'))
+  const directory = await fastDirectory('vcb-provider-')
   try {
     const loads: FileRef[] = []
     await using provider = await openResticProvider(counted(directoryBackend(directory), loads), deps)

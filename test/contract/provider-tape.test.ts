@@ -1,5 +1,4 @@
-import { mkdtemp, readdir, rm, stat, unlink } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, rm, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { AgentError, MIB, type RunId } from '../../src/core/index.ts'
@@ -9,11 +8,12 @@ import { StreamProvider } from '../../src/provider/stream-provider.ts'
 import { openTape, TAPE_BLOCK, TapeProduct } from '../../src/provider/tape-product.ts'
 import { providerContract } from './provider-contract.ts'
 import { collect, diskRef, expectPoint, nextTime, noise, vmConfig, WatchedDisk, writePoint } from './provider-fixtures.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 providerContract(
   'tape',
   async () => {
-    const directory = await mkdtemp(join(tmpdir(), 'vcb-tape-'))
+    const directory = await fastDirectory('vcb-tape-')
     return {
       open: async () => new StreamProvider(openTape(directory)),
       leftovers: () => readdir(directory),
@@ -30,7 +30,7 @@ providerContract(
 describe('tape', () => {
   let directory: string
   beforeEach(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'vcb-tape-'))
+    directory = await fastDirectory('vcb-tape-')
   })
   afterEach(() => rm(directory, { recursive: true, force: true }))
   const put = (seed: number) => {

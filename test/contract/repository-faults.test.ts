@@ -1,9 +1,7 @@
 import { execFile } from 'node:child_process'
 import { hash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { rm } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Clock, Secret, systemClock } from '../../src/core/index.ts'
@@ -17,6 +15,7 @@ import { restPlace } from '../rest-place.ts'
 import { type RestServer, startRestServer } from '../rest-server.ts'
 import { resticSftpOption, sftpPlace, sftpSubsystem } from '../sftp-place.ts'
 import { startTcpFaults, type TcpFault } from '../tcp-faults.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 /* Whatever the way to a server does, nothing is lost: what was said to be stored is there, whole, and stock restic agrees. */
 
@@ -25,7 +24,7 @@ const MIB = 1024 * 1024
 
 let directory: string
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-faults-'))
+  directory = await fastDirectory('vcb-faults-')
 })
 afterAll(() => rm(directory, { recursive: true, force: true }))
 

@@ -1,14 +1,14 @@
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { CONFIG_FILE, directoryBackend } from '../../src/restic/index.ts'
 import { type BackendFixture, backendContract } from './restic-backend.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 async function make(): Promise<BackendFixture & { readonly path: string }> {
-  const path = await mkdtemp(join(tmpdir(), 'vcb-backend-'))
+  const path = await fastDirectory('vcb-backend-')
   return { path, backend: directoryBackend(join(path, 'repo')), [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
 }
 
@@ -37,7 +37,7 @@ it('passes over files that are not of the repository', async () => {
 })
 
 it('reports a full disk as CAPACITY and leaves no part of the file', async (context) => {
-  const path = await mkdtemp(join(tmpdir(), 'vcb-full-'))
+  const path = await fastDirectory('vcb-full-')
   try {
     const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', path])
     if (mounted.status !== 0) return context.skip('mounting a small file system needs root')

@@ -20,7 +20,7 @@ describePeers(S3_SERVER_PEERS, 'a repository in a bucket', (programs) => {
   let server: S3Server
   beforeAll(async () => {
     server = await startS3Server(programs)
-  }, 90_000)
+  })
   afterAll(async () => {
     await server?.[Symbol.asyncDispose]()
   })
@@ -69,7 +69,7 @@ describePeers(S3_SERVER_PEERS, 'a repository in a bucket', (programs) => {
     const listed = await Array.fromAsync(backend.list('index'))
     expect(new Set(listed.map(({ name }) => name))).toEqual(new Set(files.map((data) => hash('sha256', data))))
     expect(listed).toHaveLength(1007)
-  }, 30_000)
+  })
 
   it('large files go in parts, and one that fails in the middle leaves none of them', async () => {
     const bucket = await makeBucket(server)
@@ -212,32 +212,28 @@ describePeers(S3_SERVER_PEERS, 'a repository in a bucket', (programs) => {
     ['a cut request', 'cut the request'],
     ['a cut after it was done', 'cut after it was done'],
     ['a cut answer', 'cut the answer'],
-  ])(
-    'each call survives %s, twice in a row',
-    async (_what, fault) => {
-      const bucket = await makeBucket(server)
-      let left = 0
-      await using proxy = await startFaultProxy(server.port, () => (left-- > 0 ? fault : 'none'))
-      await using backend = s3Place(server, bucket, { endpoint: proxy.endpoint, clock: hurriedClock })
-      const data = randomBytes(70_000)
-      const file = named('data', data)
-      const calls: readonly [string, () => Promise<unknown>, unknown][] = [
-        ['stat', () => backend.stat(CONFIG_FILE), undefined],
-        ['save', () => backend.save(file, data), undefined],
-        ['load', () => backend.load(file), data],
-        ['range', () => backend.load(file, { range: { offset: 1000, length: 50_000 } }), data.subarray(1000, 51_000)],
-        ['list', () => Array.fromAsync(backend.list('data')), [{ name: file.name, size: data.length }]],
-        ['remove', () => backend.remove(file), undefined],
-      ]
-      for (const [name, call, expected] of calls) {
-        left = 2
-        expect(await call(), name).toEqual(expected)
-      }
-      expect(proxy.counts.faults).toBe(12)
-      expect(await backend.stat(file)).toBeUndefined()
-    },
-    20_000,
-  )
+  ])('each call survives %s, twice in a row', async (_what, fault) => {
+    const bucket = await makeBucket(server)
+    let left = 0
+    await using proxy = await startFaultProxy(server.port, () => (left-- > 0 ? fault : 'none'))
+    await using backend = s3Place(server, bucket, { endpoint: proxy.endpoint, clock: hurriedClock })
+    const data = randomBytes(70_000)
+    const file = named('data', data)
+    const calls: readonly [string, () => Promise<unknown>, unknown][] = [
+      ['stat', () => backend.stat(CONFIG_FILE), undefined],
+      ['save', () => backend.save(file, data), undefined],
+      ['load', () => backend.load(file), data],
+      ['range', () => backend.load(file, { range: { offset: 1000, length: 50_000 } }), data.subarray(1000, 51_000)],
+      ['list', () => Array.fromAsync(backend.list('data')), [{ name: file.name, size: data.length }]],
+      ['remove', () => backend.remove(file), undefined],
+    ]
+    for (const [name, call, expected] of calls) {
+      left = 2
+      expect(await call(), name).toEqual(expected)
+    }
+    expect(proxy.counts.faults).toBe(12)
+    expect(await backend.stat(file)).toBeUndefined()
+  })
 
   it('Object Lock: what is locked is refused before the server is asked, with the moment; locks go, and what is free again', async () => {
     const bucket = await makeBucket(server, { objectLock: true })

@@ -1,5 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll } from 'vitest'
 import { openPgJobVms, openPgRunHistory, openSqliteJobVms, openSqliteRunHistory } from '../../src/history/index.ts'
@@ -7,9 +6,10 @@ import { openState } from '../../src/state/index.ts'
 import { describePeer } from '../peer.ts'
 import { type Postgres, startPostgres } from '../postgres.ts'
 import { type HistoryWorld, runHistoryContract } from './run-history-contract.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 async function openWorld(): Promise<HistoryWorld> {
-  const directory = await mkdtemp(join(tmpdir(), 'vcb-history-'))
+  const directory = await fastDirectory('vcb-history-')
   const state = await openState(join(directory, 'state.sqlite'))
   return {
     history: openSqliteRunHistory(state),

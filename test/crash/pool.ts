@@ -1,8 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { access, mkdtemp, rm, statfs } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fastDirectory } from '../fast-directory.ts'
 import { installCommand } from './installed-command.ts'
 import type { Recorded } from './commands.ts'
 import type { CutResult, CutTask } from './live-cut.ts'
@@ -12,8 +12,6 @@ export type WorkerAnswer = { readonly recorded: Recorded } | { readonly result: 
 
 /** Room before garbage is collected: a cut leaves tens of MiB of buffers, and collecting them is a sixth of its time. */
 const ROOM = ['--initial-old-space-size=768', '--min-semi-space-size=32', '--max-semi-space-size=64']
-const SHARED_MEMORY = '/dev/shm'
-const WANTED_BYTES = 512 * 1024 * 1024
 
 /** Worker processes, each with a place of its own; what they made is removed with the pool, unless it is to be kept. */
 export class Pool implements AsyncDisposable {
@@ -27,7 +25,7 @@ export class Pool implements AsyncDisposable {
   }
 
   static async open(size: number, options: { readonly keep?: boolean | undefined } = {}): Promise<Pool> {
-    const pool = new Pool(await mkdtemp(join(await fastDirectory(), 'vcb-crash-')), options.keep === true)
+    const pool = new Pool(await fastDirectory('vcb-crash-'), options.keep === true)
     const command = await installCommand(join(pool.root, 'command'))
     for (let index = 0; index < size; index++) {
       const worker = fork(join(import.meta.dirname, 'worker.ts'), [join(pool.root, `worker${index}`), command], { execArgv: ROOM })
@@ -106,16 +104,4 @@ async function ask(worker: ChildProcess, request: WorkerRequest): Promise<Worker
   } finally {
     gone.abort()
   }
-}
-
-/** Memory where there is enough of it: a cut copies a world of a few MiB. */
-async function fastDirectory(): Promise<string> {
-  try {
-    await access(SHARED_MEMORY)
-    const { bavail, bsize } = await statfs(SHARED_MEMORY)
-    if (bavail * bsize >= WANTED_BYTES) return SHARED_MEMORY
-  } catch {
-    // Not a Linux with shared memory: the ordinary place will do.
-  }
-  return tmpdir()
 }

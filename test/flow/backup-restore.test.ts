@@ -1,10 +1,8 @@
-import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { SnapshotDigests } from '../../src/lab/index.ts'
-import { type Json, type LabSession, openLabSession } from './lab-session.ts'
+import { digestOfFile, type Json, type LabSession, openLabSession } from './lab-session.ts'
 
 const VMS = ['web01', 'db01', 'win01']
 let session: LabSession
@@ -16,12 +14,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await session[Symbol.asyncDispose]()
 })
-
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path)) hash.update(chunk)
-  return hash.digest('hex')
-}
 
 /** Digests the lab recorded when the point's snapshot was made, by disk label. */
 async function recorded(vm: string, point: Json): Promise<Map<string, string>> {
@@ -38,7 +30,7 @@ async function restoreAndCompare(vm: string, point: Json, name: string, exit = 0
   const digests = await recorded(vm, point)
   for (const disk of restored.disks) {
     const flat = join(target, disk.file.replace(/\.vmdk$/, '-flat.vmdk'))
-    expect(await sha256(flat), `${vm} ${disk.label} of ${point.point}`).toBe(digests.get(disk.label))
+    expect(await digestOfFile(flat), `${vm} ${disk.label} of ${point.point}`).toBe(digests.get(disk.label))
   }
 }
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { cp, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
-import { hostname, tmpdir, userInfo } from 'node:os'
+import { cp, readdir, rm, writeFile } from 'node:fs/promises'
+import { hostname, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { MIB, Secret, silentLog, systemClock } from '../../src/core/index.ts'
@@ -8,6 +8,7 @@ import { openProvider } from '../../src/provider/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { diskRef, noise, WatchedDisk, writePoint } from '../contract/provider-fixtures.ts'
 import { FROM_SOURCES, recordEffects, runChild, runInside } from '../crash/commands.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 /* "vcb copy" on repositories made here, without a lab: killed at a sample of its effects: nothing half is listed, recovery leaves nothing, and running it again ends what was begun. */
 const PASSWORD = 'correct horse'
@@ -39,7 +40,7 @@ const environmentOf = (directory: string): Record<string, string> => ({
 test.each<'restic' | 'dir'>(['restic', 'dir'])(
   'a killed "vcb copy" into %s leaves whole points alone, and goes on when it is run again',
   async (scheme) => {
-    const root = await mkdtemp(join(tmpdir(), 'vcb-copy-'))
+    const root = await fastDirectory('vcb-copy-')
     try {
       const template = join(root, 'template')
       await makeRepositories(scheme, template)
@@ -92,7 +93,7 @@ test.each<'restic' | 'dir'>(['restic', 'dir'])(
 )
 
 test('of a point whose predecessor is there, only blocks that differ are read', async () => {
-  const root = await mkdtemp(join(tmpdir(), 'vcb-copy-'))
+  const root = await fastDirectory('vcb-copy-')
   try {
     const identity = { hostname: hostname(), username: userInfo().username, pid: process.pid }
     const deps = { clock: systemClock, log: silentLog, random: randomBytes, ...identity, init: true }

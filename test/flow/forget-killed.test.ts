@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { cp, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
-import { hostname, tmpdir, userInfo } from 'node:os'
+import { cp, readdir, rm, writeFile } from 'node:fs/promises'
+import { hostname, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { MIB, type PointId, Secret, silentLog, systemClock } from '../../src/core/index.ts'
@@ -8,6 +8,7 @@ import { openProvider } from '../../src/provider/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { diskRef, noise, WatchedDisk, writePoint } from '../contract/provider-fixtures.ts'
 import { FROM_SOURCES, recordEffects, runChild, runInside } from '../crash/commands.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 /* "vcb forget" killed at a sample of its effects: each point is whole or gone, recovery leaves nothing, and running it again ends what was begun. */
 type Scheme = 'restic' | 'tar' | 'dir'
@@ -41,7 +42,7 @@ const environmentOf = (scheme: Scheme, directory: string): Record<string, string
 test.each<Scheme>(['restic', 'dir', 'tar'])(
   'a killed "vcb forget" on %s leaves each point whole or gone',
   async (scheme) => {
-    const root = await mkdtemp(join(tmpdir(), 'vcb-forget-'))
+    const root = await fastDirectory('vcb-forget-')
     try {
       const template = join(root, 'template')
       const points = await makeRepository(scheme, template)
@@ -97,7 +98,7 @@ test.each<Scheme>(['restic', 'dir', 'tar'])(
 )
 
 test('the hidden rest of a directory export is removed by recovery, whatever process left it', async () => {
-  const root = await mkdtemp(join(tmpdir(), 'vcb-forget-'))
+  const root = await fastDirectory('vcb-forget-')
   try {
     const [first = ''] = await makeRepository('dir', root)
     const environment = environmentOf('dir', root)

@@ -166,6 +166,6 @@ async function loopsBelow(directory: string): Promise<readonly string[]> {
 
 export async function digestOfFile(path: string): Promise<string> {
   const hash = createHash('sha256')
-  for await (const piece of createReadStream(path)) hash.update(piece as Buffer)
+  for await (const piece of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(piece as Buffer)
   return hash.digest('hex')
 }

@@ -1,15 +1,16 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { createReadStream, existsSync } from 'node:fs'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { main } from '../../src/cli/main.ts'
-import { createIds, Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { createIds, MIB, Secret, silentLog, systemClock } from '../../src/core/index.ts'
 import { openSqliteJournal, systemProcesses } from '../../src/journal/index.ts'
 import { type FaultRule, type Lab, type LabOptions, startLab } from '../../src/lab/index.ts'
 import { openState } from '../../src/state/index.ts'
 import { connectVsphere, type Vsphere } from '../../src/vsphere/index.ts'
+import { cheapenKey } from '../cheap-key.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 // Documents of --json are read by tests as they stand; each field is asserted where it is used.
 // oxlint-disable-next-line typescript/no-explicit-any
@@ -44,7 +45,7 @@ export type LabSession = AsyncDisposable & {
 
 export async function openLabSession(options: Partial<LabOptions> = {}): Promise<LabSession> {
   await using stack = new AsyncDisposableStack()
-  const directory = await mkdtemp(join(tmpdir(), 'vcb-flow-'))
+  const directory = await fastDirectory('vcb-flow-')
   stack.defer(() => rm(directory, { recursive: true, force: true }))
   const lab = stack.use(await startLab({ directory: join(directory, 'lab'), ...options }))
   const repository = join(directory, 'repo')
@@ -65,9 +66,11 @@ export async function openLabSession(options: Partial<LabOptions> = {}): Promise
     VCB_LOG_LEVEL: 'error',
     VCB_LOG_FILE: join(directory, 'vcb.log'),
   }
+  let running = 0
   const vcbWith = async (changed: Readonly<Record<string, string | undefined>>, ...argv: readonly string[]): Promise<CommandResult> => {
     let out = ''
     let err = ''
+    running++
     const exit = await main(argv, {
       environment: { ...environment, ...changed },
       out: (text) => {
@@ -79,6 +82,10 @@ export async function openLabSession(options: Partial<LabOptions> = {}): Promise
       interactive: false,
       signal: new AbortController().signal,
     })
+    running--
+    // Every command after it opens the repository once more.
+    if (running === 0 && (argv[0] === 'init' || argv.includes('--init')) && existsSync(join(repository, 'config')))
+      await cheapenKey(repository, repositoryPassword)
     return { exit, out, err, json: () => JSON.parse(out) }
   }
   const json = async (argv: readonly string[], exit = 0): Promise<Json> => {
@@ -166,6 +173,6 @@ export const readLog = (session: LabSession): Promise<string> => readFile(join(s
 /** SHA-256 of a file. */
 export async function digestOfFile(path: string): Promise<string> {
   const hash = createHash('sha256')
-  for await (const piece of createReadStream(path)) hash.update(piece as Buffer)
+  for await (const piece of createReadStream(path, { highWaterMark: MIB })) hash.update(piece as Buffer)
   return hash.digest('hex')
 }

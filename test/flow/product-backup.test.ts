@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { cheapenKey } from '../cheap-key.ts'
 import { type PeerName, peer, requirePeer } from '../peer.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 
@@ -35,6 +36,7 @@ describe.each(PRODUCTS)('%s:', (scheme, name, init) => {
       RESTIC_PASSWORD: session.repositoryPassword,
     }
     execFileSync(program, init, { env: { ...process.env, ...password }, stdio: 'ignore' })
+    if (scheme === 'restic-binary') await cheapenKey(place, session.repositoryPassword)
 
     const { vms } = await session.json(['backup', 'web01', 'win01', '--quiesce', 'none'])
     expect(vms).toMatchObject([

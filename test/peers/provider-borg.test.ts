@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -11,6 +11,7 @@ import { openProvider, removePartials } from '../../src/provider/index.ts'
 import { openTarProvider } from '../../src/provider/tar-provider.ts'
 import { collect, diskRef, expectPoint, noise, patterned, WatchedDisk, writePoint } from '../contract/provider-fixtures.ts'
 import { describePeer } from '../peer.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 const run = promisify(execFile)
 const TOP = join(import.meta.dirname, '..', '..')
@@ -18,7 +19,7 @@ const SIZE = 8 * MIB
 
 let directory: string
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-borg-'))
+  directory = await fastDirectory('vcb-borg-')
   await writeFile(join(directory, 'password'), 'secret\n')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))

@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdtemp, open, readFile, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { open, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, it } from 'vitest'
@@ -19,11 +18,12 @@ import {
   writePoint,
 } from '../contract/provider-fixtures.ts'
 import { describePeer } from '../peer.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 const run = promisify(execFile)
 let directory: string
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-peer-dir-'))
+  directory = await fastDirectory('vcb-peer-dir-')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))
 

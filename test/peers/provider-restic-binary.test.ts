@@ -1,7 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
@@ -10,7 +9,9 @@ import { MIB, type PointId, type RunId, Secret, silentLog, systemClock } from '.
 import { openProvider, removePartials } from '../../src/provider/index.ts'
 import { openTarProvider } from '../../src/provider/tar-provider.ts'
 import { collect, diskRef, expectPoint, noise, WatchedDisk, writePoint } from '../contract/provider-fixtures.ts'
+import { cheapenKey } from '../cheap-key.ts'
 import { describePeer } from '../peer.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 const run = promisify(execFile)
 const TOP = join(import.meta.dirname, '..', '..')
@@ -21,7 +22,7 @@ type Listed = { readonly id: string; readonly paths: readonly string[]; readonly
 
 let directory: string
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-restic-'))
+  directory = await fastDirectory('vcb-restic-')
   await writeFile(join(directory, 'password'), 'secret\n')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))
@@ -36,6 +37,10 @@ describePeer('restic', 'restic-binary: a restic repository through the stock res
   const restic = async (...argv: string[]): Promise<Buffer> => {
     const env = { ...environment(), RESTIC_REPOSITORY: join(directory, 'repo') }
     return (await run(program, argv, { env, encoding: 'buffer', maxBuffer: 64 * MIB })).stdout
+  }
+  const init = async (): Promise<void> => {
+    await restic('init')
+    await cheapenKey(join(directory, 'repo'), 'secret')
   }
   const listed = async (): Promise<readonly Listed[]> => (JSON.parse(String(await restic('snapshots', '--json'))) ?? []) as Listed[]
   const locks = async (): Promise<string> => String(await restic('list', 'locks', '--no-lock')).trim()
@@ -57,7 +62,7 @@ describePeer('restic', 'restic-binary: a restic repository through the stock res
 
   it('keeps points that restic itself gives back, and nothing of a source that failed', async () => {
     await expect(open()).rejects.toMatchObject({ code: 'NOT_FOUND' })
-    await restic('init')
+    await init()
     await using provider = await open()
     expect(provider).toMatchObject({ name: 'restic-binary', about: expect.stringMatching(/^restic \d/) })
     for (const share of [0.5, 0.99]) {
@@ -83,7 +88,7 @@ describePeer('restic', 'restic-binary: a restic repository through the stock res
   }, 180_000)
 
   it('refuses the wrong password', async () => {
-    await restic('init')
+    await init()
     const { RESTIC_PASSWORD_FILE: _file, ...without } = environment()
     const wrong = openProvider(`restic-binary:${join(directory, 'repo')}`, {
       ...deps(),
@@ -98,7 +103,7 @@ describePeer('restic', 'restic-binary: a restic repository through the stock res
   })
 
   it('shows no snapshot when we are killed with -9, and recovery removes what is there by the run', async () => {
-    await restic('init')
+    await init()
     const at = (path: string): string => JSON.stringify(pathToFileURL(join(TOP, 'src', path)).href)
     const text = `
       import { openResticBinary } from ${at('provider/restic-binary-product.ts')}

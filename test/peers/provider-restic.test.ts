@@ -1,7 +1,6 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, it } from 'vitest'
@@ -10,12 +9,13 @@ import type { BackupProvider } from '../../src/provider/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { collect, diskRef, expectPoint, noise, patterned, WatchedDisk, writePoint } from '../contract/provider-fixtures.ts'
 import { describePeer, describePeers } from '../peer.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 const run = promisify(execFile)
 let directory: string
 let repository: string
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-peer-restic-'))
+  directory = await fastDirectory('vcb-peer-restic-')
   repository = join(directory, 'repository')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))

@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
@@ -10,11 +9,12 @@ import { type Extent, GIB, isZero, MIB, type Range, rangeEnd, silentLog } from '
 import { openTarProvider } from '../../src/provider/tar-provider.ts'
 import { diskRef, expectPoint, noise, patterned, WatchedDisk, whole, writePoint } from '../contract/provider-fixtures.ts'
 import { describePeer, describePeers } from '../peer.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 const run = promisify(execFile)
 let directory: string
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-peer-tar-'))
+  directory = await fastDirectory('vcb-peer-tar-')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))
 

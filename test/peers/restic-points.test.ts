@@ -1,23 +1,17 @@
 import { execFile, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { constants, createReadStream } from 'node:fs'
+import { constants } from 'node:fs'
 import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { isMissing, safeFileName, systemClock } from '../../src/core/index.ts'
-import { type Json, type LabSession, openLabSession } from '../flow/lab-session.ts'
+import { digestOfFile, type Json, type LabSession, openLabSession } from '../flow/lab-session.ts'
+import { cheapenKey } from '../cheap-key.ts'
 import { describePeers } from '../peer.ts'
 
 const run = promisify(execFile)
 const VMS = ['web01', 'db01', 'win01']
-
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path)) hash.update(chunk)
-  return hash.digest('hex')
-}
 
 /** The file's text, as soon as the mount shows it; fails after 20 s. */
 async function whenReadable(path: string): Promise<string> {
@@ -48,6 +42,7 @@ describePeers(['restic', 'qemu-img'], 'stock restic and a week of our restore po
     // A repository that stock restic made, with its own file backup in it.
     await mkdir(session.repository, { recursive: true })
     await restic('init')
+    await cheapenKey(session.repository, session.repositoryPassword)
     await restic('backup', '--quiet', '--host', 'fileserver', dirname(session.lab.passwordFile))
   })
   afterAll(async () => {
@@ -81,7 +76,7 @@ describePeers(['restic', 'qemu-img'], 'stock restic and a week of our restore po
       for (const image of manifest.images) {
         const disk = recorded?.disks.find((each) => each.key === image.key)
         const flat = join(home, image.descriptor.replace(/\.vmdk$/, '-flat.vmdk'))
-        expect(await sha256(flat), `${vm} ${image.descriptor} at ${point.time}`).toBe(disk?.sha256)
+        expect(await digestOfFile(flat), `${vm} ${image.descriptor} at ${point.time}`).toBe(disk?.sha256)
         await run(peers['qemu-img'], ['compare', '-f', 'vmdk', '-F', 'raw', join(home, image.descriptor), flat])
       }
       await rm(target, { recursive: true })
@@ -117,7 +112,7 @@ describePeers(['restic', 'qemu-img'], 'stock restic and a week of our restore po
       )
       for (const image of manifest.images) {
         const digest = recorded?.disks.find((each) => each.key === image.key)?.sha256
-        expect(await sha256(join(home, image.descriptor.replace(/\.vmdk$/, '-flat.vmdk')))).toBe(digest)
+        expect(await digestOfFile(join(home, image.descriptor.replace(/\.vmdk$/, '-flat.vmdk')))).toBe(digest)
       }
     } finally {
       const ended = once(mounted, 'exit')

@@ -1,5 +1,4 @@
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -9,6 +8,7 @@ import { FetchedSkeleton } from '../../src/provider/skeleton-bytes.ts'
 import { TarArchive } from '../../src/provider/tar-archive.ts'
 import { openTarProvider } from '../../src/provider/tar-provider.ts'
 import { diskRef, noise, patterned, WatchedDisk, writePoint } from '../contract/provider-fixtures.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 const RUN = 'skeletontest' as RunId
 const SIZE = 3 * MIB + 512
@@ -17,7 +17,7 @@ const SIZE = 3 * MIB + 512
 let archive: Buffer
 let directory: string
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-skeletons-'))
+  directory = await fastDirectory('vcb-skeletons-')
   await using provider = await openTarProvider(directory, { log: silentLog })
   const pieces = Array.from({ length: 40 }, (_, index) => ({ offset: index * 65_536, length: 4096 }))
   await writePoint(provider, [

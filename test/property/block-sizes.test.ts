@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, it } from 'vitest'
@@ -20,10 +19,11 @@ import {
   WatchedDisk,
   writePoint,
 } from '../contract/provider-fixtures.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 let directory: string
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-block-sizes-'))
+  directory = await fastDirectory('vcb-block-sizes-')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))
 const ids = createIds()

@@ -1,6 +1,5 @@
 import { hash, randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -34,13 +33,14 @@ import {
   WatchedDisk,
   writePoint,
 } from '../contract/provider-fixtures.ts'
+import { fastDirectory } from '../fast-directory.ts'
 
 /* Incrementals by digests, through a real repository: the image is right, and only what differs is read. */
 const ids = createIds()
 let directory = ''
 let provider: BackupProvider
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'vcb-digest-points-'))
+  directory = await fastDirectory('vcb-digest-points-')
 })
 afterEach(async () => {
   await provider[Symbol.asyncDispose]()
