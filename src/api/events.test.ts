@@ -4,6 +4,7 @@ import { type ApiWorld, openApiWorld, vmRef } from '../../test/api-world.ts'
 import { Secret, systemClock } from '../core/index.ts'
 import type { AgentEvent } from './event-view.ts'
 import { ApiClient, type ReadEvent } from './index.ts'
+import { heapInUse } from '../../test/heap-in-use.ts'
 
 let world: ApiWorld
 let client: ApiClient
@@ -72,7 +73,7 @@ test('a reader that does not read is dropped, and the others do not notice', asy
   stuck.write('GET /v1/events HTTP/1.1\r\nhost: agent\r\n\r\n')
   stuck.pause()
   await systemClock.sleep(100)
-  const before = process.memoryUsage().heapUsed
+  const before = heapInUse()
   const text = 'x'.repeat(20_000)
   const other = listen(50, undefined, () => world.control.tell(notice(text)))
   for (let index = 0; index < 300; index++) {
@@ -85,7 +86,7 @@ test('a reader that does not read is dropped, and the others do not notice', asy
   expect(world.logged.join('\n')).toMatch(/a reader of events (?:was too slow|has stopped reading) and is dropped/)
   stuck.resume()
   await closed
-  expect(process.memoryUsage().heapUsed - before).toBeLessThan(200e6)
+  expect(heapInUse() - before).toBeLessThan(200e6)
 })
 
 test('a stream ends soon after its token was revoked', async () => {

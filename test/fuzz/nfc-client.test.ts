@@ -97,7 +97,7 @@ describe('the NFC client, whatever a host sends', () => {
     expect(right).toBeGreaterThan(CASES / 2)
     expect(codes.get('INTEGRITY')).toBeGreaterThan(CASES / 5)
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(256 * MIB)
-  }, 60_000)
+  })
 
   it('takes what is right in pieces of any size', async () => {
     for (let seed = 0; seed < 20; seed++) {

@@ -60,12 +60,12 @@ it('a disk that was damaged anywhere is told as something, and little of it is r
     const roll = dice(seed)
     await look([damaged(roll.one(images), roll).source], `seed ${seed}`)
   }
-}, 30_000)
+})
 
 it('two disks of one volume group, damaged', async () => {
   const [a, b] = [goldenVolume('lvm-a'), goldenVolume('lvm-b')]
   for (let seed = 0; seed < 200; seed++) await look([damaged(a, dice(seed)).source, damaged(b, dice(seed + 1000)).source], `seed ${seed}`)
-}, 30_000)
+})
 
 it('noise, with and without the marks of formats, of any size', async () => {
   const marks = [
@@ -89,7 +89,7 @@ it('noise, with and without the marks of formats, of any size', async () => {
     for (const [at, mark] of marks) if (roll.below(4) === 0 && at + mark.length <= size) disk.write(mark, at, 'latin1')
     await look([memorySource(disk)], `seed ${seed}`)
   }
-}, 30_000)
+})
 
 it('a disk of 62 TiB costs no more than a small one', async () => {
   const sample = goldenVolume('ntfs', 'guest-disks')
@@ -99,7 +99,7 @@ it('a disk of 62 TiB costs no more than a small one', async () => {
     const sparse = sparseSource(62 * 1024 ** 4, (block) => (block % 1000 === 0 ? head : undefined))
     await look([damaged(sparse, dice(seed)).source], `seed ${seed}`)
   }
-}, 30_000)
+})
 
 it('metadata of a volume group, hives and fstabs of rubbish end in an error of ours or in nothing', () => {
   const text = Buffer.from('vg { id = "a" seqno = 1 physical_volumes { pv0 { id = "x" } } list = ["a", 1, [2]] # c\n }')
