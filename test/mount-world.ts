@@ -64,7 +64,7 @@ export async function leftovers(directory: string): Promise<readonly string[]> {
 
 /** Waits until nothing of ours is left for `directory`: a process that has released everything ends a moment later. Fails with what is left. */
 export async function expectNothingLeft(directory: string): Promise<void> {
-  for (let tries = 0; tries < 50 && (await leftovers(directory)).length > 0; tries++) await systemClock.sleep(100)
+  for (let tries = 0; tries < 300 && (await leftovers(directory)).length > 0; tries++) await systemClock.sleep(100)
   expect(await leftovers(directory)).toEqual([])
 }
 

@@ -97,7 +97,8 @@ describe('a copy-on-write disk', () => {
       ['data', 64 * KIB],
       ['zero', 57 * 1024 ** 4 - 64 * KIB],
     ])
-    expect(systemClock.monotonicMs() - since).toBeLessThan(500)
+    // Block by block it would be minutes.
+    expect(systemClock.monotonicMs() - since).toBeLessThan(10_000)
   })
 
   it('says where the scratch file cannot be made', async () => {

@@ -50,5 +50,5 @@ describe('startServer', () => {
       await server[Symbol.asyncDispose]()
       expect(isAlive(pid)).toBe(false)
     }
-  }, 20_000)
+  })
 })

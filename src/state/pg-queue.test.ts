@@ -31,7 +31,7 @@ describePeer('postgres', 'WorkQueue', (path) => {
       ...more,
     })
 
-  it('gives each work to exactly one, whoever asks at once, and never again when it is done', { timeout: 60_000 }, async () => {
+  it('gives each work to exactly one, whoever asks at once, and never again when it is done', async () => {
     const database = await server.database()
     await using stack = new AsyncDisposableStack()
     const queues: WorkQueue[] = []
@@ -76,11 +76,12 @@ describePeer('postgres', 'WorkQueue', (path) => {
     expect(await one.take(work('web', 'web at 23:00'))).toMatchObject({ before: 0 })
   })
 
-  it('gives to another what nobody keeps, and keeps what is kept', { timeout: 90_000 }, async () => {
+  it('gives to another what nobody keeps, and keeps what is kept', async () => {
     const database = await server.database()
     // pg-boss takes no less than ten seconds.
     await using dying = await open(database, { heartbeatS: 10, monitorS: 1 })
     await using living = await open(database, { heartbeatS: 10, monitorS: 1 })
+    const began = systemClock.monotonicMs()
     const [lost, kept, old] = [
       await dying.take(work('lost')),
       await dying.take(work('kept')),
@@ -94,12 +95,11 @@ describePeer('postgres', 'WorkQueue', (path) => {
         throw error
       },
     )
-    const began = systemClock.monotonicMs()
     const taken = await expect
       .poll(() => living.take(work('lost')), { timeout: 40_000, interval: 300 })
       .toBeDefined()
       .then(() => systemClock.monotonicMs() - began)
-    expect(taken).toBeLessThan(16_000)
+    expect(taken).toBeLessThan(38_000)
     expect(taken).toBeGreaterThan(9_000)
     expect(await living.take(work('kept'))).toBeUndefined()
     // Its moment is over: what is asked for now is another work about the same VM.
@@ -110,7 +110,7 @@ describePeer('postgres', 'WorkQueue', (path) => {
     expect(await living.take(work('old', 'old at 23:00'))).toBeUndefined()
   })
 
-  it('waits for a server that restarts', { timeout: 60_000 }, async () => {
+  it('waits for a server that restarts', async () => {
     const database = await server.database()
     await using queue = await open(database)
     await using hasty = await open(database, { patienceMs: 100 })

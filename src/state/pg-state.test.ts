@@ -19,7 +19,7 @@ describePeer('postgres', 'PgState', (path) => {
   let server: Postgres
   beforeAll(async () => {
     server = await startPostgres(path, { tcp: true })
-  }, 60_000)
+  })
   afterAll(() => server[Symbol.asyncDispose]())
 
   const withTable = async (more: Parameters<Postgres['state']>[0] = {}): Promise<PgState> => {
@@ -124,7 +124,7 @@ describePeer('postgres', 'PgState', (path) => {
     expect(turns).toBe(3)
   })
 
-  it('waits out a restart of the server, and says that it is away when it stays so', { timeout: 40_000 }, async () => {
+  it('waits out a restart of the server, and says that it is away when it stays so', async () => {
     await using state = await withTable()
     await using hasty = await server.state({ patienceMs: 300 })
     await hasty.get(one)
@@ -138,7 +138,7 @@ describePeer('postgres', 'PgState', (path) => {
     expect(await hasty.get(one)).toBe(1)
   })
 
-  it('never does a change twice whose answer was lost, nor forgets one', { timeout: 40_000 }, async () => {
+  it('never does a change twice whose answer was lost, nor forgets one', async () => {
     const database = await server.database()
     await using direct = await withTable({ database })
     for (const lost of ['answer', 'request'] as const) {
@@ -198,7 +198,7 @@ describePeer('postgres', 'PgState', (path) => {
     })
   })
 
-  it('says that a standby takes no changes', { timeout: 40_000 }, async () => {
+  it('says that a standby takes no changes', async () => {
     await using state = await withTable({ patienceMs: 0 })
     const signal = join(server.data, 'standby.signal')
     await server.stop()

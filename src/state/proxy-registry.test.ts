@@ -27,7 +27,7 @@ describePeer('postgres', 'ProxyRegistry', (path) => {
   let server: Postgres
   beforeAll(async () => {
     server = await startPostgres(path)
-  }, 60_000)
+  })
   afterAll(() => server[Symbol.asyncDispose]())
 
   const open = async (database: string, times: Partial<ProxyTimes> = QUICK, patienceMs = 0) => {
@@ -135,7 +135,7 @@ describePeer('postgres', 'ProxyRegistry', (path) => {
     expect(order).toEqual(['changed', 'dead'])
   })
 
-  it('stops by itself when the database stays away, and nobody is dead for what the server was down', { timeout: 30_000 }, async () => {
+  it('stops by itself when the database stays away, and nobody is dead for what the server was down', async () => {
     const database = await server.database()
     const a = await open(database, { ...QUICK, deadAfterMs: 2_000 })
     const slow = await open(database, { beatMs: 60_000, deadAfterMs: 2_000, fenceAfterMs: 60_000 })

@@ -10,12 +10,14 @@ import { LabProcess } from '../storm/lab-process.ts'
 import { openCutProxy } from './cut-proxy.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 
-/* A guest is never frozen longer than its limit: ours while we live, the server's time-out afterwards. Five of the server's minutes last 4 s here. */
+/* A guest is never frozen longer than its limit: ours while we live, the server's time-out afterwards. Five of the server's minutes last 6 s here. */
 const COMMAND = join(import.meta.dirname, '..', '..', 'scripts', 'vcb.cjs')
-const SERVER_LIMIT_MS = 4000
+const SERVER_LIMIT_MS = 6000
 const LIMIT_MS = 900
 /** What a loaded machine may take from a timer to a call at the other side. */
-const TOLERANCE_MS = 1800
+const TOLERANCE_MS = 4000
+/** The same at the server, past whose limit the guest would stay frozen for a quarter of an hour. */
+const SERVER_TOLERANCE_MS = 15_000
 
 const vm = (name: string): object => ({
   name,
@@ -128,7 +130,7 @@ describe('the guest is never frozen longer than its limit', () => {
     expect(run.vms[0]).toMatchObject({ ok: true, consistency: 'crash' })
     const frozen = await longest('stubborn')
     expect(frozen).toBeGreaterThan(LIMIT_MS)
-    expect(frozen).toBeLessThanOrEqual(SERVER_LIMIT_MS + TOLERANCE_MS)
+    expect(frozen).toBeLessThanOrEqual(SERVER_LIMIT_MS + SERVER_TOLERANCE_MS)
     await session.expectClean()
   })
 
@@ -140,7 +142,7 @@ describe('the guest is never frozen longer than its limit', () => {
     child.kill('SIGKILL')
     await exited
     await until('it is thawed', async () => !stateOf(await session.lab.control.state(), 'orphan').frozen)
-    expect(await longest('orphan')).toBeLessThanOrEqual(SERVER_LIMIT_MS + TOLERANCE_MS)
+    expect(await longest('orphan')).toBeLessThanOrEqual(SERVER_LIMIT_MS + SERVER_TOLERANCE_MS)
     const report = await session.json(['recover'])
     expect(report.recovered.flatMap((job: Json) => job.claims).every((claim: Json) => claim.result !== 'kept')).toBe(true)
     await session.expectClean()
@@ -154,7 +156,7 @@ describe('the guest is never frozen longer than its limit', () => {
     await until('the guest is frozen', async () => stateOf(await session.lab.control.state(), 'cut').frozen)
     network.cut()
     await until('it is thawed', async () => !stateOf(await session.lab.control.state(), 'cut').frozen)
-    expect(await longest('cut')).toBeLessThanOrEqual(SERVER_LIMIT_MS + TOLERANCE_MS)
+    expect(await longest('cut')).toBeLessThanOrEqual(SERVER_LIMIT_MS + SERVER_TOLERANCE_MS)
     network.mend()
     await exited
     expect([0, 7, 8], said()).toContain(child.exitCode)
@@ -196,7 +198,7 @@ test('lab killed and restarted while frozen: the guest goes on, and the agent co
     expect(vms.flatMap(({ snapshots }) => snapshots)).toEqual([])
     expect(vms.filter(({ frozen }) => frozen)).toEqual([])
     // From the freeze to the lab's return: no virtual machine runs without its host.
-    expect(stateOf(await lab.state(), 'hangs').longestFreezeMs).toBeLessThanOrEqual(SERVER_LIMIT_MS + TOLERANCE_MS)
+    expect(stateOf(await lab.state(), 'hangs').longestFreezeMs).toBeLessThanOrEqual(SERVER_LIMIT_MS + SERVER_TOLERANCE_MS)
   } finally {
     await rm(directory, { recursive: true, force: true })
   }

@@ -177,7 +177,7 @@ describe('guest scripts through guest operations', () => {
     const since = performance.now()
     const run = await session.json(backup('slow', '--quiesce', 'require'), 8)
     expect(run.vms[0].error.message).toContain('it did not end within its time')
-    expect(performance.now() - since).toBeLessThan(10_000)
+    expect(performance.now() - since).toBeLessThan(60_000)
     expect(await story('slow')).toEqual(['started freeze', 'terminated freeze', 'started freezeFail', 'ended freezeFail'])
     await clean('slow')
   })

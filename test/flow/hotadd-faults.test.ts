@@ -17,7 +17,7 @@ let world: HotaddWorld
 beforeAll(async () => {
   world = await openHotaddWorld()
   await world.session.json(['init'])
-}, 60_000)
+})
 afterAll(() => world[Symbol.asyncDispose]())
 afterEach(async () => {
   await world.session.lab.control.clearFaults()
@@ -64,7 +64,7 @@ describe('a disk that was attached', () => {
       await world.expectRight('one', run.vms[0])
       await world.expectNothingLeft()
     }
-  }, 60_000)
+  })
 
   test.each([
     ['never comes', { hotadd: 'never' } as const, /did not appear in this machine within 2 s/],
@@ -75,19 +75,15 @@ describe('a disk that was attached', () => {
     ],
     ['has another size', { hotadd: 'wrongSize' } as const, /sdb has 6291968 bytes, vSphere says 6291456/],
     ['is there although the task failed', { hotadd: 'half' } as const, /half done|general system error/],
-  ])(
-    'and %s is detached; the next transport reads, with the reason',
-    async (_, rule, reason) => {
-      const run = await world.faulty(attach(rule), () => world.backup(['one', '--mode', 'full', '--transport', 'hotadd:nbdssl']))
-      expect(onlyDisk(run)).toMatchObject({
-        transport: 'nbdssl',
-        refused: [{ transport: 'hotadd', reason: expect.stringMatching(reason) }],
-      })
-      await world.expectRight('one', run.vms[0])
-      await world.expectNothingLeft()
-    },
-    60_000,
-  )
+  ])('and %s is detached; the next transport reads, with the reason', async (_, rule, reason) => {
+    const run = await world.faulty(attach(rule), () => world.backup(['one', '--mode', 'full', '--transport', 'hotadd:nbdssl']))
+    expect(onlyDisk(run)).toMatchObject({
+      transport: 'nbdssl',
+      refused: [{ transport: 'hotadd', reason: expect.stringMatching(reason) }],
+    })
+    await world.expectRight('one', run.vms[0])
+    await world.expectNothingLeft()
+  })
 
   test('and is another makes no point where there is no other way: never a wrong byte', async () => {
     const before = (await world.session.json(['points'])).points.length
@@ -95,14 +91,14 @@ describe('a disk that was attached', () => {
     expect(run.vms[0].error.message).toMatch(/No transport can read .*hotadd: The disk that appeared in this machine is not/)
     expect((await world.session.json(['points'])).points).toHaveLength(before)
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 
   test('and that the guest does not let go is detached all the same', async () => {
     const run = await world.faulty(attach({ hotadd: 'stuck' }), () => world.backup(['one', '--mode', 'full']))
     expect(onlyDisk(run).transport).toBe('hotadd')
     await world.expectRight('one', run.vms[0])
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 
   test('is detached before its snapshot is removed', async () => {
     const calls = await callsOf(() => world.backup(['one', '--mode', 'full']))
@@ -153,7 +149,7 @@ test('two VMs at once: each disk is its own', async () => {
     run.vms.find((vm: Json) => vm !== web),
   )
   await world.expectNothingLeft()
-}, 60_000)
+})
 
 describe('detaching that fails', () => {
   /** Every change of the proxy VM after the first. */
@@ -169,7 +165,7 @@ describe('detaching that fails', () => {
       world.backup(['one', '--mode', 'full']),
     )
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 
   test('for good: the point is there, the disk and the snapshot below it stay listed with the next step, and recovery takes both', async () => {
     await refuseDetaching()
@@ -214,7 +210,7 @@ describe('detaching that fails', () => {
     await world.session.lab.control.clearFaults()
     await world.session.json(['recover'])
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 
   test('the lab, as a host would, removes no snapshot below an attached disk', async () => {
     await refuseDetaching()
@@ -229,7 +225,7 @@ describe('detaching that fails', () => {
     await world.session.json(['recover'])
     await world.expectNothingLeft()
     expect((await world.session.lab.control.fsck('one')).ok).toBe(true)
-  }, 60_000)
+  })
 })
 
 describe('a backup that is killed', () => {
@@ -248,15 +244,11 @@ describe('a backup that is killed', () => {
     ['when its disk was attached', 3, 'after'],
     ['before its disk is detached', 4, 'before'],
     ['when its disk was detached', 4, 'after'],
-  ] as const)(
-    '%s leaves nothing after recovery',
-    async (_, at, phase) => {
-      await killed(at, phase)
-      await world.session.json(['recover'])
-      await world.expectNothingLeft()
-    },
-    60_000,
-  )
+  ] as const)('%s leaves nothing after recovery', async (_, at, phase) => {
+    await killed(at, phase)
+    await world.session.json(['recover'])
+    await world.expectNothingLeft()
+  })
 
   test('in the middle of reading: recovery detaches the disk, then removes the snapshot', async () => {
     const { session } = world
@@ -274,12 +266,12 @@ describe('a backup that is killed', () => {
     const calls = await callsOf(() => session.json(['recover']))
     expect(calls).toEqual(['ReconfigVM_Task', 'RemoveSnapshot_Task'])
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 
   test('left-overs are found at the start of the next backup', async () => {
     await killed(3, 'after')
     const run = await world.backup(['web', '--mode', 'full'])
     expect(run.vms[0].disks.map((disk: Json) => disk.transport)).toEqual(['hotadd', 'hotadd', 'hotadd'])
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 })

@@ -23,7 +23,7 @@ const placesOf = (vm: Json): readonly string[] => vm.disks.map(({ label, control
 let world: HotaddWorld
 beforeAll(async () => {
   world = await openHotaddWorld({ proxyDisks: namespaces(1), vms: [mixed] })
-}, 60_000)
+})
 afterAll(() => world[Symbol.asyncDispose]())
 
 describe('a proxy VM with an NVMe controller alone', () => {
@@ -38,7 +38,7 @@ describe('a proxy VM with an NVMe controller alone', () => {
     await world.expectRight('mixed', next)
     expect((await world.vm('proxy')).disks.map(({ label }) => label)).toEqual(['nvme0:0'])
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 
   test.each(['hotadd', 'https', 'lease'])(
     'gives a VM that is restored over %s disks on the controllers they were on',
@@ -55,27 +55,22 @@ describe('a proxy VM with an NVMe controller alone', () => {
       expect(byLabel(await session.lab.control.sha256(restored.vm.moref))).toEqual(byLabel(wanted))
       await world.expectNothingLeft()
     },
-    60_000,
   )
 
-  test.each(['wrongDisk', 'wrongSize', 'never'] as const)(
-    'whose guest shows %s: another transport reads',
-    async (hotadd) => {
-      const run = await world.faulty({ on: 'hotadd:attach', hotadd }, () =>
-        world.backup(['one', '--mode', 'full', '--transport', 'hotadd:nbdssl']),
-      )
-      expect(run.vms[0].disks).toMatchObject([{ transport: 'nbdssl', refused: [{ transport: 'hotadd' }] }])
-      await world.expectRight('one', run.vms[0])
-      await world.expectNothingLeft()
-    },
-    60_000,
-  )
+  test.each(['wrongDisk', 'wrongSize', 'never'] as const)('whose guest shows %s: another transport reads', async (hotadd) => {
+    const run = await world.faulty({ on: 'hotadd:attach', hotadd }, () =>
+      world.backup(['one', '--mode', 'full', '--transport', 'hotadd:nbdssl']),
+    )
+    expect(run.vms[0].disks).toMatchObject([{ transport: 'nbdssl', refused: [{ transport: 'hotadd' }] }])
+    await world.expectRight('one', run.vms[0])
+    await world.expectNothingLeft()
+  })
 
   test('whose guest shows a namespace only when its controller is asked, serves', async () => {
     const run = await world.faulty({ on: 'hotadd:attach', hotadd: 'scan' }, () => world.backup(['one', '--mode', 'full']))
     expect(run.vms[0].disks).toMatchObject([{ transport: 'hotadd' }])
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 
   test('whose guest shows no uuid of its own namespace gets a ParaVirtual controller instead', async () => {
     const { guest } = await world.vm('proxy')
@@ -86,7 +81,7 @@ describe('a proxy VM with an NVMe controller alone', () => {
     expect(run.vms[0].disks).toMatchObject([{ transport: 'hotadd', refused: [] }])
     await world.expectRight('one', run.vms[0])
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 })
 
 test('a proxy VM whose SCSI and NVMe controllers are all full is passed over, with the reason', async () => {
@@ -97,4 +92,4 @@ test('a proxy VM whose SCSI and NVMe controllers are all full is passed over, wi
     { transport: 'nbdssl', refused: [{ transport: 'hotadd', reason: 'the proxy VM proxy has no SCSI or NVMe slot free' }] },
   ])
   await full.expectNothingLeft()
-}, 60_000)
+})

@@ -30,7 +30,7 @@ describe('a proxy VM', () => {
     expect(run.vms[0].disks.map((disk: Json) => disk.transport)).toEqual(['hotadd', 'hotadd', 'hotadd'])
     await world.expectRight('web', run.vms[0])
     await world.expectNothingLeft()
-  }, 60_000)
+  })
 
   test('whose first controller is full gets another, which stays for the next disk', async () => {
     await using world = await openHotaddWorld({ proxyDisks: disks(15, 0) })
@@ -43,7 +43,7 @@ describe('a proxy VM', () => {
     expect((await findings(world)).map(({ result, detail }) => [result, detail])).toEqual([
       ['ok', 'disks are attached to proxy, this machine'],
     ])
-  }, 60_000)
+  })
 
   test('whose controllers are all full is passed over, with the reason', async () => {
     await using world = await openHotaddWorld({ proxyDisks: [0, 1, 2, 3].flatMap((bus) => disks(15, bus)) })
@@ -55,7 +55,7 @@ describe('a proxy VM', () => {
     expect((await findings(world)).map(({ result, detail, next }) => [result, detail, next])).toEqual([
       ['warning', expect.stringContaining('has no SCSI or NVMe slot free'), expect.stringContaining('leave units free')],
     ])
-  }, 60_000)
+  })
 
   test('without disk.EnableUUID is passed over: nothing is found by its order', async () => {
     await using world = await openHotaddWorld({ enableUuid: false })
@@ -67,7 +67,7 @@ describe('a proxy VM', () => {
     expect((await findings(world)).map(({ result, next }) => [result, next])).toEqual([
       ['warning', expect.stringContaining('Set disk.EnableUUID = TRUE')],
     ])
-  }, 60_000)
+  })
 
   test('on which the user lacks privileges is passed over, and doctor names them', async () => {
     await using world = await openHotaddWorld()
@@ -76,7 +76,7 @@ describe('a proxy VM', () => {
     expect(found.map(({ check, result, detail }) => [check, result, detail])).toEqual([
       ['privileges for hotadd', 'warning', expect.stringMatching(/on the proxy VM proxy: .*AddExistingDisk.*RemoveDisk/)],
     ])
-  }, 60_000)
+  })
 })
 
 describe('a machine', () => {
@@ -95,7 +95,7 @@ describe('a machine', () => {
     expect((await findings(world)).map(({ result, next }) => [result, next])).toEqual([
       ['warning', expect.stringContaining('Correct hotadd.proxy')],
     ])
-  }, 60_000)
+  })
 
   test('is never taken for a VM that only the configuration names', async () => {
     await using world = await openHotaddWorld()
@@ -105,7 +105,7 @@ describe('a machine', () => {
       { transport: 'hotadd', reason: 'this machine is the VM proxy, not the configured proxy off' },
     ])
     expect((await world.vm('off')).disks.some((disk) => disk.attached)).toBe(false)
-  }, 60_000)
+  })
 })
 
 test('what a killed backup attached is found and detached by "vcb orphans" when its journal is lost', async () => {
@@ -133,4 +133,4 @@ test('what a killed backup attached is found and detached by "vcb orphans" when 
   expect(JSON.stringify(lost.json())).toContain('[v6] one/one.vmdk')
   await world.expectNothingLeft()
   expect((await session.json(['orphans'])).orphans).toEqual([])
-}, 60_000)
+})

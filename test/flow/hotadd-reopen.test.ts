@@ -14,7 +14,7 @@ let client: LabClient
 beforeAll(async () => {
   world = await openHotaddWorld()
   client = await LabClient.login(world.session.lab)
-}, 60_000)
+})
 afterAll(() => world[Symbol.asyncDispose]())
 
 const attached = async () => (await world.vm('proxy')).disks.filter((disk) => disk.attached)
@@ -92,7 +92,7 @@ test('a disk that is still there is read on, detached before it is attached agai
   // Used on, when the new use comes before the end of the broken one.
   expect([1, 2]).toContain(taken)
   await world.expectNothingLeft()
-}, 60_000)
+})
 
 test('a disk that somebody took off is attached anew', async () => {
   const detach = async (): Promise<void> => {
@@ -106,4 +106,4 @@ test('a disk that somebody took off is attached anew', async () => {
   }
   expect(await readDisturbed(detach)).toEqual({ taken: 2, right: true, resumed: 1 })
   await world.expectNothingLeft()
-}, 60_000)
+})

@@ -4,7 +4,7 @@ import { type HotaddWorld, openHotaddWorld } from './hotadd-world.ts'
 let world: HotaddWorld
 beforeAll(async () => {
   world = await openHotaddWorld()
-}, 60_000)
+})
 afterAll(() => world[Symbol.asyncDispose]())
 
 test.each(['hotadd', 'hotadd:nbdssl'])(
@@ -30,7 +30,6 @@ test.each(['hotadd', 'hotadd:nbdssl'])(
     expect((await session.lab.control.sha256(restored.vm.moref)).map(({ sha256 }) => sha256)).toEqual(wanted)
     await world.expectNothingLeft()
   },
-  60_000,
 )
 
 test('where the proxy cannot have the disk, the next transport writes it', async () => {
@@ -43,4 +42,4 @@ test('where the proxy cannot have the disk, the next transport writes it', async
   const wanted = (await session.lab.control.digestsAtSnapshot('one')).at(-1)?.disks.map(({ sha256 }) => sha256)
   expect((await session.lab.control.sha256(restored.vm.moref)).map(({ sha256 }) => sha256)).toEqual(wanted)
   await world.expectNothingLeft()
-}, 60_000)
+})

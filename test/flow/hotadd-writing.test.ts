@@ -11,7 +11,7 @@ import type { Json } from './lab-session.ts'
 let world: HotaddWorld
 beforeAll(async () => {
   world = await openHotaddWorld()
-}, 60_000)
+})
 afterAll(() => world[Symbol.asyncDispose]())
 
 const attached = async () => (await world.vm('proxy')).disks.filter((disk) => disk.attached)
@@ -52,7 +52,7 @@ test('what is written is on the disk of that VM, and the disk is given back', as
   const [now] = await world.session.lab.control.sha256('off')
   expect(now?.sha256).toBe(createHash('sha256').update(wanted).digest('hex'))
   await world.expectNothingLeft()
-}, 60_000)
+})
 
 test('a restore as a new VM writes its disks this way', async () => {
   const { session } = world

@@ -49,7 +49,7 @@ beforeAll(async () => {
   config = join(session.directory, 'vcb.yaml')
   await writeFile(config, FILE)
   backedUp = await session.json(['backup', 'web1', '--init'])
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 const json = (...argv: readonly string[]): Promise<Json> => session.json([...argv, '--config', config])

@@ -197,7 +197,7 @@ describe('files, leases and changes', () => {
       client.call('HttpNfcLeaseProgress', `<_this type="HttpNfcLease">${silent}</_this>`, '<percent>1</percent>'),
     ).rejects.toThrow('Timedout')
     expect((await lab.control.state()).vms.map((vm) => vm.name)).not.toContain('silent')
-  }, 30_000)
+  })
 
   test('qemu-img reads a redo log chain of the lab as the lab does', async (context) => {
     const qemu = await promisify(execFile)('qemu-img', ['--version']).catch(() => undefined)

@@ -36,7 +36,7 @@ const scenario = {
 let session: LabSession
 beforeAll(async () => {
   session = await openLabSession({ scenario })
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 afterEach(async () => {
   await session.lab.control.clearFaults()

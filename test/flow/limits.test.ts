@@ -39,7 +39,7 @@ let session: LabSession
 beforeAll(async () => {
   session = await openLabSession({ scenario })
   await session.json(['init'])
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 /** A configuration file with these limits. */
@@ -77,7 +77,7 @@ describe('limits', () => {
     expect([seen['open snapshots on slow'], seen['NFC readers of slow']]).toEqual([2, 2])
     expect(seen['open snapshots on wide']).toBeLessThanOrEqual(2)
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('a wait longer than a moment is in status with who is in the way, and gone when it is over', async () => {
     const limits = { snapshotsPerDatastore: 1 }
@@ -94,7 +94,7 @@ describe('limits', () => {
     expect(run.vms.map((vm: Json) => vm.ok)).toEqual([true, true])
     expect((await session.json(['status'])).running).toEqual([])
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('disks of one VM are read side by side where the destination takes that, and never over the sessions of its host', async () => {
     const before = (await peaks())['NFC sessions of esx1'] ?? 0
@@ -108,7 +108,7 @@ describe('limits', () => {
     const wide = await session.json(['check', run.vms[0].point])
     expect(wide.problems).toEqual([])
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('one session of the host is enough, also when its connection is cut and opened again', async () => {
     const run = await faulty({ on: 'nfc:read', nth: 3, cut: 'before' }, () =>
@@ -116,14 +116,14 @@ describe('limits', () => {
     )
     expect(run.vms[0].disks.reduce((sum: number, each: Json) => sum + (each.resumed ?? 0), 0)).toBe(1)
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('disks side by side over an export lease wait for each other: a VM has one lease at a time', async () => {
     const config = await configured({ disksPerVm: 5, streamsPerDatastore: 5 })
     const run = await session.json(['backup', 'many', '--mode', 'full', '--transport', 'lease', '--config', config])
     for (const each of run.vms[0].disks) expect(each).toMatchObject({ transport: 'lease', refused: [] })
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('a canceled backup that waits takes nothing and leaves nothing', async () => {
     const running = faulty({ on: 'nfc:read', delayMs: 120 }, async () => {
@@ -142,7 +142,7 @@ describe('limits', () => {
     expect(byName.get(waiting.subject)).toMatchObject({ ok: false, error: { code: 'CANCELED' } })
     expect([...byName.values()].filter((vm) => vm.ok)).toHaveLength(1)
     await session.expectClean()
-  }, 60_000)
+  })
 })
 
 describe('the bandwidth', () => {
@@ -155,7 +155,7 @@ describe('the bandwidth', () => {
     const measured = (big.readBytes / big.readMs) * 1000
     expect([measured > rate * 0.8, measured < rate * 1.2, systemClock.monotonicMs() - since > 3000]).toEqual([true, true, true])
     await session.expectClean()
-  }, 60_000)
+  })
 })
 
 describe('a slow datastore', () => {
@@ -177,5 +177,5 @@ describe('a slow datastore', () => {
     expect(Math.max(...windows.slice(least))).toBeGreaterThan(windows[least] ?? 0)
     expect((await session.json(['check', run.vms[0].point])).problems).toEqual([])
     await session.expectClean()
-  }, 60_000)
+  })
 })

@@ -102,7 +102,7 @@ describePeer('postgres', 'three proxies on one database', (path) => {
     expect(check).toMatchObject({ result: 'ok', detail: expect.stringContaining(`/${database}`) })
   })
 
-  test('never work on one VM at a time', { timeout: 60_000 }, async () => {
+  test('never work on one VM at a time', async () => {
     const [one, two] = await session.faulty({ on: 'nfc:read', delayMs: 150 }, async () => {
       const first = backup('fra-1', ['vm1'])
       const isLocked = async (): Promise<boolean> =>
@@ -147,7 +147,7 @@ describePeer('postgres', 'three proxies on one database', (path) => {
     expect((await session.vcb('agents')).exit).toBe(2)
   })
 
-  test('say that the database is away, and lose nothing', { timeout: 90_000 }, async () => {
+  test('say that the database is away, and lose nothing', async () => {
     const going = session.faulty({ on: 'nfc:read', delayMs: 100 }, () => backup('fra-1', ['vm3', 'vm4']))
     await expect.poll(async () => (await json('muc-1', ['status'])).running.length, { timeout: 20_000 }).toBeGreaterThan(0)
     await server.stop('immediate')

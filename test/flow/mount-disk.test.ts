@@ -13,7 +13,7 @@ const run = promisify(execFile)
 let session: LabSession
 beforeAll(async () => {
   session = await openMountSession()
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 afterEach(async () => {
   await session.lab.control.clearFaults()
@@ -67,7 +67,7 @@ describe('a mount of type disk', () => {
     expect(await session.json(['unmount', mounted.lease, '--read-all'])).toMatchObject({ ended: false, lease: mounted.lease })
     const [finished] = (await session.json(['status'])).finished.filter((job: Json) => job.kind === 'mount')
     expect(finished.outcome.result).toBe('succeeded')
-  }, 60_000)
+  })
 
   test('keeps a directory that was there before, and what others put into it', async () => {
     const directory = await newTarget(session)
@@ -81,7 +81,7 @@ describe('a mount of type disk', () => {
     expect(done).toMatchObject({ lease: mounted.lease, ended: true })
     expect(await readdir(directory)).toEqual(['theirs'])
     await session.expectClean()
-  }, 30_000)
+  })
 
   test('two at once do not touch each other, and the same VM or directory is refused', async () => {
     const [first, second] = [await newTarget(session), await newTarget(session)]
@@ -94,7 +94,7 @@ describe('a mount of type disk', () => {
     const both = await Promise.all([session.json(['unmount', two.lease.slice(0, 13)]), session.json(['unmount', second])])
     expect(both.map(({ doubt }) => doubt)).toEqual([undefined, undefined])
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('a directory that cannot be one is refused before anything is done', async () => {
     const file = join(session.directory, 'file')
@@ -120,7 +120,7 @@ describe('a mount of type disk', () => {
     expect([await snapshots(), (await leasesOf(session)).length]).toEqual([before, 0])
     expect(await readdir(full)).toEqual(['something'])
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('an error that a reader got, and an image that was not read to its end, are told by unmount', async () => {
     const short = await session.json(['mount', 'one', await newTarget(session)])
@@ -144,7 +144,7 @@ describe('a mount of type disk', () => {
     const [finished] = (await session.json(['status'])).finished.filter((job: Json) => job.kind === 'mount')
     expect(finished.outcome).toMatchObject({ result: 'failed', reason: broken.doubt })
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('a restore point is shown the same way, without vSphere', async () => {
     const run1 = await session.json(['backup', 'web', '--init', '--mode', 'full'])
@@ -158,7 +158,7 @@ describe('a mount of type disk', () => {
       expect((await session.vcbWith(away, 'unmount', json().lease)).exit).toBe(0)
     }
     await session.expectClean()
-  }, 60_000)
+  })
 })
 
 describe('a mount of type export', () => {
@@ -189,7 +189,6 @@ describe('a mount of type export', () => {
       await expect(stat(directory)).rejects.toThrow('ENOENT')
       await session.expectClean()
     },
-    60_000,
   )
 
   test('together with the disks, from one snapshot', async () => {
@@ -201,5 +200,5 @@ describe('a mount of type export', () => {
     expect(await snapshots()).toBe(1)
     expect(await session.json(['unmount', mounted.lease])).toMatchObject({ ended: true })
     await session.expectClean()
-  }, 60_000)
+  })
 })

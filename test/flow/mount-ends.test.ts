@@ -11,7 +11,7 @@ import { COMMAND, killHolder, leasesOf, newTarget, openMountSession, owner, star
 let session: LabSession
 beforeAll(async () => {
   session = await openMountSession()
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 afterEach(async () => {
   await session.lab.control.clearFaults()
@@ -47,7 +47,7 @@ describe('a lease ends', () => {
     await expectDoubt(deadline.lease, 'The time for which it was given had passed.')
     await expectDoubt(idle.lease, 'Nobody had read anything for 1 s.')
     await expectDoubt(owned.lease, `Its owner, process ${product.pid}, had ended.`)
-  }, 30_000)
+  })
 
   test('by "vcb cancel", and by a signal to its holder', async () => {
     const [first, second] = await Promise.all([mount('one'), mount('two')])
@@ -56,7 +56,7 @@ describe('a lease ends', () => {
     await untilNoLease(session)
     await session.expectClean()
     await expectDoubt(first.lease, 'canceled by "vcb cancel"')
-  }, 30_000)
+  })
 
   test('in the foreground with its command', async () => {
     const command = startCommand(session, 'mount', 'one', await newTarget(session), '--foreground', '--json')
@@ -66,7 +66,7 @@ describe('a lease ends', () => {
     expect(await session.json(['unmount', lease])).toMatchObject({ ended: true })
     expect(await command.ended).toBe(0)
     await session.expectClean()
-  }, 30_000)
+  })
 })
 
 describe('whose holder is killed', () => {
@@ -80,7 +80,7 @@ describe('whose holder is killed', () => {
     expect(existsSync(directory)).toBe(false)
     await session.expectClean()
     await expectDoubt(lease, 'ended before it was unmounted')
-  }, 30_000)
+  })
 
   test('is released by unmount, by the next mount of the VM, and while it is being prepared', async () => {
     const first = await mount('web', '--type', 'disk,export')
@@ -107,7 +107,7 @@ describe('whose holder is killed', () => {
     })
     await session.json(['recover', '--wait', '20s'])
     await session.expectClean()
-  }, 60_000)
+  })
 })
 
 describe('a mount that is given up while it is prepared', () => {
@@ -136,7 +136,7 @@ describe('a mount that is given up while it is prepared', () => {
     await Promise.all([session.vcb('cancel', 'one', '--wait'), session.vcb('unmount', unmounted?.target ?? '')])
     expect([await canceled?.ended, await unmounted?.ended]).toEqual([11, 11])
     await session.expectClean()
-  }, 60_000)
+  })
 })
 
 /** The process that holds a lease is a session of its own, and keeps nothing open that its caller had. */
@@ -180,7 +180,7 @@ test('a holder without a configured log has one in the state directory, and the 
   for (const path of [session.environment['VCB_PASSWORD_FILE'], session.environment['VCB_REPO_PASSWORD_FILE']])
     expect(lines.join('\n')).not.toContain((await readFile(path ?? '', 'utf8')).trim())
   await session.expectClean()
-}, 30_000)
+})
 
 /** A VM that another job has is waited for as long as was asked. */
 async function expectWaiting(): Promise<void> {
@@ -200,4 +200,4 @@ async function expectGuest(): Promise<void> {
 test('a guest that cannot be quiesced; the session and descriptors of a holder; a VM that another job has: at once, and nothing is left', async () => {
   await Promise.all([expectGuest(), expectOwnSession(), expectWaiting()])
   await session.expectClean()
-}, 60_000)
+})

@@ -8,8 +8,9 @@ import { type LabSession, openLabSession } from './lab-session.ts'
 import { newTarget, startCommand } from './mount-world.ts'
 
 /* How long the whole command takes on a large disk: nothing of a mount may grow with it. */
-const READY_MS = 3000
-const FIRST_READ_MS = 1000
+/** Three seconds and one on a quiet machine; a busy one may take five times as long. To read the disk would be minutes. */
+const READY_MS = 15_000
+const FIRST_READ_MS = 5000
 
 let session: LabSession
 beforeAll(async () => {
@@ -26,7 +27,7 @@ beforeAll(async () => {
       ],
     },
   })
-}, 30_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 describe('a sparse disk of 100 GiB with an ext4', () => {
@@ -54,6 +55,5 @@ describe('a sparse disk of 100 GiB with an ext4', () => {
       expect(took.readyMs, JSON.stringify(took)).toBeLessThan(READY_MS)
       expect(took.firstReadMs, JSON.stringify(took)).toBeLessThan(FIRST_READ_MS)
     },
-    40_000,
   )
 })

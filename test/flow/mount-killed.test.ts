@@ -16,7 +16,7 @@ import { killHolder, leasesOf, newTarget, openGuestFiles, startCommand, until, u
 let session: LabSession
 beforeAll(async () => {
   session = await openGuestFiles()
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 afterEach(async () => {
   // A failing test must not take the next ones down with what it left.
@@ -73,7 +73,7 @@ describe('while images and files are read', () => {
     const { recovered } = await session.json(['recover'])
     expect(recovered.map(({ closed }: Json) => closed)).toEqual([true, true])
     await expectOver(leases, ended, [/ended before it was unmounted/, /ended before it was unmounted/])
-  }, 40_000)
+  })
 
   test('what reads the FUSE device, and ntfs-3g, are killed: the leases end by themselves and say so', async () => {
     const leases = await mountBoth()
@@ -86,7 +86,7 @@ describe('while images and files are read', () => {
     await untilNoLease(session)
     // A reader may have got its error first.
     await expectOver(leases, ended, [/is served no more|got an error/, /The program that showed .*digits\/1 has ended|got an error/])
-  }, 40_000)
+  })
 
   test('an administrator unmounts a part of it: the lease ends and says what is gone', async () => {
     const leases = await mountBoth()
@@ -98,7 +98,7 @@ describe('while images and files are read', () => {
       /disks was unmounted by somebody else|got an error/,
       /digits\/1 was unmounted by somebody else|got an error/,
     ])
-  }, 40_000)
+  })
 
   test('the product is killed: its lease ends after it', async () => {
     const product = spawn('sleep', ['60'], { stdio: 'ignore' })
@@ -107,7 +107,7 @@ describe('while images and files are read', () => {
     product.kill('SIGKILL')
     await untilNoLease(session)
     await expectOver(leases, ended, [/Its owner, process \d+, had ended|got an error/, /Its owner, process \d+, had ended|got an error/])
-  }, 40_000)
+  })
 
   test('the agent that was to unmount it is killed: the lease ends all the same', async () => {
     const leases = await mountBoth()
@@ -126,7 +126,7 @@ describe('while images and files are read', () => {
     expect((await session.json(['recover'])).recovered).toEqual([])
     await session.expectClean()
     for (const { directory } of leases) expect(existsSync(directory)).toBe(false)
-  }, 40_000)
+  })
 })
 
 test('the agent that waits for a mount of files is killed while it is prepared: nothing stays', async () => {
@@ -141,4 +141,4 @@ test('the agent that waits for a mount of files is killed while it is prepared: 
   await session.lab.control.clearFaults()
   expect(existsSync(target)).toBe(false)
   await session.expectClean()
-}, 30_000)
+})

@@ -18,7 +18,7 @@ const LOOKS = 5
 let session: LabSession
 beforeAll(async () => {
   session = await openGuestFiles()
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 type Look = { readonly heapUsed: number; readonly external: number; readonly rss: number; readonly descriptors: number }

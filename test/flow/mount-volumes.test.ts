@@ -18,7 +18,7 @@ beforeAll(async () => {
   guests = await openVolumeGuests()
   session = guests.session
   wanted = await goldenFiles()
-}, 60_000)
+})
 afterAll(() => session?.[Symbol.asyncDispose]())
 afterEach(async () => {
   if (guests === undefined) return
@@ -128,7 +128,7 @@ describe('a Linux with an EFI partition, ext4, XFS, btrfs, LVM and FAT', () => {
       expect([use.label, use.readBytes > 0]).toEqual([use.label, true])
     expect(await at.stored('linux')).toEqual(before)
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('is shown the same from a restore point, which is as it was', async () => {
     requireAll()
@@ -140,7 +140,7 @@ describe('a Linux with an EFI partition, ext4, XFS, btrfs, LVM and FAT', () => {
     expect(await imagesOf(json())).toEqual([...(await session.frozenDigests('linux')).values()])
     expect((await session.vcbWith(away, 'unmount', json().lease, '--read-all')).exit).toBe(0)
     await session.expectClean()
-  }, 60_000)
+  })
 })
 
 describe('a Windows', () => {
@@ -171,5 +171,5 @@ describe('a Windows', () => {
     expect(await session.json(['unmount', mounted.directory])).toMatchObject({ ended: true, held: [] })
     expect(await at.stored('windows')).toEqual(before)
     await session.expectClean()
-  }, 60_000)
+  })
 })

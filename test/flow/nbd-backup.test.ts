@@ -29,7 +29,7 @@ const scenario = {
 let session: LabSession
 beforeAll(async () => {
   session = await openLabSession({ scenario })
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 /** `vcb backup … --json` with no datastore mounted. */
@@ -61,7 +61,7 @@ describe('a backup over NFC', () => {
       expect(next.disks.map((disk: Json) => [disk.mode, disk.transport])).toEqual(next.disks.map(() => ['incremental', transport]))
       await session.expectRight('web', next.point)
       await expectNothingLeft()
-    }, 60_000)
+    })
   }
 
   test('is what a proxy without mounted datastores does by itself', async () => {
@@ -84,7 +84,7 @@ describe('a backup over NFC', () => {
       expect([rule, vm.disks[0].transport, vm.disks[0].refused.map((each: Json) => each.transport)]).toEqual([rule, 'https', ['nbdssl']])
     }
     await expectNothingLeft()
-  }, 60_000)
+  })
 
   test('a cut connection is resumed over the same transport with a new ticket', async () => {
     for (const transport of ['nbdssl', 'nbd']) {
@@ -94,7 +94,7 @@ describe('a backup over NFC', () => {
       await session.expectRight('one', vm.point)
     }
     await expectNothingLeft()
-  }, 60_000)
+  })
 
   test('doctor shows the service of each host, and what keeps it away', async () => {
     const findings = async (): Promise<Json[]> =>

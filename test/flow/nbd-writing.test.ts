@@ -27,7 +27,7 @@ const buckets = createMemoryBuckets()
 const limits = createNfcLimits({}, buckets)
 beforeAll(async () => {
   world = await openEmptyDisks()
-}, 60_000)
+})
 afterAll(() => world[Symbol.asyncDispose]())
 afterEach(async () => expect(await left()).toEqual([]))
 
@@ -77,7 +77,7 @@ describe('a connection that is dropped', () => {
       expect(outcomes.slice(7, 11)).toEqual(Array.from({ length: 4 }, () => 'resumed'))
       expect(outcomes.slice(7).every((outcome) => outcome === 'resumed' || outcome === 'right')).toBe(true)
       expect(outcomes.slice(12, 15)).toEqual(Array.from({ length: 3 }, () => 'resumed'))
-    }, 60_000)
+    })
   }
 
   test('for good is told with its reason, or goes to the next transport behind nothing half done', async () => {

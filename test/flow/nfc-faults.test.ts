@@ -71,7 +71,7 @@ beforeAll(async () => {
     // The frozen image is not what the disk holds now.
     await lab.control.write(name, { percent: 10, unit: 4096, seed: 4 })
   }
-}, 60_000)
+})
 afterAll(() => owned[Symbol.asyncDispose]())
 afterEach(async () => {
   await lab.control.clearFaults()
@@ -306,7 +306,7 @@ describe('at the limits', () => {
     await others.disposeAsync()
     await expectNothingLeft()
     expect(await readRight(diskOf('one'), [nbdssl()])).toMatchObject({ transport: 'nbdssl' })
-  }, 60_000)
+  })
 
   test('the 53rd session of our own waits until one is closed', async () => {
     const transport = nbdssl({ memoryPerHost: 512 * MIB })
@@ -322,7 +322,7 @@ describe('at the limits', () => {
     const source = await last
     expect(await sessions()).toBe(52)
     for (const each of [...open, source]) await each[Symbol.asyncDispose]()
-  }, 60_000)
+  })
 })
 
 /** Until the rule has struck. */

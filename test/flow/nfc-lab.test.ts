@@ -13,7 +13,7 @@ import { digestOfSource, type Kind, nfcScenario, type NfcWorld, openNfcWorld } f
 let world: NfcWorld
 beforeAll(async () => {
   world = await openNfcWorld()
-}, 60_000)
+})
 afterAll(() => world[Symbol.asyncDispose]())
 
 type Frozen = { readonly name: string; readonly path: string; readonly sha256: string }
@@ -80,7 +80,7 @@ describe('what is read is what was frozen', () => {
             ])
         }
         expect(await world.isClean()).toBe(true)
-      }, 60_000)
+      })
     }
   }
 
@@ -350,7 +350,7 @@ describe('each fault of the server ends with its error and never with wrong byte
       }
     }
     expect(await world.isClean()).toBe(true)
-  }, 30_000)
+  })
 
   test('the map of allocated blocks: another count, a refusal', async () => {
     const { path } = await freeze('sesparse')
@@ -415,7 +415,7 @@ describe('limits', () => {
     expect(await Promise.all(open.map(({ disk }) => digestOfSource(disk)))).toEqual(open.map(() => sha256))
     await Promise.all(open.map(({ disk }) => disk[Symbol.asyncDispose]()))
     expect(await world.isClean()).toBe(true)
-  }, 30_000)
+  })
 
   test('the host’s buffer memory, its sessions and the connections through vCenter end', async () => {
     const small = (nfc: object): Promise<NfcWorld> =>
@@ -445,7 +445,7 @@ describe('limits', () => {
       await stack.disposeAsync()
       expect(await tight.isClean()).toBe(true)
     }
-  }, 30_000)
+  })
 
   test('a lab that is started again has the same NFC port, no session, and knows none of the old tickets', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'vcb-nfc-'))

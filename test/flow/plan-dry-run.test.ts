@@ -35,7 +35,7 @@ let session: LabSession
 beforeAll(async () => {
   session = await openLabSession({ scenario })
   await session.json(['init'])
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 /** What a command changes outside itself, without its login and the opening and closing of its own state database. */
@@ -127,7 +127,7 @@ describe('vcb backup --dry-run', () => {
     // The counter counts: the same without --dry-run passes the seam many times.
     expect((await effectsOf(() => session.json(['backup', 'off']))).effects.length).toBeGreaterThan(10)
     await session.expectClean()
-  }, 60_000)
+  })
 
   test('asks for changed areas where that needs no snapshot, and says what is allocated otherwise', async () => {
     await session.json(['backup', 'off', '--mode', 'full'])

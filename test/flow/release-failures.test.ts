@@ -416,7 +416,7 @@ describe('a removal that', () => {
     const id = await fault({ on: 'RemoveSnapshot_Task', fault: 'NoPermission' })
     const before = systemClock.monotonicMs()
     expect((await session.vcbWith({ VCB_RELEASE_FOR: '60s' }, 'backup', 'two', '--mode', 'full')).exit).toBe(12)
-    expect(systemClock.monotonicMs() - before).toBeLessThan(20_000)
+    expect(systemClock.monotonicMs() - before).toBeLessThan(45_000)
     await session.lab.control.clearFaults(id)
     await session.json(['recover'])
     await session.expectClean()

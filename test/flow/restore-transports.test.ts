@@ -48,7 +48,7 @@ beforeAll(async () => {
     points.set(vm.name, point)
     wanted.set(vm.name, digestsOf((await session.lab.control.digestsAtSnapshot(vm.name)).at(-1)?.disks ?? []))
   }
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 const argv = (of: string, ...more: readonly string[]): readonly string[] => [
@@ -118,7 +118,7 @@ describe('a restore whose disks are written one by one', () => {
         if (disk.thin) expect(sizes.get(disk.label)).toBeLessThanOrEqual(disk.writtenBytes + 64 * 1024)
       }
       await expectRight('web', restored)
-    }, 30_000)
+    })
   }
 
   test('takes no more room than an import lease does', async () => {
@@ -144,7 +144,7 @@ describe('a restore whose disks are written one by one', () => {
     expect(restored).toMatchObject({ replaced: true, disks: [{ transport: 'nbdssl' }] })
     expect((await session.lab.control.state()).vms.filter((vm) => vm.name === 'off').map((vm) => vm.moref)).toEqual([restored.vm.moref])
     await expectRight('off', restored)
-  }, 30_000)
+  })
 
   test('a directly addressed ESXi is written to as well', async () => {
     const { esxi } = session.lab.endpoints
@@ -177,7 +177,7 @@ describe('the order of the ways', () => {
     expect(second.disks[0].refused.map((each: Json) => each.transport)).toEqual(['lease', 'nbdssl'])
     expect(second.disks[0].thin).toBe(false)
     await expectRight('one', second)
-  }, 30_000)
+  })
 
   test('when none works, all reasons are given and nothing is left', async () => {
     const before = await targetFiles()
@@ -216,7 +216,7 @@ describe('faults while a disk is written', () => {
       expect([rule, restored.disks[0].transport, restored.disks[0].resumed]).toEqual([rule, transport, 1])
       await expectRight('one', restored)
     }
-  }, 60_000)
+  })
 
   test('a full datastore ends the restore with what to do, and nothing is left', async () => {
     const before = await targetFiles()

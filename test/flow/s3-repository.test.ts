@@ -45,7 +45,7 @@ describePeers([...S3_SERVER_PEERS, 'restic'], 'a repository in a bucket', (progr
   beforeAll(async () => {
     server = await startS3Server(programs)
     session = await openLabSession({ scenario })
-  }, 90_000)
+  })
   afterAll(async () => {
     vi.unstubAllEnvs()
     await session?.[Symbol.asyncDispose]()
@@ -141,7 +141,7 @@ describePeers([...S3_SERVER_PEERS, 'restic'], 'a repository in a bucket', (progr
     expect(written).toContain('s3:')
     for (const text of [said, written]) expect(text.includes(server.owner.secretAccessKey)).toBe(false)
     vi.unstubAllEnvs()
-  }, 60_000)
+  })
 
   it('killed at its uploads, it leaves after recovery no lock, no half repository and no job, and the points that were there', async () => {
     const bucket = await makeBucket(server)

@@ -44,7 +44,7 @@ let vsphere: Vsphere
 beforeAll(async () => {
   session = await openLabSession({ scenario })
   vsphere = await session.connect()
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 const mountInfo = async (...lines: readonly string[]): Promise<string> => {
@@ -95,7 +95,7 @@ describe('an NFS export mounted on the proxy', () => {
       spawnSync('umount', [point])
     }
     await session.expectClean()
-  }, 60_000)
+  })
 })
 
 describe('a directory that is not the datastore as it is now', () => {
@@ -149,7 +149,7 @@ describe('a directory that is not the datastore as it is now', () => {
     const san = (map: Record<string, string>) => sanTransport({ datastores: map, clock: systemClock, vsphere })
     expect(await san({ nfs, gold }).probe(disk)).toMatchObject({ ok: true })
     expect(await san({ nfs, gold: before }).probe(disk)).toEqual({ ok: false, reason: expect.stringMatching(/redo log .* is not there/) })
-  }, 60_000)
+  })
 
   test('a mount that shows a redo log as it was before it grew is refused, also with everything else in place', async () => {
     await using vm = await freezeDisks(vsphere, 'db')
@@ -165,7 +165,7 @@ describe('a directory that is not the datastore as it is now', () => {
     const verdict = await san.probe(disk)
     expect(verdict).toMatchObject({ ok: false })
     expect(verdict.ok ? '' : verdict.reason).toMatch(/old state|bytes|ends|INTEGRITY/)
-  }, 60_000)
+  })
 
   test('a frozen file that changes its size in mid-read ends the read', async () => {
     await using vm = await freezeDisks(vsphere, 'db')
@@ -184,7 +184,7 @@ describe('a directory that is not the datastore as it is now', () => {
       code: 'INTEGRITY',
       message: expect.stringContaining('it is frozen'),
     })
-  }, 60_000)
+  })
 
   test('an encrypted VM is never read from its files', async () => {
     await using vm = await freezeDisks(vsphere, 'db')

@@ -215,7 +215,7 @@ test('a script as they were published, unchanged, with the commands on its PATH'
   expect(stdout).toMatch(/^web01 is vm-\d+, uuid [0-9a-f-]{36}\nsnapshot \S+ made and found\ndone\n$/)
   expect(await snapshotsOf('web01')).toEqual([])
   await session.expectClean()
-}, 30_000)
+})
 
 /** As scripts of the time went about it: grep, cut, and trust in exit statuses. */
 const SCRIPT = `#!/bin/sh

@@ -102,34 +102,29 @@ describe('vcbMounter', () => {
       expect(await tools.run('vcbMounter', '-U', '-r', directory)).toMatchObject({ exit: 0, out: '' })
       expect((await readdir(session.directory)).filter((name) => name.includes('export-'))).toEqual([])
     },
-    30_000,
   )
 
   test.each([
     ['1', '1', 'flat'],
     ['0', '0', 'split-sparse'],
     ['1', '0', 'streamOptimized'],
-  ])(
-    '-M %s -F %s writes the same bytes as "vcb mount --type export" in %s',
-    async (mono, flat, format) => {
-      const directory = place(`same-${format}`)
-      await tools.out('vcbMounter', '-a', 'name:web01', '-r', directory, '-M', mono, '-F', flat)
-      const point = ['--repo', `vcb:${session.directory}`]
-      const again = place('again')
-      const mounted = await session.json(['mount', `point:same-${format}`, again, ...point, '--type', 'export', '--export-format', format])
-      const names: string[] = mounted.files.map((file: { name: string }) => file.name).sort()
-      const ours = /^(?:manifest\.json|SHA256SUMS|.*\.sha256blocks)$/
-      expect(names).toEqual((await readdir(directory)).filter((name) => !ours.test(name)).sort())
-      for (const name of names)
-        expect([name, await digestOfFile(join(again, name))]).toEqual([name, await digestOfFile(join(directory, name))])
-      // The VMX names what lies beside it.
-      expect(await readFile(join(again, 'web01.vmx'), 'utf8')).toContain('scsi0:1.fileName = "scsi0-1-0-web01_1.vmdk"')
-      await session.json(['unmount', mounted.lease])
-      await tools.out('vcbMounter', '-U', '-r', directory, '-Q')
-      await session.expectClean()
-    },
-    30_000,
-  )
+  ])('-M %s -F %s writes the same bytes as "vcb mount --type export" in %s', async (mono, flat, format) => {
+    const directory = place(`same-${format}`)
+    await tools.out('vcbMounter', '-a', 'name:web01', '-r', directory, '-M', mono, '-F', flat)
+    const point = ['--repo', `vcb:${session.directory}`]
+    const again = place('again')
+    const mounted = await session.json(['mount', `point:same-${format}`, again, ...point, '--type', 'export', '--export-format', format])
+    const names: string[] = mounted.files.map((file: { name: string }) => file.name).sort()
+    const ours = /^(?:manifest\.json|SHA256SUMS|.*\.sha256blocks)$/
+    expect(names).toEqual((await readdir(directory)).filter((name) => !ours.test(name)).sort())
+    for (const name of names)
+      expect([name, await digestOfFile(join(again, name))]).toEqual([name, await digestOfFile(join(directory, name))])
+    // The VMX names what lies beside it.
+    expect(await readFile(join(again, 'web01.vmx'), 'utf8')).toContain('scsi0:1.fileName = "scsi0-1-0-web01_1.vmdk"')
+    await session.json(['unmount', mounted.lease])
+    await tools.out('vcbMounter', '-U', '-r', directory, '-Q')
+    await session.expectClean()
+  })
 
   test('-U removes an export only when it is one, and holds nothing else', async () => {
     const directory = place('kept')
@@ -186,7 +181,7 @@ test('vcbSnapAll exports all that are named, each into a directory of its own', 
   // An export is a restore point: every block of it can be proven.
   expect(await session.json(['check', 'off', '--repo', `vcb:${directory}`])).toMatchObject({ problems: [] })
   await session.expectClean()
-}, 30_000)
+})
 
 test('vcbRestore goes by the catalog, or by an edited copy of it', async () => {
   const directory = place('back')
@@ -217,7 +212,7 @@ test('vcbRestore goes by the catalog, or by an edited copy of it', async () => {
     err: expect.stringContaining('wanted host'),
   })
   await session.expectClean()
-}, 40_000)
+})
 
 test('vcbCleanup releases what a killed vcbMounter left, and asks nothing', async () => {
   const command = join(import.meta.dirname, '..', '..', 'scripts', 'vcbMounter.cjs')
@@ -235,7 +230,7 @@ test('vcbCleanup releases what a killed vcbMounter left, and asks nothing', asyn
   expect(await tools.run('vcbCleanup', '-y')).toMatchObject({ exit: 0, out: '' })
   expect((await readdir(session.directory)).filter((name) => name.includes('.partial'))).toEqual([])
   await session.expectClean()
-}, 30_000)
+})
 
 test('a script as they were published: vcbVmName, its moref, vcbMounter, a copy, unmount', async () => {
   const { host } = new URL(session.lab.endpoints.vcenter.url)
@@ -244,7 +239,7 @@ test('a script as they were published: vcbVmName, its moref, vcbMounter, a copy,
   expect(await readdir(session.directory)).not.toContain('mnt')
   expect(await digestsOf(place('tape'))).toEqual(await session.frozenDigests('web01'))
   await session.expectClean()
-}, 30_000)
+})
 
 const SCRIPT = `#!/bin/sh
 # image backup of one VM by its display name

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { cp, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { canMount, leftovers, requireMounting } from '../mount-world.ts'
+import { canMount, expectNothingLeft, requireMounting } from '../mount-world.ts'
 import { expectFiles, expectGone, VMS } from '../products/guest-files.ts'
 import type { LabSession } from './lab-session.ts'
 import { killHolder, leasesOf, openGuestFiles, owner, until, untilNoLease } from './mount-world.ts'
@@ -16,13 +16,13 @@ let tools: VcbTools
 beforeAll(async () => {
   session = await openGuestFiles()
   tools = vcbTools(session)
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 afterEach(async () => {
   await session.lab.control.clearFaults()
   // A failing test must not take the next ones down with what it left.
   for (const lease of await leasesOf(session)) await session.vcb('unmount', lease.lease)
-  if (canMount()) expect(await leftovers(session.directory)).toEqual([])
+  if (canMount()) await expectNothingLeft(session.directory)
 })
 
 const place = (...names: readonly string[]): string => join(session.directory, ...names)
@@ -34,32 +34,28 @@ async function withSettings(vcbToolsSection: string): Promise<Readonly<Record<st
 const mounter = join(import.meta.dirname, '..', '..', 'scripts', 'vcbMounter.cjs')
 
 describe('vcbMounter -t file', () => {
-  test.each(VMS)(
-    'of %s shows its files, until -U takes them away',
-    async (vm, names) => {
-      requireMounting()
-      const directory = place('mnt', vm)
-      const mounted = await tools.run('vcbMounter', '-a', `name:${vm}`, '-r', directory, '-t', 'file', '-m', 'nbd', '-M', '1', '-F', '1')
-      expect(mounted).toMatchObject({ exit: 0, out: '', err: expect.stringMatching(`^${vm} is mounted in ${directory} until `) })
-      expect(await leasesOf(session)).toMatchObject([{ vm, directory, job: 'vcbMounter', types: ['file'] }])
-      const shown = await readdir(directory)
-      expect(shown).toEqual(expect.arrayContaining(['digits']))
-      await expectFiles(names, join(directory, 'digits', '1'))
-      // Read-only, whatever a script tries.
-      await expect(writeFile(join(directory, 'digits', '1', 'new'), '')).rejects.toThrow('EROFS')
-      // The VM is taken, and the directory too.
-      expect(await tools.run('vcbMounter', '-a', `name:${vm}`, '-r', place('mnt', 'other'), '-t', 'file')).toMatchObject({ exit: 6 })
-      expect(await tools.run('vcbMounter', '-a', `name:${vm}`, '-r', directory, '-t', 'file')).toMatchObject({
-        exit: 6,
-        err: expect.stringContaining('is not empty'),
-      })
-      expect(await tools.run('vcbMounter', '-U', '-r', directory)).toMatchObject({ exit: 0, out: '' })
-      expect(await tools.run('vcbMounter', '-U', directory, '-Q')).toMatchObject({ exit: 0, out: '', err: '' })
-      expect(existsSync(directory)).toBe(false)
-      await expectGone(session, 5000)
-    },
-    40_000,
-  )
+  test.each(VMS)('of %s shows its files, until -U takes them away', async (vm, names) => {
+    requireMounting()
+    const directory = place('mnt', vm)
+    const mounted = await tools.run('vcbMounter', '-a', `name:${vm}`, '-r', directory, '-t', 'file', '-m', 'nbd', '-M', '1', '-F', '1')
+    expect(mounted).toMatchObject({ exit: 0, out: '', err: expect.stringMatching(`^${vm} is mounted in ${directory} until `) })
+    expect(await leasesOf(session)).toMatchObject([{ vm, directory, job: 'vcbMounter', types: ['file'] }])
+    const shown = await readdir(directory)
+    expect(shown).toEqual(expect.arrayContaining(['digits']))
+    await expectFiles(names, join(directory, 'digits', '1'))
+    // Read-only, whatever a script tries.
+    await expect(writeFile(join(directory, 'digits', '1', 'new'), '')).rejects.toThrow('EROFS')
+    // The VM is taken, and the directory too.
+    expect(await tools.run('vcbMounter', '-a', `name:${vm}`, '-r', place('mnt', 'other'), '-t', 'file')).toMatchObject({ exit: 6 })
+    expect(await tools.run('vcbMounter', '-a', `name:${vm}`, '-r', directory, '-t', 'file')).toMatchObject({
+      exit: 6,
+      err: expect.stringContaining('is not empty'),
+    })
+    expect(await tools.run('vcbMounter', '-U', '-r', directory)).toMatchObject({ exit: 0, out: '' })
+    expect(await tools.run('vcbMounter', '-U', directory, '-Q')).toMatchObject({ exit: 0, out: '', err: '' })
+    expect(existsSync(directory)).toBe(false)
+    await expectGone(session, 5000)
+  })
 
   test('ends after its owner, or when nobody reads, and -U tells that once', async () => {
     requireMounting()
@@ -85,7 +81,7 @@ describe('vcbMounter -t file', () => {
     // What never was there nobody can have copied.
     expect(await tools.run('vcbMounter', '-a', 'name:nobody', '-r', directory, '-t', 'file')).toMatchObject({ exit: 5 })
     expect(await tools.run('vcbMounter', '-U', '-r', directory)).toMatchObject({ exit: 0 })
-  }, 60_000)
+  })
 
   test('hands a password on to its holder where no other user can read it', async () => {
     requireMounting()
@@ -99,7 +95,7 @@ describe('vcbMounter -t file', () => {
     expect((await stat(`/proc/${holder}/environ`)).mode & 0o077).toBe(0)
     expect(await tools.run('vcbMounter', '-U', '-r', place('secret'))).toMatchObject({ exit: 0 })
     await expectGone(session, 5000)
-  }, 30_000)
+  })
 
   test('killed while it mounts leaves nothing', async () => {
     requireMounting()
@@ -115,7 +111,7 @@ describe('vcbMounter -t file', () => {
     await untilNoLease(session)
     expect(existsSync(place('early'))).toBe(false)
     await expectGone(session, 5000)
-  }, 30_000)
+  })
 
   test('whose holder is killed: vcbCleanup releases it, and -U tells', async () => {
     requireMounting()
@@ -140,7 +136,7 @@ describe('vcbMounter -t file', () => {
     expect(await tools.run('vcbMounter', '-U', '-r', directory)).toMatchObject({ exit: 9 })
     expect(await tools.run('vcbMounter', '-U', '-r', directory)).toMatchObject({ exit: 0 })
     await expectGone(session, 5000)
-  }, 60_000)
+  })
 })
 
 test('vcbSnapAll -t file mounts every VM; vcbCleanup ends the mounts where vcb.yaml wants that', async () => {
@@ -154,7 +150,7 @@ test('vcbSnapAll -t file mounts every VM; vcbCleanup ends the mounts where vcb.y
   expect((await leasesOf(session)).map(({ vm }) => vm)).toEqual(['windows'])
   expect(await tools.runWith(await withSettings('cleanupMounts: true'), 'vcbCleanup', '-y')).toMatchObject({ exit: 0, out: '', err: '' })
   await expectGone(session, 5000)
-}, 60_000)
+})
 
 describe('mountvm', () => {
   test('shows the files of exported disks, proven by their export, and of a bare VMDK', async () => {
@@ -185,7 +181,7 @@ describe('mountvm', () => {
     await expectFiles(windows[1], join(target, 'digits', '1'))
     expect(await mountvm('-u', target, '-Q')).toMatchObject({ exit: 0, out: '', err: '' })
     await expectGone(session, 5000)
-  }, 60_000)
+  })
 
   test('refuses what is no disk, and never shows a byte that its export does not prove', async () => {
     expect(await tools.run('mountvm', '-d', place('no.vmdk'), place('x'))).toMatchObject({ exit: 5 })
@@ -206,5 +202,5 @@ describe('mountvm', () => {
     expect(existsSync(place('x'))).toBe(false)
     await rm(directory, { recursive: true })
     await expectGone(session, 5000)
-  }, 60_000)
+  })
 })

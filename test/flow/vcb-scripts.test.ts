@@ -3,7 +3,7 @@ import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { canMount, leftovers, requireMounting } from '../mount-world.ts'
+import { canMount, expectNothingLeft, requireMounting } from '../mount-world.ts'
 import { requirePeer } from '../peer.ts'
 import { expectFiles, expectGone, VMS } from '../products/guest-files.ts'
 import { digestOfFile, type LabSession } from './lab-session.ts'
@@ -18,11 +18,11 @@ beforeAll(async () => {
   session = await openGuestFiles()
   tools = vcbTools(session)
   host = new URL(session.lab.endpoints.vcenter.url).host
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 afterEach(async () => {
   for (const lease of await leasesOf(session)) await session.vcb('unmount', lease.lease)
-  if (canMount()) expect(await leftovers(session.directory)).toEqual([])
+  if (canMount()) await expectNothingLeft(session.directory)
 })
 const place = (...names: readonly string[]): string => join(session.directory, ...names)
 
@@ -40,7 +40,7 @@ test('file level, one VM after the other: the name becomes a reference, mount, c
   expect(stdout).toBe('linux: copied\nwindows: copied\n')
   for (const [vm, names] of VMS) await expectFiles(names, place('tape', vm))
   await expectGone(session, 5000)
-}, 40_000)
+})
 
 const FILES = `#!/bin/sh
 # The file level form of a batch file on the proxy: everything that has a number or a letter is copied.
@@ -76,7 +76,7 @@ test('image level, two at a time with output to files, then files picked out of 
     await expectFiles(names, place(`picked-${vm}`))
   }
   await expectGone(session, 5000)
-}, 60_000)
+})
 
 const IMAGES = `#!/bin/sh
 # As wrappers do: no more known of the command than its exit status and two files.
@@ -94,7 +94,7 @@ test('on the console: localhost, no mode and no type, double slashes, a checksum
   await expectImage(place('remote', 'linux'), 'linux')
   expect(await readdir(place('vmimages'))).toEqual([])
   await expectGone(session, 5000)
-}, 30_000)
+})
 
 const CONSOLE = `#!/bin/bash
 NAME=$1; ROOT=$2; REMOTE=$3
@@ -115,7 +115,7 @@ test('by a list of all names, with -m cos, a bare -M, and snapshots of one name 
   for (const [vm] of VMS) await expectImage(place('cos', vm), vm)
   expect((await session.lab.control.state()).vms.flatMap(({ snapshots }) => snapshots)).toEqual([])
   await expectGone(session, 5000)
-}, 60_000)
+})
 
 const NAMES = `#!/bin/sh
 HOST=$1; USER=$2; ROOT=$3

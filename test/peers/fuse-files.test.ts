@@ -137,7 +137,7 @@ describe('raw files of a lease', () => {
       await canceled.promise
       expect(images.activity[0]?.readErrors).toBe(0)
     })
-  }, 20_000)
+  })
 
   it('end although somebody keeps one open', () =>
     shown({ 'one.raw': memorySource(image, islands) }, async ({ path, images }) => {

@@ -95,7 +95,7 @@ describePeer('pyvmomi', 'an independent NFC client against the lab', (python) =>
         ])
         expect(result.keys).toMatchObject({ adapterType: 'lsilogic', uuid: expect.stringMatching(/^60 00 C2 9/i), iofilters: '' })
       }
-    }, 60_000)
+    })
 
     it(`by tickets of ${kind}: every compression with every buffer, on SE-sparse and COWD chains`, async () => {
       const cases = COMPRESSIONS.flatMap((compression) =>
@@ -164,7 +164,7 @@ describePeer('pyvmomi', 'an independent NFC client against the lab', (python) =>
       again: expect.stringMatching(/^530 /),
       library: 11,
     })
-  }, 60_000)
+  })
 
   it('a host of ESXi 7.0.3 is as both who have seen one say: 36 after 51, frame 43 or none', async () => {
     const vm = { name: 'off', power: 'poweredOff', disks: [{ size: '1MiB', content: 'random' }] }
@@ -197,7 +197,7 @@ describePeer('pyvmomi', 'an independent NFC client against the lab', (python) =>
     const { disk } = await old.open('off', path)
     await using _closed = disk
     expect(await digestOfSource(disk)).toBe(digest?.sha256)
-  }, 60_000)
+  })
 
   it('what it writes by a ticket for one disk it reads back', async () => {
     const off = (await world.lab.control.state()).vms.find((vm) => vm.name === 'off')?.disks[0]

@@ -19,7 +19,7 @@ describePeers([...S3_SERVER_PEERS, 'restic'], 'stock restic on the same bucket',
   let server: S3Server
   beforeAll(async () => {
     server = await startS3Server(programs)
-  }, 90_000)
+  })
   afterAll(async () => {
     await server?.[Symbol.asyncDispose]()
   })
@@ -124,5 +124,5 @@ describePeers([...S3_SERVER_PEERS, 'restic'], 'stock restic on the same bucket',
     expect(Buffer.compare(await readBack(repository, third, 'vm', 'third.img'), image)).toBe(0)
     expect(await Array.fromAsync(place.list('lock'))).toEqual([])
     await resticOf(server.stranger, bucket, 'check', '--read-data')
-  }, 60_000)
+  })
 })

@@ -20,7 +20,7 @@ let amanda: AmandaWorld
 beforeAll(async () => {
   session = await openGuestFiles()
   if (canMount() && peer('amdump') !== undefined) amanda = await amandaWorld(session, await productWorld(session))
-}, 60_000)
+})
 afterAll(async () => {
   await amanda?.[Symbol.asyncDispose]()
   await session[Symbol.asyncDispose]()
@@ -49,7 +49,7 @@ async function expectOver(): Promise<void> {
   await until('the end of Amanda', async () => (await amanda.processes(...AMANDA)).length === 0)
 }
 
-describe('Amanda', { timeout: 60_000 }, () => {
+describe('Amanda', () => {
   it('stores the files of an ext4 VM and of an NTFS VM, which come back equal, and says that a dump failed whose pre-backup failed', async () => {
     requireAmanda()
     expect(await amanda.dump('good', 'linux', 'windows', 'nowhere')).toEqual({ status: 4, said: '' })

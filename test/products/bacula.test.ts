@@ -31,7 +31,7 @@ describePeers(BACULA, 'Bacula', () => {
     })
     bacula = stack.use(await baculaWorld(await productWorld(session), { vms: ['linux', 'windows', 'absent'], images: ['linux'] }))
     opened = stack.move()
-  }, 60_000)
+  })
   afterAll(() => opened?.disposeAsync())
 
   /** Puts back what a job stored; the directory. */

@@ -20,7 +20,7 @@ beforeAll(async () => {
   session = await openGuestFiles()
   const program = peer('burp')
   if (canMount() && program !== undefined) burp = await burpWorld(await productWorld(session), program)
-}, 60_000)
+})
 afterAll(async () => {
   await burp?.[Symbol.asyncDispose]()
   await session[Symbol.asyncDispose]()
@@ -46,7 +46,7 @@ async function expectOver(): Promise<void> {
   await until('the end of the server of the client', async () => (await burp.serving()).length === 0)
 }
 
-describe('Burp', { timeout: 60_000 }, () => {
+describe('Burp', () => {
   it('stores the files of an ext4 VM and of an NTFS VM, which come back equal', async () => {
     requireBurp()
     for (const [vm, names] of VMS) {

@@ -32,7 +32,7 @@ beforeAll(async () => {
   session = await openGuestFiles({ 'vm-restic': 'ext4', 'vm-borg': 'ntfs', 'vm-borgmatic': 'ext4', 'vm-rsnapshot': 'ntfs' }, ['16MiB'])
   // Read from the server, so that a read can be made slow.
   world = await productWorld(session, { VCB_DATASTORES: undefined, VCB_TRANSPORT: 'https', VCB_TYPE: 'file,disk' })
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 afterEach(async () => {
   await session.lab.control.clearFaults()
@@ -80,7 +80,7 @@ async function stored(product: Product): Promise<unknown> {
 let round = 0
 
 describe('a job in mid-run', () => {
-  it('can be started: the repositories are there', { timeout: 60_000 }, async () => {
+  it('can be started: the repositories are there', async () => {
     requireMounting()
     await world.run(requirePeer('restic'), 'init', '-q')
     await world.run(requirePeer('borg'), 'init', '-e', 'none')
@@ -93,7 +93,7 @@ describe('a job in mid-run', () => {
     ['whose wrapper or product is killed alone', (_: Product, job: Job) => job.signal('SIGKILL')],
     ['whose reading program is killed', (product: Product, job: Job) => job.signalReader(READER[product], 'SIGKILL')],
     ['killed with all its processes', (_: Product, job: Job) => job.signalAll('SIGKILL')],
-  ])('%s leaves nothing, and no backup that looks whole', { timeout: 90_000 }, async (_, strike) => {
+  ])('%s leaves nothing, and no backup that looks whole', async (_, strike) => {
     requireMounting()
     round++
     const running = await Promise.all(

@@ -15,7 +15,7 @@ let world: ProductWorld
 beforeAll(async () => {
   session = await openGuestFiles()
   world = await productWorld(session)
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 describe('the files of a guest', () => {

@@ -33,7 +33,7 @@ beforeAll(async () => {
       .join(''),
   )
   world = { directory, settings, mountOf: (vm) => join(root, vm) }
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 afterEach(async () => {
   await session.lab.control.clearFaults()
@@ -64,7 +64,7 @@ describe.each(
     .filter(({ product }) => ['generic', 'rsnapshot'].includes(product))
     .map((module) => [module.product, module] as const),
 )('%s with the real command', (_, module) => {
-  it('success', { timeout: 30_000 }, async () => {
+  it('success', async () => {
     const job = await started(module, 'one')
     expect([job.log(), job.output('pre.err')]).toEqual([['pre 0'], ''])
     expect(await frozen()).toEqual(['one'])
@@ -78,7 +78,7 @@ describe.each(
     expect(readdirSync(world.mountOf('one'))).toEqual([])
   })
 
-  it.each(['SIGKILL', 'SIGTERM'] as const)('the product is ended by %s: the lease ends by itself', { timeout: 30_000 }, async (signal) => {
+  it.each(['SIGKILL', 'SIGTERM'] as const)('the product is ended by %s: the lease ends by itself', async (signal) => {
     const job = await started(module, 'one')
     expect(await frozen()).toEqual(['one'])
     job.signal(signal)
@@ -86,7 +86,7 @@ describe.each(
     await expectOver()
   })
 
-  it('post is never called', { timeout: 30_000 }, async () => {
+  it('post is never called', async () => {
     const job = await started(module, 'one', { post: 'never' })
     job.tell('success')
     await job.ended()
@@ -96,7 +96,7 @@ describe.each(
 
   if (module.product !== 'generic') return
 
-  it('pre fails', { timeout: 30_000 }, async () => {
+  it('pre fails', async () => {
     await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', taskError: 'InvalidState' })
     const job = await started(module, 'one')
     expect(await job.ended()).toBe(1)
@@ -106,7 +106,7 @@ describe.each(
     await expectNothingLeft(session)
   })
 
-  it('the product fails', { timeout: 30_000 }, async () => {
+  it('the product fails', async () => {
     const job = await started(module, 'one')
     job.tell('failure')
     expect(await job.ended()).toBe(1)
@@ -115,7 +115,7 @@ describe.each(
     await expectNothingLeft(session)
   })
 
-  it('post is called twice', { timeout: 30_000 }, async () => {
+  it('post is called twice', async () => {
     const job = await started(module, 'one', { post: 'twice' })
     job.tell('success')
     expect(await job.ended()).toBe(0)
@@ -123,7 +123,7 @@ describe.each(
     await expectNothingLeft(session)
   })
 
-  it('two VMs at once: each ends its own', { timeout: 30_000 }, async () => {
+  it('two VMs at once: each ends its own', async () => {
     const [one, two] = await Promise.all([started(module, 'one'), started(module, 'two')])
     expect([...(await frozen())].sort()).toEqual(['one', 'two'])
     one.tell('success')

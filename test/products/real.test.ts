@@ -17,7 +17,7 @@ let world: ProductWorld
 beforeAll(async () => {
   session = await openMountSession()
   world = await productWorld(session)
-}, 60_000)
+})
 afterAll(() => session[Symbol.asyncDispose]())
 
 /** Every flat disk below a directory has the digest the lab took when the snapshot was made. */

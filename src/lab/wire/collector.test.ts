@@ -47,7 +47,7 @@ describe('WaitForUpdatesEx', () => {
     const waiting = wait(versionOf(first), 30)
     model.set('vm-101', { runtime: runtime('poweredOff') })
     const second = await waiting
-    expect(performance.now() - started).toBeLessThan(5000)
+    expect(performance.now() - started).toBeLessThan(20_000)
     expect(second.body).toContain('<kind>modify</kind><obj type="VirtualMachine">vm-101</obj>')
     expect(second.body.match(/<changeSet>/g)?.length).toBe(1)
     expect(second.body).toContain('<name>runtime.powerState</name><op>assign</op><val xsi:type="VirtualMachinePowerState">poweredOff</val>')
