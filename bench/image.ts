@@ -26,10 +26,10 @@ const PARTS = [
 ] as const
 type PartName = (typeof PARTS)[number]['name']
 
-/** Writes day 1. Returns what was allocated, in order. `size`: bytes, a multiple of 64 KiB. */
-export function makeImage(path: string, size: number): Range[] {
-  const random = seededRandom(`vcb-proxy image ${size}`)
-  const contents = contentsFor('day 1')
+/** Writes day 1. Returns what was allocated, in order. `size`: bytes, a multiple of 64 KiB. Another `seed` gives another disk. */
+export function makeImage(path: string, size: number, seed = 'day 1'): Range[] {
+  const random = seededRandom(`vcb-proxy image ${size}${seed === 'day 1' ? '' : seed}`)
+  const contents = contentsFor(seed)
   const file = openSync(path, 'w')
   try {
     ftruncateSync(file, size)
