@@ -4,6 +4,8 @@ import {
   type BlobReader,
   type BlockSlot,
   type BlockToRead,
+  type Complete,
+  type Repository,
   type RepositoryWriter,
   type TreeNode,
   zeroBlockId,
@@ -11,7 +13,7 @@ import {
 import { EXTENT_FILE, extentDirectory, type ImageLayout } from './image-layout.ts'
 import { InFlight } from './in-flight.ts'
 import type { DiskPlan, DiskProgress, DiskWritten } from './provider.ts'
-import type { ParentImage } from './restic-parent-image.ts'
+import { contentKey, extentKey, type ParentImage } from './restic-parent-image.ts'
 import { type TouchedBlock, touchedBlocks } from './touched-blocks.ts'
 
 /** Extents whose blocks are all handed over but whose trees are not saved yet; each holds its list of ids. */
@@ -64,6 +66,7 @@ type SourceRead = { readonly offset: number; readonly slotAt: number; readonly l
 export class ResticImageWriter {
   readonly #writer: RepositoryWriter
   readonly #blobs: BlobReader
+  readonly #complete: Complete
   readonly #job: ImageJob
   readonly #options: Abortable
   readonly #onProgress: ((progress: DiskProgress) => void) | undefined
@@ -80,12 +83,13 @@ export class ResticImageWriter {
 
   constructor(
     writer: RepositoryWriter,
-    blobs: BlobReader,
+    { blobs, complete }: Pick<Repository, 'blobs' | 'complete'>,
     job: ImageJob,
     options: Abortable & { readonly onProgress?: ((progress: DiskProgress) => void) | undefined },
   ) {
     this.#writer = writer
     this.#blobs = blobs
+    this.#complete = complete
     this.#job = job
     this.#options = { signal: options.signal }
     this.#onProgress = options.onProgress
@@ -253,6 +257,7 @@ export class ResticImageWriter {
     const { layout, name, node } = this.#job
     if (layout.extentBytes === undefined) {
       await this.#saveZeros(extent)
+      this.#complete.add(contentKey(extent.ids, extent.size, layout))
       this.#nodes[0] = { ...node(name), type: 'file', mode: 0o600, size: extent.size, content: extent.ids }
     } else {
       this.#nodes[extent.index] = this.#extentNode(extent.index, await this.#saveExtent(extent))
@@ -261,7 +266,10 @@ export class ResticImageWriter {
 
   async #saveExtent(extent: { readonly size: number; readonly ids: BlobIds }): Promise<string> {
     await this.#saveZeros(extent)
-    return this.#writer.saveTree([{ ...this.#job.node(EXTENT_FILE), type: 'file', mode: 0o600, size: extent.size, content: extent.ids }])
+    const file: TreeNode = { ...this.#job.node(EXTENT_FILE), type: 'file', mode: 0o600, size: extent.size, content: extent.ids }
+    const tree = await this.#writer.saveTree([file])
+    this.#complete.add(extentKey(tree, extent.size, this.#job.layout))
+    return tree
   }
 
   /** Blocks of zeros are set by their known ids; the blob itself is stored when the first list that names it is. */
@@ -269,11 +277,7 @@ export class ResticImageWriter {
     const { blockBytes } = this.#job.layout
     for (const length of new Set([Math.min(blockBytes, extent.size), tailLength(extent.size, blockBytes)])) {
       const zero = zeroBlockId(length)
-      for (const id of extent.ids) {
-        if (Buffer.compare(id, zero) !== 0) continue
-        this.#storedBytes += (await this.#writer.blocks.zero(length)).storedBytes
-        break
-      }
+      if (extent.ids.includes(zero)) this.#storedBytes += (await this.#writer.blocks.zero(length)).storedBytes
     }
   }
 

@@ -233,7 +233,10 @@ export class ResticReader implements BackupReader {
 
   async digests(key: number, options: Abortable = {}): Promise<ParentDigests> {
     const { node, layout } = this.image(key)
-    return imageDigests(await openParentImage(this.#blobs, node, node?.name ?? '', layout, options), layout)
+    return imageDigests(
+      await openParentImage({ blobs: this.#blobs, complete: new Set<string>() }, node, node?.name ?? '', layout, options),
+      layout,
+    )
   }
 
   /** Where a disk's image is and how it is cut. NOT_FOUND. */

@@ -53,7 +53,7 @@ export class ResticWriter implements BackupWriter {
         const name = extentBytes === undefined ? `${stem}-flat.vmdk` : `${stem}-extents`
         const parent = plan.mode === 'incremental' ? await this.#parentImage(disk, name, layout, { signal }) : undefined
         const job = { source, plan, layout, parent, name, node: (each: string) => this.#node(each) }
-        const image = new ResticImageWriter(this.#options.writer, this.#options.repository.blobs, job, { ...options, signal })
+        const image = new ResticImageWriter(this.#options.writer, this.#options.repository, job, { ...options, signal })
         const { node, ...written } = await image.write()
         this.#nodes.push(node)
         const look = diskLook(this.#options.request.config, disk, this.#options.request.time)
@@ -125,7 +125,7 @@ export class ResticWriter implements BackupWriter {
         next: 'Take a full backup of this disk.',
       })
     }
-    return openParentImage(repository.blobs, parent.image(disk.key).node, name, layout, options)
+    return openParentImage(repository, parent.image(disk.key).node, name, layout, options)
   }
 
   async #saveFile(name: string, body: Uint8Array): Promise<void> {

@@ -1,7 +1,9 @@
+import { hash } from 'node:crypto'
 import { AgentError } from '../core/index.ts'
 
 /** Bytes of an id: a SHA-256. */
 export const ID_BYTES = 32
+const DIGITS = Buffer.from('0123456789abcdef', 'latin1')
 const HEX_ID = /^[0-9a-f]{64}$/
 
 /** Lower-case hex of a 32-byte id. */
@@ -45,6 +47,30 @@ export class BlobIds {
 
   hex(index: number): string {
     return idHex(this.at(index))
+  }
+
+  /** Writes the 64 hex digits of an id as bytes, without a string in between: lists of large disks have millions. */
+  writeHex(index: number, into: Uint8Array, offset: number): void {
+    this.#inside(index)
+    for (let byte = 0; byte < ID_BYTES; byte++) {
+      const value = this.#bytes[index * ID_BYTES + byte] ?? 0
+      into[offset + 2 * byte] = DIGITS[value >> 4] ?? 0
+      into[offset + 2 * byte + 1] = DIGITS[value & 15] ?? 0
+    }
+  }
+
+  includes(id: Uint8Array): boolean {
+    for (let at = 0; at < this.#bytes.length; at += ID_BYTES) {
+      // Two bytes tell nearly all ids apart.
+      if (this.#bytes[at] !== id[0] || this.#bytes[at + 1] !== id[1]) continue
+      if (Buffer.compare(this.#bytes.subarray(at, at + ID_BYTES), id) === 0) return true
+    }
+    return false
+  }
+
+  /** SHA-256 of all ids in their order, hex. */
+  digest(): string {
+    return hash('sha256', this.#bytes)
   }
 
   /** A list of its own with the same ids; the way an incremental starts from its parent's content. */

@@ -1,5 +1,6 @@
 import { type Abortable, AgentError, isAgentError, type Log, toAgentError } from '../core/index.ts'
 import { BlobIndex } from './blob-index.ts'
+import { CompleteTrees } from './index-cache/complete-trees.ts'
 import { DamagedRun } from './index-cache/damaged-run.ts'
 import type { IndexCache } from './index-cache/index-cache.ts'
 import { parseIndexFile } from './index-file.ts'
@@ -33,6 +34,8 @@ export class IndexStore implements AsyncDisposable {
   readonly #log: Log
   readonly #spillBlobs: number
   readonly #cacheBlobs: number
+  /** What was found complete, of the index as it is now. */
+  readonly complete = new CompleteTrees()
   #cache: IndexCache | undefined
   #index: RepositoryIndex | undefined
   /** Indexes that were started anew: somebody may still look up in them. */
@@ -119,6 +122,20 @@ export class IndexStore implements AsyncDisposable {
     })
   }
 
+  /** To be called before a writer makes everything durable; what it returns, after: what was found complete until then is kept for the next process. */
+  completing(): () => Promise<void> {
+    const keys = this.complete.fresh
+    return async () => {
+      this.complete.keep(keys)
+      if (keys.length === 0) return
+      await this.#inTurn(async () => {
+        // A repository that is read in a moment is looked through in a moment.
+        if (this.#index === undefined || this.#index.runs.length === 0) return
+        await this.#withCache((cache) => this.complete.save(cache.completePath, this.#loaded))
+      })
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     // What is on its way into the cache is written from what is open.
     await this.#turn
@@ -139,6 +156,7 @@ export class IndexStore implements AsyncDisposable {
     this.#index = undefined
     this.#loaded = new Set()
     this.#packs = new Map()
+    this.complete.clear()
   }
 
   async #again<T>(load: () => Promise<T>): Promise<T> {
@@ -186,6 +204,7 @@ export class IndexStore implements AsyncDisposable {
   /** An index of what the cache has of the index files `present`. */
   async #start(present: ReadonlySet<string>): Promise<RepositoryIndex> {
     const runs = (await this.#withCache((cache) => cache.open(present))) ?? []
+    await this.#withCache((cache) => this.complete.load(cache.completePath, present))
     for (const { facts } of runs) for (const file of facts.files) this.#loaded.add(file)
     return new RepositoryIndex(runs)
   }

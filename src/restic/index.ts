@@ -20,6 +20,7 @@ export type {
   BlobReader,
   BlockToRead,
   CheckOptions,
+  Complete,
   KdfParameters,
   PruneOptions,
   PruneReport,

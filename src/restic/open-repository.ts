@@ -14,6 +14,7 @@ import { randomPolynomial } from './polynomial.ts'
 import type {
   BlobReader,
   CheckOptions,
+  Complete,
   KdfParameters,
   PruneOptions,
   PruneReport,
@@ -163,6 +164,10 @@ class ResticRepository implements Repository {
     return this.#blobs
   }
 
+  get complete(): Complete {
+    return this.#index.complete
+  }
+
   async beginWrite(options: Locking = {}): Promise<RepositoryWriter> {
     const lock = await this.#lock(options)
     let counted = false
@@ -180,6 +185,7 @@ class ResticRepository implements Repository {
         lock,
         files: this.#files,
         log: this.#deps.log,
+        completing: () => this.#index.completing(),
         onEnd: (sound) => this.#endWriter(writer, engine, lock, sound),
       })
       this.#writers.add(writer)

@@ -17,6 +17,8 @@ export type SnapshotWriterParts = {
   readonly lock: RepositoryLock
   readonly files: SealedFiles
   readonly log: Log
+  /** Called before everything is made durable; what it returns, after. */
+  readonly completing: () => () => Promise<void>
   /** Gives the shared engine back; `sound` when everything of this writer is durable and indexed. Called once. */
   readonly onEnd: (sound: boolean) => Promise<void>
 }
@@ -121,11 +123,13 @@ export class SnapshotWriter implements RepositoryWriter, BlockPipeline {
     this.#check()
     if (this.#held.size > 0)
       throw new AgentError('INTERNAL', `${this.#held.size} blocks were neither submitted nor released before commit.`)
+    const completed = this.#parts.completing()
     await this.#parts.engine.flush()
     throwIfAborted(options)
     await this.#parts.lock.verify(options)
     this.#check()
     const id = await this.#parts.files.save('snapshot', json)
+    await completed()
     try {
       await this.#end(true)
     } catch (error) {

@@ -50,6 +50,7 @@ export interface Repository extends AsyncDisposable {
   readonly url: string
   readonly snapshots: SnapshotStore
   readonly blobs: BlobReader
+  readonly complete: Complete
   /**
    * Takes a non-exclusive lock, brings the index up to date and starts the workers. Several writers may be open at once and share both.
    * CONFLICT when another process holds the repository exclusively.
@@ -94,6 +95,16 @@ export interface RepositoryLease extends AsyncDisposable {
 
 export type CheckOptions = Locking & { readonly readData?: boolean | undefined; readonly snapshot?: string | undefined }
 export type RepositoryProblem = { readonly what: string; readonly snapshot?: string | undefined; readonly pack?: string | undefined }
+
+/**
+ * What somebody has found complete in the index: that all blobs of a tree or list are stored. `key`: hex of a SHA-256 over all that the finding depends on, ids of
+ * blobs and trees above all. True as long as a writer or lease is open that was so when it was said; kept for later processes with the next commit.
+ */
+export interface Complete {
+  has(key: string): boolean
+  /** Every blob is in the index now, stored by a writer of this process or looked up. */
+  add(key: string): void
+}
 
 /** The snapshots of a repository; always as the backend lists them now. */
 export interface SnapshotStore {

@@ -101,7 +101,10 @@ function encodeContent(ids: BlobIds | undefined): Buffer {
   let at = 1
   for (let index = 0; index < count; index++) {
     if (index > 0) out[at++] = 0x2c
-    at += out.write(`"${ids?.hex(index) ?? ''}"`, at, 'latin1')
+    out[at] = 0x22
+    ids?.writeHex(index, out, at + 1)
+    out[at + 65] = 0x22
+    at += 66
   }
   out[at] = 0x5d
   return out

@@ -37,6 +37,11 @@ export class IndexCache {
     this.#parts = parts
   }
 
+  /** Where `CompleteTrees` are kept. */
+  get completePath(): string {
+    return join(this.#parts.directory, 'complete')
+  }
+
   /** The runs of the newest set that are there whole and whose index files are all wanted. The caller closes them. */
   async open(wanted: ReadonlySet<string>): Promise<IndexRun[]> {
     const { directory, log } = this.#parts
