@@ -101,6 +101,7 @@ export const A_NIGHT: { readonly records: readonly RunRecord[]; readonly coverag
         knownSince: new Date('2026-01-01T00:00:00.000Z'),
       },
     ],
-    unknown: ['The selection of the job lab names no VM.'],
+    problems: [{ job: 'lab', what: 'has no VM', reason: 'No VM is called "lab*".' }],
+    unknown: ['Which VMs are in no job is not known: vc.example.com did not answer.'],
   },
 }

@@ -1,4 +1,4 @@
-import { type Abortable, isAgentError, type Log, toAgentError, type VmRef } from '../core/index.ts'
+import { type Abortable, type AgentError, isAgentError, type Log, toAgentError, type VmRef } from '../core/index.ts'
 import { vmOf } from '../schedule/index.ts'
 import type { JobConfig } from './config/jobs.ts'
 import { insideRun } from './log-scope.ts'
@@ -13,6 +13,8 @@ export type CycleWork = {
   readonly work: (job: JobConfig, vms: readonly VmRef[], options: Abortable) => Promise<void>
 }
 
+export type FailedWork = (job: JobConfig, work: string, error: AgentError) => Promise<void>
+
 type Pending = { readonly job: JobConfig; readonly vms: Map<string, VmRef> }
 
 /**
@@ -26,13 +28,20 @@ export class AfterCycle implements AfterRun {
   readonly #works: readonly CycleWork[]
   readonly #isBusy: (repository: string) => boolean
   readonly #log: Log
+  readonly #onFailed: FailedWork
   readonly #pending = new Map<string, Pending>()
 
-  /** `isBusy`: a run of this agent writes to the repository of this name, or waits to. */
-  constructor(works: readonly CycleWork[], isBusy: (repository: string) => boolean, log: Log) {
+  /** `isBusy`: a run of this agent writes to the repository of this name, or waits to. `onFailed`: told of each work that failed; one that comes again soon has not. */
+  constructor(
+    works: readonly CycleWork[],
+    isBusy: (repository: string) => boolean,
+    log: Log,
+    onFailed: FailedWork = async () => undefined,
+  ) {
     this.#works = works
     this.#isBusy = isBusy
     this.#log = log
+    this.#onFailed = onFailed
   }
 
   async after({ record, job }: RunEnded, options: Abortable): Promise<void> {
@@ -58,11 +67,13 @@ export class AfterCycle implements AfterRun {
     } catch (error) {
       const again = isAgentError(error, 'CONFLICT')
       if (again) this.#pending.set(job.name, { job, vms })
+      const shown = toAgentError(error)
       this.#log.warn(again ? 'it is tried again after the next run' : 'what follows a cycle failed', {
         work: doing,
         job: job.name,
-        error: toAgentError(error).message,
+        error: shown.message,
       })
+      if (!again) await this.#onFailed(job, doing, shown)
     }
   }
 }

@@ -18,6 +18,8 @@ export type AgentRunOptions = {
   readonly onEnding?: ((running: number) => void) | undefined
   /** Called when it works: it is the only one, and what a dead one left is released. */
   readonly onReady?: (() => void | Promise<void>) | undefined
+  /** Called when nothing runs any more, and it still is the only one. */
+  readonly onEnd?: (() => Promise<void>) | undefined
 }
 
 /** What the queue holds is written into the journal so often, for `vcb status`, ms. */
@@ -37,6 +39,7 @@ export async function runAgent({
   onQueue,
   onEnding,
   onReady,
+  onEnd,
 }: AgentRunOptions): Promise<readonly RunRecord[]> {
   const { clock, log, journal, processes } = agent
   const installation = agent.marks.agent
@@ -74,6 +77,7 @@ export async function runAgent({
         cancel()
       }
       await Promise.all([work, grace()])
+      await onEnd?.()
       return dispatcher.ended
     },
     { ofParts: true },

@@ -14,12 +14,14 @@ import {
   type Log,
   type Marks,
   type RunId,
+  type RunRecord,
   toAgentError,
   type Secret,
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
 import type { JobVms, RunHistory } from '../history/index.ts'
+import type { ToldMarks } from '../notices/index.ts'
 import {
   CancelWatch,
   claimReport,
@@ -141,6 +143,8 @@ export class Agent implements AsyncDisposable {
   readonly history: RunHistory
   /** Since when jobs know their VMs. */
   readonly jobVms: JobVms
+  /** What people were told last. */
+  readonly toldMarks: ToldMarks
   readonly releasers: Releasers
   /** The same for recovery, which tries each claim once a pass. */
   readonly #atOnce: Releasers
@@ -150,6 +154,7 @@ export class Agent implements AsyncDisposable {
   /** Name of this machine in a journal of several. */
   readonly #host: string | undefined
   #prunedAt = Number.NEGATIVE_INFINITY
+  readonly #cutOff: RunRecord[] = []
   /** By URL. */
   readonly #secrets = new Map<string, Promise<Secret>>()
   readonly #stack: AsyncDisposableStack
@@ -189,6 +194,7 @@ export class Agent implements AsyncDisposable {
     this.catalog = opened.catalog
     this.history = opened.history
     this.jobVms = opened.jobVms
+    this.toldMarks = opened.toldMarks
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>
       createReleasers({
@@ -388,8 +394,16 @@ export class Agent implements AsyncDisposable {
     const { journal, processes, clock, log } = this
     const limit = { deadline: this.signal, abandoned: this.#giveUp }
     const report = await recover({ journal, releasers: this.#atOnce, processes, clock, log, limit, host: this.#host }, request)
-    for (const record of report.recovered.flatMap((job) => cutOffRecord(job, clock.now()))) await this.history.add(record)
+    for (const record of report.recovered.flatMap((job) => cutOffRecord(job, clock.now()))) {
+      await this.history.add(record)
+      this.#cutOff.push(record)
+    }
     return report
+  }
+
+  /** Runs that a recovery of this process wrote down as cut off, since this was asked last; for who tells of them. */
+  takeCutOff(): readonly RunRecord[] {
+    return this.#cutOff.splice(0)
   }
 
   /**

@@ -63,7 +63,8 @@ export class Dispatcher implements AsyncDisposable {
   #refreshedAt = Number.NEGATIVE_INFINITY
   #lastLook = 0
   readonly #ends: RunEnded[] = []
-  #told: Promise<void> = Promise.resolve()
+  /** Of each follower: none waits for what another one does long. */
+  readonly #told = new Map<AfterRun, Promise<void>>()
   #wake: () => void = () => undefined
   #woken = false
   #once = false
@@ -112,7 +113,7 @@ export class Dispatcher implements AsyncDisposable {
     this.wake()
   }
 
-  /** Other jobs and repositories from now on; what runs goes on with its own. */
+  /** Other jobs, repositories and notices from now on; what runs goes on with its own. */
   configure(config: AgentConfig): void {
     this.#config = config
     this.#agent.jobs = config.jobs
@@ -161,7 +162,7 @@ export class Dispatcher implements AsyncDisposable {
       await this.#sleep(undefined)
     }
     await this.#refreshing
-    await this.#told
+    await Promise.all(this.#told.values())
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -316,7 +317,13 @@ export class Dispatcher implements AsyncDisposable {
   #tellEnds(): void {
     const { followers = [] } = this.#options
     for (const ended of this.#ends.splice(0)) {
-      this.#told = this.#told.then(() => tellRunEnded(followers, ended, this.#agent.log, { signal: this.#agent.signal }))
+      for (const follower of followers) {
+        const before = this.#told.get(follower) ?? Promise.resolve()
+        this.#told.set(
+          follower,
+          before.then(() => tellRunEnded(follower, ended, this.#agent.log, { signal: this.#agent.signal })),
+        )
+      }
     }
   }
 

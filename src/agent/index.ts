@@ -4,6 +4,7 @@
  * `runForecast` says what a backup would do.
  */
 export { Agent, type AgentDeps } from './agent.ts'
+export { type ReportRunRequest, runReport } from './report-run.ts'
 export { serveJobs, type ServeOptions } from './serve-jobs.ts'
 export { startApi } from './start-api.ts'
 export { type BackupRun, type BackupRunRequest, runBackup, type VmOutcome } from './backup-run.ts'

@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { type Catalog, openPgCatalog, openSqliteCatalog } from '../catalog/index.ts'
 import { type AgentId, type Clock, type Effect, fenceEffects, fromErrno, type Ids, type Log } from '../core/index.ts'
+import { openPgToldMarks, openSqliteToldMarks, type ToldMarks } from '../notices/index.ts'
 import { type JobVms, openPgJobVms, openPgRunHistory, openSqliteJobVms, openSqliteRunHistory, type RunHistory } from '../history/index.ts'
 import {
   createProxyProcesses,
@@ -50,6 +51,7 @@ export type OpenedState = {
   readonly catalog: Catalog
   readonly history: RunHistory
   readonly jobVms: JobVms
+  readonly toldMarks: ToldMarks
   readonly buckets: Buckets
   readonly processes: Processes & ProcessLookup
   /** Undefined where this proxy is alone. */
@@ -85,6 +87,7 @@ async function openOwn(config: AgentConfig, { clock, log, ids, known }: OpenStat
     catalog: openSqliteCatalog(state),
     history: openSqliteRunHistory(state),
     jobVms: openSqliteJobVms(state),
+    toldMarks: openSqliteToldMarks(state),
     buckets: createSharedBuckets({ state, clock, log, owners: processes }),
     processes,
     proxies: undefined,
@@ -115,6 +118,7 @@ async function openShared(
     catalog: openPgCatalog(state),
     history: openPgRunHistory(state),
     jobVms: openPgJobVms(state),
+    toldMarks: openPgToldMarks(state),
     buckets: createPgBuckets({ state, clock, log, epoch }),
     processes,
     proxies: { registry, drains: createProxyDrains(state), shown: state.shown, access, fenced },

@@ -18,7 +18,7 @@ export type ReloadParts = {
 export type Reloaded = { readonly changed: readonly string[]; readonly later: readonly string[] }
 
 /** Parts of vcb.yaml that a reload brings into force; the others wait for the next start. */
-const RELOADED = ['jobs', 'repositories'] as const
+const RELOADED = ['jobs', 'repositories', 'notices', 'noRpoAgeMs'] as const
 
 /**
  * Reads the configuration again, for `vcb reload` and SIGHUP alike; two at once follow one another. What runs goes on with its own; the next decision is made by the new
@@ -54,7 +54,8 @@ async function reload({ agent, dispatcher, events, supervisor, load }: ReloadPar
   const later = (Object.keys(loaded) as (keyof AgentConfig)[]).filter(
     (key) => !(RELOADED as readonly string[]).includes(key) && differs(key),
   )
-  if (changed.length > 0) dispatcher.configure(Object.freeze({ ...before, jobs: loaded.jobs, repositories: loaded.repositories }))
+  const { jobs, repositories, notices, noRpoAgeMs } = loaded
+  if (changed.length > 0) dispatcher.configure(Object.freeze({ ...before, jobs, repositories, notices, noRpoAgeMs }))
   agent.log.info('the configuration was read again', { changed: changed.join(', ') })
   tell('info', `The configuration was read again: ${changed.length === 0 ? 'nothing in force is new' : changed.join(', ')}.`)
   if (later.length > 0) {

@@ -5,22 +5,20 @@ import type { JobConfig } from './config/jobs.ts'
 export type RunEnded = { readonly record: RunRecord; readonly job: JobConfig | undefined }
 
 /**
- * Follows the ended runs of an agent: retention, copies, notices, metrics. Called once for each, in the order the runs ended, never twice at a time; what it does
- * long it does on its own. One that throws stops nobody: the log tells it.
+ * Follows the ended runs of an agent: retention, copies, notices, metrics. Called once for each, in the order the runs ended, never twice at a time; what one
+ * does long delays no other. One that throws stops nobody: the log tells it.
  */
 export interface AfterRun {
   readonly name: string
   after(ended: RunEnded, options: Abortable): Promise<void>
 }
 
-/** Tells all of them, one after another. Never fails. */
-export async function tellRunEnded(followers: readonly AfterRun[], ended: RunEnded, log: Log, options: Abortable = {}): Promise<void> {
-  for (const follower of followers) {
-    try {
-      await follower.after(ended, options)
-    } catch (error) {
-      const { run, vm } = ended.record
-      log.error('what follows a run failed', { follower: follower.name, run, vm: vm.name, error: toAgentError(error).message })
-    }
+/** Never fails. */
+export async function tellRunEnded(follower: AfterRun, ended: RunEnded, log: Log, options: Abortable = {}): Promise<void> {
+  try {
+    await follower.after(ended, options)
+  } catch (error) {
+    const { run, vm } = ended.record
+    log.error('what follows a run failed', { follower: follower.name, run, vm: vm.name, error: toAgentError(error).message })
   }
 }

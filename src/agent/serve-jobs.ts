@@ -9,9 +9,10 @@ import { DEFAULT_REPOSITORY } from './config/repositories.ts'
 import { createControl } from './control.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { EventHub } from './event-hub.ts'
+import { Notifier } from './notify.ts'
 import { openDueClaims } from './open-due-claims.ts'
 import { createReload } from './reload.ts'
-import type { AfterRun } from './run-ended.ts'
+import type { AfterRun, RunEnded } from './run-ended.ts'
 import { RunTotals } from './run-totals.ts'
 import { startApi } from './start-api.ts'
 import { noSupervisor, type Supervisor } from './supervisor.ts'
@@ -52,28 +53,37 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
       ({ job }) => (job?.repository ?? DEFAULT_REPOSITORY) === repository,
     )
   const config = (): AgentConfig => dispatcher?.config ?? agent.config
+  let notifier: Notifier | undefined
   const followers = [
     totals,
+    { name: 'notices', after: async (ended: RunEnded) => notifier?.after(ended) },
     // A copy first: what the policy takes away at once is to be in the other repository.
-    new AfterCycle([copyWork(agent, config), retentionWork(agent, config)], isBusy, agent.log),
+    new AfterCycle([copyWork(agent, config), retentionWork(agent, config)], isBusy, agent.log, async (...failed) =>
+      notifier?.failed(...failed),
+    ),
     ...(options.followers ?? []),
   ]
-  dispatcher = stack.use(new Dispatcher({ agent, claims, followers, onEvent: (event) => events.tell(event) }))
+  const runs = stack.use(new Dispatcher({ agent, claims, followers, onEvent: (event) => events.tell(event) }))
+  dispatcher = runs
   const { stop, cancel, once, load, version, supervisor = noSupervisor } = options
-  const reload = createReload({ agent, dispatcher, events, supervisor, load })
+  const reload = createReload({ agent, dispatcher: runs, events, supervisor, load })
   // Whoever sends a signal hears nothing: the reload itself tells what is wrong.
   options.onReloadable?.(() => void reload().catch(() => undefined))
-  const control = createControl({ agent, dispatcher, events, totals, reload, version })
+  const control = createControl({ agent, dispatcher: runs, events, totals, reload, version })
   return await runAgent({
     agent,
-    dispatcher,
+    dispatcher: runs,
     stop,
     cancel,
     graceMs: agent.config.agent.graceMs,
     once,
     onQueue: (words) => supervisor.status(words),
     onEnding: (running) => supervisor.stopping(`It ends: ${running} backups may end, nothing new begins.`),
+    onEnd: async () => notifier?.end(),
     onReady: async () => {
+      const telling = new Notifier(agent, runs, { once })
+      stack.defer(() => telling.end())
+      notifier = telling
       stack.use(takeOverDead(agent))
       const api = options.api ? stack.use(await startApi(agent, control, version)) : undefined
       options.onReady?.(api?.socket ?? (api?.port === undefined ? undefined : `port ${api.port}`))

@@ -23,6 +23,7 @@ import { registerPlan } from './plan.ts'
 import { registerPoints } from './points.ts'
 import { registerPrune } from './prune.ts'
 import { registerRecover } from './recover.ts'
+import { registerReport } from './report.ts'
 import { registerRestore } from './restore.ts'
 import { registerRun } from './run.ts'
 import { registerShow } from './show.ts'
@@ -93,6 +94,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerAgent(program, io, status, VERSION)
   registerJobs(program, io)
   registerHistory(program, io)
+  registerReport(program, io, status)
   registerPlan(program, io)
   registerRun(program, io, status)
   registerWatch(program, io)

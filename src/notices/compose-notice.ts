@@ -36,7 +36,8 @@ export function composeNotice(occurrences: readonly Occurrence[], { proxy, timeZ
   }
   const records = occurrences.flatMap((each) => (each.kind === 'run' ? [each.record] : []))
   const overdue = occurrences.flatMap((each) => (each.kind === 'missedRpo' ? [each.vm] : []))
-  const made = createReport({ title: 'Backup runs', proxy, until: at, timeZone, records, overdue })
+  const problems = occurrences.flatMap((each) => (each.kind === 'job' ? [each.problem] : []))
+  const made = createReport({ title: 'Backup runs', proxy, until: at, timeZone, records, overdue, problems })
   const report = { ...made, unknown: lost, counts: { ...made.counts, unknown: lost.length } }
   return {
     id: first.id,
@@ -55,17 +56,19 @@ export function testNotice(id: string, { proxy, timeZone, at }: Omit<ComposeOpti
 }
 
 function severityOf(report: Report): Notice['severity'] {
-  const { failed, overdue, canceled } = report.counts
-  return failed + overdue > 0 ? 'error' : needsAttention(report) || canceled > 0 ? 'warning' : 'info'
+  const { failed, overdue, problems, canceled } = report.counts
+  return failed + overdue + problems > 0 ? 'error' : needsAttention(report) || canceled > 0 ? 'warning' : 'info'
 }
 
-function runsHeadline({ counts, failed, overdue, canceled, succeeded }: Report): string {
-  const all = counts.failed + counts.overdue + counts.canceled + counts.succeeded
+function runsHeadline({ counts, failed, overdue, problems, canceled, succeeded }: Report): string {
+  const all = counts.failed + counts.overdue + counts.problems + counts.canceled + counts.succeeded
   if (all === 1) {
     const [one] = failed
     if (one !== undefined) return `backup of ${nameOf(one.record.vm)} failed (${one.record.error?.code ?? 'no reason known'})`
     const [late] = overdue
     if (late !== undefined) return `RPO of ${nameOf(late.vm)} missed`
+    const [bad] = problems
+    if (bad !== undefined) return `job ${printable(bad.job)}: ${printable(bad.what)}`
     const [ended] = [...canceled, ...succeeded]
     const warned = counts.warnings + counts.leftOut > 0 ? ' with warnings' : ''
     if (ended !== undefined) return `backup of ${nameOf(ended.vm)} ${ended.result}${warned}`
@@ -73,6 +76,7 @@ function runsHeadline({ counts, failed, overdue, canceled, succeeded }: Report):
   return [
     count(counts.failed, 'run failed', 'runs failed'),
     count(counts.overdue, 'RPO missed', 'RPOs missed'),
+    count(counts.problems, 'job with a problem', 'jobs with problems'),
     count(counts.canceled, 'run canceled', 'runs canceled'),
     count(counts.succeeded, 'run succeeded', 'runs succeeded'),
   ]
@@ -87,7 +91,9 @@ function digestHeadline(report: Report): string {
   const { counts } = report
   const unprotected = counts.unselected + counts.overdue
   const bad = [
+    count(counts.unknown, 'thing not known', 'things not known'),
     count(unprotected, 'VM not protected', 'VMs not protected'),
+    count(counts.problems, 'job with a problem', 'jobs with problems'),
     count(counts.leftOut, 'disk left out', 'disks left out'),
     count(counts.failed, 'run failed', 'runs failed'),
   ].filter((part) => part !== '')

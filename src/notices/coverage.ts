@@ -14,13 +14,18 @@ export type CoveredVm = {
   readonly knownSince: Date
 }
 
+/** Something that a job does not do. */
+export type JobProblem = { readonly job: string; readonly what: string; readonly reason: string }
+
 /** Which VMs are backed up at all, as of a moment. */
 export type Coverage = {
   readonly at: Date
   /** VMs of the vCenter that no job names. */
   readonly unselected: readonly VmRef[]
   readonly covered: readonly CoveredVm[]
-  /** What could not be found out, a sentence each: vCenter did not answer, a selection names no VM. Never left out of a report. */
+  /** Jobs that have no VM, or never ran. */
+  readonly problems: readonly JobProblem[]
+  /** What could not be found out, a sentence each: vCenter did not answer. Never left out of a report. */
   readonly unknown: readonly string[]
 }
 

@@ -1,4 +1,5 @@
 import type { RunRecord } from '../core/index.ts'
+import type { JobProblem } from './coverage.ts'
 import type { NoticeEvent } from './notice.ts'
 import type { OverdueVm, Report } from './report.ts'
 import { MOST_ROWS } from './report-sections.ts'
@@ -7,6 +8,7 @@ import { MOST_ROWS } from './report-sections.ts'
 export type Occurrence = { readonly version: 1; readonly id: string; readonly at: string } & (
   | { readonly kind: 'run'; readonly event: NoticeEvent; readonly record: RunRecord }
   | { readonly kind: 'missedRpo'; readonly vm: OverdueVm }
+  | { readonly kind: 'job'; readonly problem: JobProblem }
   | { readonly kind: 'digest'; readonly report: Report }
 )
 

@@ -14,6 +14,7 @@ const MOST_ASIDE = 10
 
 /** When it was added, ms since 1970; a number that keeps those of one moment in order; its bytes; the occurrence's id. */
 const NAME = /^(\d{15})-\d{6}-(\d{8})-[0-9a-f]+\.json$/u
+const KINDS: ReadonlySet<string> = new Set<Occurrence['kind']>(['run', 'missedRpo', 'job', 'digest'])
 const ASIDE = '.unreadable'
 const HALF = /\.\d+\.tmp$/u
 
@@ -127,7 +128,7 @@ export class Outbox {
     }
     try {
       const occurrence = JSON.parse(text) as Occurrence
-      if (occurrence.version === 1 && ['run', 'missedRpo', 'digest'].includes(occurrence.kind)) return occurrence
+      if (occurrence.version === 1 && KINDS.has(occurrence.kind)) return occurrence
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error
     }

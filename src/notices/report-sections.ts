@@ -49,6 +49,13 @@ export function sectionsOf(report: Report): readonly Section[] {
       ]),
     ),
     section(
+      'Jobs with problems',
+      counts.problems,
+      true,
+      ['Job', 'Problem', 'What happened'],
+      report.problems.map(({ job, what, reason }) => [job, what, reason]),
+    ),
+    section(
       'Left out of the last point',
       counts.leftOut,
       true,
@@ -102,6 +109,7 @@ export function summaryOf({ counts, totals }: Report): string {
     count(counts.unknown, 'thing could not be found out', 'things could not be found out'),
     count(counts.unselected, 'VM in no job', 'VMs in no job'),
     count(counts.overdue, 'VM without a good point that is young enough', 'VMs without a good point that is young enough'),
+    count(counts.problems, 'job with a problem', 'jobs with problems'),
     count(counts.leftOut, 'disk left out', 'disks left out'),
     count(counts.failed, 'run failed', 'runs failed'),
     count(counts.canceled, 'run canceled', 'runs canceled'),

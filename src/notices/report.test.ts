@@ -27,7 +27,7 @@ describe('a report', () => {
 
   test('of a night without trouble says so', async () => {
     const [covered] = A_NIGHT.coverage.covered
-    const coverage = { at: A_NIGHT.coverage.at, unselected: [], covered: covered === undefined ? [] : [covered], unknown: [] }
+    const coverage = { at: A_NIGHT.coverage.at, unselected: [], covered: covered === undefined ? [] : [covered], problems: [], unknown: [] }
     const quiet = report({ records: [runOf(vmNamed('db01'))], coverage })
     expect(needsAttention(quiet)).toBe(false)
     await expect(reportText(quiet)).toMatchFileSnapshot('../../test/golden/reports/quiet.txt')

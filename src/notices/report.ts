@@ -1,5 +1,5 @@
 import type { RunRecord, VmRef } from '../core/index.ts'
-import { type Coverage, type CoveredVm, isOverdue } from './coverage.ts'
+import { type Coverage, type CoveredVm, isOverdue, type JobProblem } from './coverage.ts'
 
 /** A disk, or what else a point of a VM does not hold. */
 export type LeftOut = { readonly vm: VmRef; readonly what: string; readonly reason: string }
@@ -32,6 +32,7 @@ export type Report = {
   readonly unknown: readonly string[]
   readonly unselected: readonly VmRef[]
   readonly overdue: readonly OverdueVm[]
+  readonly problems: readonly JobProblem[]
   readonly leftOut: readonly LeftOut[]
   readonly failed: readonly FailedRun[]
   readonly canceled: readonly RunRecord[]
@@ -41,7 +42,7 @@ export type Report = {
   readonly totals: { readonly diskBytes: number; readonly readBytes: number; readonly storedBytes: number; readonly ms: number }
 }
 
-export type ReportList = 'unknown' | 'unselected' | 'overdue' | 'leftOut' | 'failed' | 'canceled' | 'succeeded'
+export type ReportList = 'unknown' | 'unselected' | 'overdue' | 'problems' | 'leftOut' | 'failed' | 'canceled' | 'succeeded'
 
 export type ReportRequest = {
   readonly title: string
@@ -53,6 +54,8 @@ export type ReportRequest = {
   readonly coverage?: Coverage | undefined
   /** VMs that are overdue, where coverage as a whole was not asked for. */
   readonly overdue?: readonly OverdueVm[] | undefined
+  /** Beside those of the coverage. */
+  readonly problems?: readonly JobProblem[] | undefined
 }
 
 /** A report of runs, in any order, and of coverage. Pure. */
@@ -67,6 +70,7 @@ export function createReport(request: ReportRequest): Report {
     unknown: coverage?.unknown ?? [],
     unselected: (coverage?.unselected ?? []).toSorted((a, b) => a.path.localeCompare(b.path)),
     overdue: overdue.toSorted((a, b) => (a.lastGoodAt ?? '').localeCompare(b.lastGoodAt ?? '') || a.vm.path.localeCompare(b.vm.path)),
+    problems: [...(coverage?.problems ?? []), ...(request.problems ?? [])],
     leftOut: [...newest.values()].flatMap(({ vm, notProtected }) => notProtected.map((each) => ({ vm, ...each }))),
     failed: byEnd
       .filter(({ result }) => result === 'failed')
@@ -89,6 +93,7 @@ export function createReport(request: ReportRequest): Report {
       unknown: lists.unknown.length,
       unselected: lists.unselected.length,
       overdue: lists.overdue.length,
+      problems: lists.problems.length,
       leftOut: lists.leftOut.length,
       failed: lists.failed.length,
       canceled: lists.canceled.length,
@@ -122,6 +127,7 @@ export const shortened = (report: Report, most: number): Report => ({
   unknown: report.unknown.slice(0, most),
   unselected: report.unselected.slice(0, most),
   overdue: report.overdue.slice(0, most),
+  problems: report.problems.slice(0, most),
   leftOut: report.leftOut.slice(0, most),
   failed: report.failed.slice(0, most),
   canceled: report.canceled.slice(0, most),
@@ -133,6 +139,6 @@ export const tookMs = ({ begunAt, endedAt }: Pick<RunRecord, 'begunAt' | 'endedA
 
 /** Whether somebody has to do something. */
 export const needsAttention = ({ counts }: Report): boolean =>
-  counts.unknown + counts.unselected + counts.overdue + counts.leftOut + counts.failed + counts.warnings > 0
+  counts.unknown + counts.unselected + counts.overdue + counts.problems + counts.leftOut + counts.failed + counts.warnings > 0
 
 const keyOf = ({ vcenterUuid, instanceUuid }: VmRef): string => `${vcenterUuid}/${instanceUuid}`

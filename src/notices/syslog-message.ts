@@ -44,6 +44,7 @@ export function syslogParts(notice: Notice): SyslogParts {
           ['succeeded', String(counts.succeeded)],
           ['unselected', String(counts.unselected)],
           ['overdue', String(counts.overdue)],
+          ['problems', String(counts.problems)],
           ['leftOut', String(counts.leftOut)],
         ]
       : [
@@ -71,7 +72,7 @@ function runText({ error, readBytes, storedBytes, warnings, notProtected }: RunR
 
 function onlyRun({ kind, report: { failed, canceled, succeeded, counts } }: Notice): RunRecord | undefined {
   const runs = [...failed.map(({ record }) => record), ...canceled, ...succeeded]
-  return kind === 'runs' && runs.length === 1 && counts.overdue === 0 ? runs[0] : undefined
+  return kind === 'runs' && runs.length === 1 && counts.overdue + counts.problems === 0 ? runs[0] : undefined
 }
 
 export type SyslogFrame = { readonly facility: Facility; readonly host: string; readonly pid: number; readonly mostBytes: number }

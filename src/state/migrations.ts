@@ -123,4 +123,11 @@ export const MIGRATIONS: readonly string[] = [
   CREATE INDEX run_moref ON run (moref);
   CREATE INDEX point_vm_name ON point (vm_name, time DESC);
   `,
+  // What people were told last.
+  `
+  CREATE TABLE told_mark (
+    name   TEXT PRIMARY KEY,
+    value  TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]

@@ -147,4 +147,11 @@ export const PG_MIGRATIONS: readonly string[] = [
   CREATE INDEX run_moref ON run (moref);
   CREATE INDEX point_vm_name ON point (vm_name, time DESC);
   `,
+  // What people were told last.
+  `
+  CREATE TABLE told_mark (
+    name   text PRIMARY KEY,
+    value  text NOT NULL
+  );
+  `,
 ]
