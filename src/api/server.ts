@@ -131,6 +131,8 @@ class Served {
       return sendProblem(reply, decision.problem, request.id, true)
     }
     request.caller = decision.caller
+    // Its connection was lost meanwhile, which nobody tells any more: counted now, it would take a place for ever.
+    if (reply.raw.closed || request.raw.socket.destroyed) return reply.hijack()
     if (this.#calls >= BOUNDS.calls) {
       reply.header('retry-after', '1')
       return sendProblem(

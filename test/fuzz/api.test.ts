@@ -246,6 +246,24 @@ describe('raw bytes', () => {
     await healthy()
   })
 
+  it('of calls whose connection is lost before they are let in are not counted for ever', async () => {
+    const one = 'GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n'
+    for (let round = 0; round < 30; round++) {
+      const socket = connect(world.socket).on('error', () => undefined) // its end is what is wanted
+      socket.write(one.repeat(200))
+      await new Promise((resolve) => socket.once('data', resolve))
+      socket.destroy()
+    }
+    // No place is lost: as many as may be are answered at once.
+    const many = new Agent({ connect: { socketPath: world.socket }, connections: 64 })
+    const path = '/v1/plan?from=2026-11-26T00:00:00Z&to=2026-11-27T00:00:00Z'
+    world.control.planMs = 2000
+    const answers = await Promise.all(Array.from({ length: 60 }, () => send({ method: 'GET', path, headers: {}, body: undefined }, many)))
+    world.control.planMs = 0
+    await many.destroy()
+    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200))
+  })
+
   it('of more calls than are answered at once are told to come again', async () => {
     const many = new Agent({ connect: { socketPath: world.socket }, connections: 100 })
     const path = '/v1/plan?from=2026-11-26T00:00:00Z&to=2026-11-27T00:00:00Z'
