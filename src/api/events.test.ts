@@ -9,7 +9,7 @@ import { heapInUse } from '../../test/heap-in-use.ts'
 let world: ApiWorld
 let client: ApiClient
 beforeAll(async () => {
-  world = await openApiWorld({ beatMs: 100 })
+  world = await openApiWorld({ beatMs: 500 })
   client = await ApiClient.open({ socket: world.socket })
 })
 afterAll(async () => {
