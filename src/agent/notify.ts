@@ -39,10 +39,18 @@ export class Notifier implements AfterRun {
     if (job !== undefined) await this.#shift.ran(record, job)
   }
 
-  /** What follows the runs of a job has failed. */
+  /** What follows the runs of a job has failed. Never fails. */
   async failed(job: JobConfig, work: string, { code, message, next }: AgentError): Promise<void> {
-    await this.#follow()
-    await this.#shift.failed(job, { job: job.name, what: `${work} failed`, reason: `${code}: ${message}${next === '' ? '' : ` ${next}`}` })
+    try {
+      await this.#follow()
+      await this.#shift.failed(job, {
+        job: job.name,
+        what: `${work} failed`,
+        reason: `${code}: ${message}${next === '' ? '' : ` ${next}`}`,
+      })
+    } catch (error) {
+      this.#agent.log.warn('notices have a problem', { error: toAgentError(error).message })
+    }
   }
 
   /** What is left waits on disk for the next agent; of one that runs but once everything is told first. Idempotent. */
