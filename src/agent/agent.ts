@@ -20,7 +20,7 @@ import {
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
-import type { JobVms, RunHistory } from '../history/index.ts'
+import type { JobVms, RepositoryPrunes, RunHistory } from '../history/index.ts'
 import type { ToldMarks } from '../notices/index.ts'
 import {
   CancelWatch,
@@ -145,6 +145,8 @@ export class Agent implements AsyncDisposable {
   readonly jobVms: JobVms
   /** What people were told last. */
   readonly toldMarks: ToldMarks
+  /** When repositories were pruned last. */
+  readonly prunes: RepositoryPrunes
   readonly releasers: Releasers
   /** The same for recovery, which tries each claim once a pass. */
   readonly #atOnce: Releasers
@@ -195,6 +197,7 @@ export class Agent implements AsyncDisposable {
     this.history = opened.history
     this.jobVms = opened.jobVms
     this.toldMarks = opened.toldMarks
+    this.prunes = opened.prunes
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>
       createReleasers({

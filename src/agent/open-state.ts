@@ -4,7 +4,17 @@ import { join } from 'node:path'
 import { type Catalog, openPgCatalog, openSqliteCatalog } from '../catalog/index.ts'
 import { type AgentId, type Clock, type Effect, fenceEffects, fromErrno, type Ids, type Log } from '../core/index.ts'
 import { openPgToldMarks, openSqliteToldMarks, type ToldMarks } from '../notices/index.ts'
-import { type JobVms, openPgJobVms, openPgRunHistory, openSqliteJobVms, openSqliteRunHistory, type RunHistory } from '../history/index.ts'
+import {
+  type JobVms,
+  openPgJobVms,
+  openPgRepositoryPrunes,
+  openPgRunHistory,
+  openSqliteJobVms,
+  openSqliteRepositoryPrunes,
+  openSqliteRunHistory,
+  type RepositoryPrunes,
+  type RunHistory,
+} from '../history/index.ts'
 import {
   createProxyProcesses,
   type Journal,
@@ -52,6 +62,7 @@ export type OpenedState = {
   readonly history: RunHistory
   readonly jobVms: JobVms
   readonly toldMarks: ToldMarks
+  readonly prunes: RepositoryPrunes
   readonly buckets: Buckets
   readonly processes: Processes & ProcessLookup
   /** Undefined where this proxy is alone. */
@@ -88,6 +99,7 @@ async function openOwn(config: AgentConfig, { clock, log, ids, known }: OpenStat
     history: openSqliteRunHistory(state),
     jobVms: openSqliteJobVms(state),
     toldMarks: openSqliteToldMarks(state),
+    prunes: openSqliteRepositoryPrunes(state),
     buckets: createSharedBuckets({ state, clock, log, owners: processes }),
     processes,
     proxies: undefined,
@@ -119,6 +131,7 @@ async function openShared(
     history: openPgRunHistory(state),
     jobVms: openPgJobVms(state),
     toldMarks: openPgToldMarks(state),
+    prunes: openPgRepositoryPrunes(state),
     buckets: createPgBuckets({ state, clock, log, epoch }),
     processes,
     proxies: { registry, drains: createProxyDrains(state), shown: state.shown, access, fenced },

@@ -31,6 +31,7 @@ export async function pruneIn(
     })
   }
   const prune = points.prune.bind(points)
+  const begun = agent.clock.now()
   const dryRun = request.dryRun === true
   const report = await agent.job(PRUNE, { repository: url, run, dryRun }, async (claims, signal) => {
     if (!dryRun) {
@@ -39,6 +40,7 @@ export async function pruneIn(
     }
     return await prune(request, { signal: signal ?? options.signal, recordLocks: recordLocks(claims) })
   })
+  if (!dryRun) await agent.prunes.note(url, begun)
   const { packs, bytes, until } = report.kept
   if (packs > 0) agent.log.info('packs are kept by the server', { repository: url, packs, bytes, until })
   agent.log.info(dryRun ? 'a prune was planned' : 'a repository was pruned', {

@@ -1,6 +1,7 @@
 import type { RunRecord } from '../core/index.ts'
 import { AfterCycle } from './after-cycle.ts'
 import { copyWork } from './after-copy.ts'
+import { pruneWork } from './after-prune.ts'
 import { retentionWork } from './after-retention.ts'
 import type { Agent } from './agent.ts'
 import { runAgent } from './agent-run.ts'
@@ -57,9 +58,12 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
   const followers = [
     totals,
     { name: 'notices', after: async (ended: RunEnded) => notifier?.after(ended) },
-    // A copy first: what the policy takes away at once is to be in the other repository.
-    new AfterCycle([copyWork(agent, config), retentionWork(agent, config)], isBusy, agent.log, async (...failed) =>
-      notifier?.failed(...failed),
+    // A copy first: what the policy takes away at once is to be in the other repository. A prune last: it frees what the policy took away.
+    new AfterCycle(
+      [copyWork(agent, config), retentionWork(agent, config), pruneWork(agent, config)],
+      isBusy,
+      agent.log,
+      async (...failed) => notifier?.failed(...failed),
     ),
     ...(options.followers ?? []),
   ]

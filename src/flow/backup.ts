@@ -26,6 +26,8 @@ export async function backupVm(
   options: BackupOptions = {},
 ): Promise<BackupResult> {
   const locked = await lockVm(deps, claims, request.vm, options)
+  // A prune takes long, and its end is waited for: not with a snapshot taken and removed at each try.
+  await deps.provider.refuseIfHeld?.(options)
   const stages = stagesOf(deps, claims, request, locked.config)
   return stages.aroundRun(() => backupLocked(deps, claims, request, locked, stages, options), options)
 }

@@ -56,6 +56,8 @@ export interface BackupProvider extends AsyncDisposable {
    * Errors: CONFLICT (locked), CAPACITY, AUTH, UNAVAILABLE.
    */
   begin(request: PointRequest, options?: Locking): Promise<BackupWriter>
+  /** CONFLICT while somebody holds the destination alone. For who has much to prepare before `begin`, which decides; absent where nobody can. */
+  refuseIfHeld?(options?: Abortable): Promise<void>
   /** Points that can be listed and read back; undefined for a destination that only takes a stream (a tape, standard output). */
   readonly points: PointStore | undefined
 }

@@ -97,6 +97,10 @@ class ResticProvider implements BackupProvider {
     }
   }
 
+  refuseIfHeld(options?: Abortable): Promise<void> {
+    return this.#repository.refuseIfHeld(options)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await using _backend = this.#backend
     await this.#repository[Symbol.asyncDispose]()

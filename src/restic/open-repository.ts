@@ -1,6 +1,6 @@
 import { availableParallelism, endianness } from 'node:os'
 import { join } from 'node:path'
-import { AgentError, anySignal, isAgentError, type Secret, throwIfAborted, toAgentError } from '../core/index.ts'
+import { type Abortable, AgentError, anySignal, isAgentError, type Secret, throwIfAborted, toAgentError } from '../core/index.ts'
 import { type Backend, CONFIG_FILE } from './backend.ts'
 import { type BlobOpener, BlobStore } from './blob-store.ts'
 import { checkRepository } from './check-repository.ts'
@@ -27,7 +27,7 @@ import type {
   SnapshotStore,
 } from './repository.ts'
 import { ReadEngine } from './read-engine.ts'
-import { type Locking, RepositoryLock } from './repository-lock.ts'
+import { type Locking, refuseConflicts, RepositoryLock } from './repository-lock.ts'
 import { SnapshotWriter } from './repository-writer.ts'
 import { SealedFiles } from './sealed-files.ts'
 import type { SealKey } from './sealing.ts'
@@ -195,6 +195,10 @@ class ResticRepository implements Repository {
       await lock[Symbol.asyncDispose]()
       throw error
     }
+  }
+
+  refuseIfHeld(options: Abortable = {}): Promise<void> {
+    return refuseConflicts(this.#files, this.#deps, { ...options, exclusive: false })
   }
 
   async beginRead(options: Locking = {}): Promise<RepositoryLease> {

@@ -133,7 +133,7 @@ class PruneRun {
         `${backend.url} does not let anything be removed, so its space cannot be freed from here: ${error.message}`,
         {
           subject: backend.url,
-          next: 'If it is kept append-only, prune it where removing is allowed; nothing was changed.',
+          next: 'If it is kept append-only, prune it where removing is allowed; nothing else was tried.',
           retry: 'never',
           cause: error,
         },

@@ -181,7 +181,7 @@ function encodeLock(deps: RepositoryDeps, exclusive: boolean): Buffer {
 }
 
 /** Removes stale locks; CONFLICT when a living one stands against ours. */
-async function refuseConflicts(files: SealedFiles, deps: RepositoryDeps, request: LockRequest, own?: string): Promise<void> {
+export async function refuseConflicts(files: SealedFiles, deps: RepositoryDeps, request: LockRequest, own?: string): Promise<void> {
   for await (const { name, size } of files.backend.list('lock', request)) {
     // Some backends leave empty files behind when an upload broke off; restic ignores them too.
     if (name === own || size === 0) continue

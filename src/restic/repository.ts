@@ -56,6 +56,8 @@ export interface Repository extends AsyncDisposable {
    * CONFLICT when another process holds the repository exclusively.
    */
   beginWrite(options?: Locking): Promise<RepositoryWriter>
+  /** CONFLICT when another process holds the repository exclusively now. For who has much to prepare before `beginWrite`, which decides. */
+  refuseIfHeld(options?: Abortable): Promise<void>
   /**
    * Takes a non-exclusive lock, so that no prune removes what is being read; held until disposed. For restores, exports and mounts.
    * Reading works without it where the repository may not be written to. CONFLICT.

@@ -130,4 +130,11 @@ export const MIGRATIONS: readonly string[] = [
     value  TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  // When each repository was pruned last.
+  `
+  CREATE TABLE repository_prune (
+    repository  TEXT PRIMARY KEY,
+    pruned_at   TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]

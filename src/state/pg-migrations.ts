@@ -154,4 +154,11 @@ export const PG_MIGRATIONS: readonly string[] = [
     value  text NOT NULL
   );
   `,
+  // When each repository was pruned last.
+  `
+  CREATE TABLE repository_prune (
+    repository  text PRIMARY KEY,
+    pruned_at   text NOT NULL
+  );
+  `,
 ]

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import type { PointId, RunId, RunRecord, VmRef } from '../../src/core/index.ts'
-import type { JobVms, RunHistory } from '../../src/history/index.ts'
+import type { JobVms, RepositoryPrunes, RunHistory } from '../../src/history/index.ts'
 
-export type HistoryWorld = AsyncDisposable & { readonly history: RunHistory; readonly jobVms: JobVms }
+export type HistoryWorld = AsyncDisposable & { readonly history: RunHistory; readonly jobVms: JobVms; readonly prunes: RepositoryPrunes }
 
 const vmNamed = (name: string, change: Partial<VmRef> = {}): VmRef => ({
   moref: `vm-${name}`,
@@ -121,6 +121,21 @@ export function runHistoryContract(name: string, open: () => Promise<HistoryWorl
       // Who was gone is new when it comes back.
       expect(await known('nightly', [db], 5)).toEqual([at(2)])
       expect(await known('nightly', [db, web], 6)).toEqual([at(2), at(6)])
+    })
+  })
+
+  describe('prunes of repositories', () => {
+    it('are known by the last moment that was noted, whatever the order', async () => {
+      await using world = await open()
+      const { prunes } = world
+      const last = async (url: string): Promise<string | undefined> => (await prunes.last(url))?.toISOString()
+      expect(await last('restic:/backup')).toBeUndefined()
+      await prunes.note('restic:/backup', new Date(at(5)))
+      await prunes.note('restic:/backup', new Date(at(3)))
+      await prunes.note('restic:/other', new Date(at(4)))
+      expect([await last('restic:/backup'), await last('restic:/other')]).toEqual([at(5), at(4)])
+      await prunes.note('restic:/backup', new Date(at(6)))
+      expect(await last('restic:/backup')).toBe(at(6))
     })
   })
 }

@@ -1,7 +1,14 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll } from 'vitest'
-import { openPgJobVms, openPgRunHistory, openSqliteJobVms, openSqliteRunHistory } from '../../src/history/index.ts'
+import {
+  openPgJobVms,
+  openPgRepositoryPrunes,
+  openPgRunHistory,
+  openSqliteJobVms,
+  openSqliteRepositoryPrunes,
+  openSqliteRunHistory,
+} from '../../src/history/index.ts'
 import { openState } from '../../src/state/index.ts'
 import { describePeer } from '../peer.ts'
 import { type Postgres, startPostgres } from '../postgres.ts'
@@ -14,6 +21,7 @@ async function openWorld(): Promise<HistoryWorld> {
   return {
     history: openSqliteRunHistory(state),
     jobVms: openSqliteJobVms(state),
+    prunes: openSqliteRepositoryPrunes(state),
     [Symbol.asyncDispose]: async () => {
       await state[Symbol.asyncDispose]()
       await rm(directory, { recursive: true, force: true })
@@ -31,6 +39,11 @@ describePeer('postgres', 'shared', (path) => {
   afterAll(() => server[Symbol.asyncDispose]())
   runHistoryContract('PostgreSQL', async () => {
     const state = await server.state()
-    return { history: openPgRunHistory(state), jobVms: openPgJobVms(state), [Symbol.asyncDispose]: () => state[Symbol.asyncDispose]() }
+    return {
+      history: openPgRunHistory(state),
+      jobVms: openPgJobVms(state),
+      prunes: openPgRepositoryPrunes(state),
+      [Symbol.asyncDispose]: () => state[Symbol.asyncDispose](),
+    }
   })
 })

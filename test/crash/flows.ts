@@ -226,6 +226,15 @@ export const flows: readonly Flow[] = [
   forgetFlow('tar'),
   forgetFlow('dir'),
   {
+    name: 'prune',
+    about: 'packs in no use are removed, those partly used written anew',
+    template: 'forgotten',
+    argv: () => ['prune', '--max-unused', '0'],
+    lab: false,
+    again: true,
+    next: 'beta',
+  },
+  {
     name: 'orphans',
     about: 'a snapshot and a half-restored VM whose journal is lost are removed',
     template: 'orphans',

@@ -78,6 +78,7 @@ async function achieved(
   const [command] = flow.argv(place)
   if (restoresDirectory !== undefined) return (await readdir(place.restored)).includes(restoresDirectory.name)
   if (flow.forgets === true) return pointsAfter < pointsBefore
+  if (command === 'prune') return /Freed [1-9]/u.test(out)
   if (command === 'mount') return out.includes('is shown in')
   if (command === 'backup') return pointsAfter > pointsBefore
   if (command === 'init') return (await readdir(place.repository)).includes('config')

@@ -15,9 +15,9 @@ import { environmentOf, makeEmptyWorld, openLab, type Place, saveWorld } from '.
 
 /**
  * `bare`: no repository; `empty`: one without points; `points`: one point of each VM, and guests that wrote since; `history`: three points of
- * one VM, full ones where others would stand on them; `orphans`: a snapshot and a half-restored VM that no journal knows; `files`: one VM has an ext4 and a FAT on its disk.
+ * one VM, full ones where others would stand on them; `forgotten`: the last of three, so that packs are in no use or partly; `orphans`: a snapshot and a half-restored VM that no journal knows; `files`: one VM has an ext4 and a FAT on its disk.
  */
-export type TemplateName = 'bare' | 'empty' | 'points' | 'history' | 'orphans' | 'files'
+export type TemplateName = 'bare' | 'empty' | 'points' | 'history' | 'forgotten' | 'orphans' | 'files'
 
 /** Makes a template in a place, once; what later ones start from is made on the way. */
 export async function makeTemplate(place: Place, name: TemplateName, scheme?: 'tar' | 'dir'): Promise<string> {
@@ -33,12 +33,13 @@ export async function makeTemplate(place: Place, name: TemplateName, scheme?: 't
     await must(['backup', 'beta', 'gamma', 'omega', '--mode', 'full', '--quiesce', 'none'], environment)
     for (const vm of ['beta', 'gamma']) await lab.control.write(vm, { records: 3 })
   }
-  if (name === 'history') {
+  if (name === 'history' || name === 'forgotten') {
     for (let point = 0; point < 3; point++) {
       await must(['backup', 'beta', '--init', '--quiesce', 'none', '--mode', scheme === undefined ? 'auto' : 'full'], environment)
       await lab.control.write('beta', { records: 2 })
     }
   }
+  if (name === 'forgotten') await must(['forget', '--keep-last', '1'], environment)
   if (name === 'orphans') await must(['backup', 'beta', '--mode', 'full', '--quiesce', 'none'], environment)
   if (name === 'files') await makeFileSystems(lab)
   const facts: TemplateFacts = { seen: await observe(lab), points: await listPoints(place, scheme) }

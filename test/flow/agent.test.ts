@@ -1,6 +1,9 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { createIds, systemClock } from '../../src/core/index.ts'
+import { openSqliteJournal, systemProcesses } from '../../src/journal/index.ts'
+import { openState } from '../../src/state/index.ts'
 import { FROM_SOURCES, runChild } from '../crash/commands.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 import { startAgent, untilTrue } from './running-agent.ts'
@@ -79,14 +82,15 @@ it('killed in the middle of a run: the next one releases what it held, and makes
   await session.expectClean()
 })
 
-it('copies what a job made, and then forgets by its policy, when the last run of the cycle has ended', async () => {
+it('copies what a job made, then forgets by its policy and frees the space, when the last run of the cycle has ended', async () => {
   const password = join(session.directory, 'second-password')
   await writeFile(password, 'another secret\n', { mode: 0o600 })
   const second = join(session.directory, 'second')
   const asSecond = { VCB_REPO: second, VCB_REPO_PASSWORD_FILE: password }
   expect((await session.vcbWith(asSecond, 'init')).exit).toBe(0)
   await configure(
-    `repositories:\n  second: { url: ${JSON.stringify(second)}, passwordFile: ${JSON.stringify(password)} }\n` +
+    'repository: { prune: { every: 2h, maxUnused: 0% } }\n' +
+      `repositories:\n  second: { url: ${JSON.stringify(second)}, passwordFile: ${JSON.stringify(password)} }\n` +
       'jobs:\n  - { name: kept, select: [db01, web01], repository: default, copyTo: [second], retention: { last: 1 }, timeZone: UTC, quiesce: none }\n',
   )
   const agent = await startAgent(session)
@@ -102,6 +106,14 @@ it('copies what a job made, and then forgets by its policy, when the last run of
     await untilTrue(async () => (await pointsOf(vm, asSecond)).includes(last.run))
     expect((await pointsOf(vm, asSecond)).length).toBeGreaterThanOrEqual(2)
   }
+  // Once in the two hours, by the first cycle; the space of what a later one forgot waits.
+  const prunes = async (): Promise<number> => {
+    await using state = await openState(join(session.environment['VCB_STATE_DIR'] ?? '', 'state.sqlite'))
+    const journal = await openSqliteJournal({ state, clock: systemClock, ids: createIds(), processes: systemProcesses })
+    return (await journal.finished(1000)).filter(({ kind, outcome }) => kind === 'prune' && outcome.result === 'succeeded').length
+  }
+  await untilTrue(async () => (await prunes()) === 1)
   expect((await agent.end()).exit).toBe(0)
+  expect(await prunes()).toBe(1)
   await session.expectClean()
 })

@@ -1,8 +1,11 @@
 import { execFile, type ExecFileOptions } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { directoryBackend, openRepository } from '../../src/restic/index.ts'
 import { describePeer } from '../peer.ts'
 import { type Json, type LabSession, openLabSession } from './lab-session.ts'
 
@@ -106,5 +109,29 @@ describePeer('restic', 'vcb prune', (program) => {
       code: 'USAGE',
       message: expect.stringContaining('is not pruned: the space of a point that is forgotten is free at once'),
     })
+  })
+
+  it('keeps a backup from its snapshot for as long as it has the repository for itself', async () => {
+    const deps = { clock: systemClock, log: silentLog, random: randomBytes, hostname: 'another', username: 'somebody', pid: 1 }
+    await using repository = await openRepository(directoryBackend(session.repository), new Secret(session.repositoryPassword), deps)
+    const snapshots = async (): Promise<number> =>
+      (await session.lab.control.state()).tasks.filter(({ name }) => name === 'CreateSnapshotEx_Task').length
+    const before = await snapshots()
+    {
+      // The lock that a prune holds, as another host has it.
+      await using _alone = await repository.snapshots.beginForget()
+      const refused = await session.vcb('backup', 'web01', '--quiesce', 'none', '--json')
+      expect(refused.json().vms[0].error).toMatchObject({ code: 'CONFLICT', message: expect.stringContaining('is locked exclusively') })
+      expect((await session.vcb('prune', '--json')).json().error).toMatchObject({ code: 'CONFLICT' })
+    }
+    expect(await snapshots()).toBe(before)
+    await session.expectClean()
+    {
+      // And the other way round: somebody who writes or reads.
+      await using _reading = await repository.beginRead()
+      expect((await session.vcb('prune', '--json')).json().error).toMatchObject({ code: 'CONFLICT' })
+      expect(await session.json(['prune', '--dry-run'])).toMatchObject({ snapshots: 1 })
+    }
+    await backUp('web01')
   })
 })

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { parseProviderUrl } from '../../provider/index.ts'
 import { type FileOf, type Given, localIf } from './given.ts'
 import { checkedBy } from './list-of.ts'
+import { repositoryPrune } from './prune.ts'
 import { repositoryLoginKeys, repositoryLoginOf } from './repository-login.ts'
 import { localRepository, type RepositoryConfig } from './repository.ts'
 
@@ -21,6 +22,7 @@ export const repositoriesKeys = {
         url: checkedBy(parseProviderUrl),
         passwordFile: z.string().optional(),
         passwordEnv: z.string().optional(),
+        prune: repositoryPrune.optional(),
         ...repositoryLoginKeys,
       }),
     )
@@ -36,12 +38,13 @@ export function repositoriesOf(
   { repository: general }: RepositoryConfig,
 ): { readonly repositories: readonly NamedRepository[] } {
   const named = Object.entries(file ?? {}).map(
-    ([name, { url, passwordFile, passwordEnv, ...login }]): NamedRepository =>
+    ([name, { url, passwordFile, passwordEnv, prune, ...login }]): NamedRepository =>
       Object.freeze({
         name,
         url: localRepository(url, given.base) ?? url,
         password:
           passwordEnv === undefined ? { file: localIf(given, passwordFile) } : { env: passwordEnv, value: given.environment[passwordEnv] },
+        prune,
         ...repositoryLoginOf(login, given),
       }),
   )

@@ -1,12 +1,18 @@
 import { isAbsolute, resolve } from 'node:path'
 import { z } from 'zod'
 import { type FileOf, type Given, localIf } from './given.ts'
+import { type RepositoryPrune, repositoryPrune } from './prune.ts'
 import { type RepositoryLogin, repositoryLoginKeys, repositoryLoginOf } from './repository-login.ts'
 import { type SecretSource, secretSource } from './secret-source.ts'
 
 /** Where restore points go. */
 export type RepositoryConfig = {
-  readonly repository: RepositoryLogin & { readonly url: string | undefined; readonly password: SecretSource }
+  readonly repository: RepositoryLogin & {
+    readonly url: string | undefined
+    readonly password: SecretSource
+    /** As the file has it; `pruneRuleOf` says what that comes to. */
+    readonly prune?: RepositoryPrune | undefined
+  }
 }
 
 export const repositoryKeys = {
@@ -15,6 +21,7 @@ export const repositoryKeys = {
       url: z.string().optional(),
       passwordFile: z.string().optional(),
       passwordEnv: z.string().optional(),
+      prune: repositoryPrune.optional(),
       ...repositoryLoginKeys,
     })
     .optional(),
@@ -32,6 +39,7 @@ export function repositoryOf({ repository: file }: FileOf<typeof repositoryKeys>
         localIf(given, file?.passwordFile),
         file?.passwordEnv,
       ),
+      prune: file?.prune,
       ...repositoryLoginOf(file ?? {}, given),
     }),
   }

@@ -2,6 +2,7 @@ import { formatBytes } from '../../core/index.ts'
 import { DEFAULT_LIMITS } from '../../transport/index.ts'
 import type { AgentConfig } from './config.ts'
 import type { ConfigFlags } from './flags.ts'
+import { type PruneRule, pruneRuleOf } from './prune.ts'
 import { formatDuration } from './quantity.ts'
 import { targetText } from './notices.ts'
 import type { SecretSource } from './secret-source.ts'
@@ -204,6 +205,7 @@ export const SETTINGS: readonly Setting[] = [
             '; ',
           ),
   },
+  { keys: ['repository.prune'], value: ({ repository: { prune } }) => pruneText(pruneRuleOf(prune)) },
   {
     keys: ['repositories'],
     value: ({ repositories }) =>
@@ -280,4 +282,11 @@ const time = (minutes: number): string => `${String(Math.floor(minutes / 60)).pa
 export function secret({ env, file }: SecretSource): string | undefined {
   if (env !== undefined) return `in the variable ${env}`
   return file === undefined ? undefined : file === '-' ? 'on standard input' : `in ${file}`
+}
+
+function pruneText(rule: PruneRule | undefined): string {
+  if (rule === undefined) return 'off'
+  const { everyMs, mostUnused, mostRepackedBytes } = rule
+  const unused = mostUnused === 'unlimited' ? mostUnused : 'bytes' in mostUnused ? formatBytes(mostUnused.bytes) : `${mostUnused.percent}%`
+  return `every ${formatDuration(everyMs)}, ${unused} may stay unused, ${formatBytes(mostRepackedBytes)} written anew at most`
 }
