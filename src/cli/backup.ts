@@ -82,7 +82,7 @@ export function registerBackup(program: Command, io: CliIo, status: ExitStatus):
             output.result(forecastJson(forecast), () => forecastText(forecast))
             return
           }
-          using progress = createProgress(io, systemClock, flags.json !== true)
+          using progress = await createProgress(io, systemClock, flags.json !== true)
           const run = await runBackup(agent, {
             ...wish,
             quiesce: agent.config.quiesce,

@@ -51,7 +51,7 @@ export function registerCopy(program: Command, io: CliIo, status: ExitStatus): v
           await using reader = await store.open(await findPoint(store, text, io.signal), { signal: io.signal })
           ids.add(reader.id)
         }
-        using progress = createProgress(io, systemClock, flags.json !== true)
+        using progress = await createProgress(io, systemClock, flags.json !== true)
         const run = await runCopy(agent, {
           to: flags.to,
           password: flags.toPasswordFile === undefined ? {} : { file: flags.toPasswordFile },

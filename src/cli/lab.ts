@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises'
-import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
@@ -288,6 +287,7 @@ async function call<T>(directory: string, verb: string, body: object): Promise<T
   }
   const where: { url: string; certificate: string } = JSON.parse(await read('running.json'))
   const token = (await read('control-token')).trim()
+  const { request } = await import('node:https')
   const text = await new Promise<{ status: number; text: string }>((resolve, reject) => {
     const sent = request(
       `${where.url}/lab/${verb}`,

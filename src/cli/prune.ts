@@ -35,7 +35,7 @@ export function registerPrune(program: Command, io: CliIo): void {
         mostRepackedBytes: flags.maxRepackSize === undefined ? undefined : parseMostRepacked('--max-repack-size', flags.maxRepackSize),
       }
       await withAgent(io, flags, async ({ agent, output }) => {
-        using progress = createProgress(io, systemClock, flags.json !== true)
+        using progress = await createProgress(io, systemClock, flags.json !== true)
         const run = await runPrune(agent, { ...request, onProgress: (stage, done, total) => progress.update(stage, done, total) })
         output.result(run, () => describe(run))
       })

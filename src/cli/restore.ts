@@ -81,7 +81,7 @@ export function registerRestore(program: Command, io: CliIo, status: ExitStatus)
       const { transport, via, ...rest } = flags
       const restoreTransport = via === 'folder' ? 'https' : (via ?? transport)
       await withAgent(io, { ...rest, restoreTransport }, async ({ agent, output }) => {
-        using progress = createProgress(io, systemClock, flags.json !== true)
+        using progress = await createProgress(io, systemClock, flags.json !== true)
         const onProgress = (at: { disk: string; doneBytes: number; totalBytes: number }): void =>
           progress.update(at.disk, at.doneBytes, at.totalBytes)
         const store = await agent.points()

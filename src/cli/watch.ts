@@ -25,7 +25,7 @@ export function registerWatch(program: Command, io: CliIo): void {
     )
     .action(async (flags: AgentFlags) => {
       await using client = await needAgent(io, flags)
-      using progress = createProgress(io, systemClock, flags.json !== true)
+      using progress = await createProgress(io, systemClock, flags.json !== true)
       const zone = Temporal.Now.timeZoneId()
       const show = (event: Event): void => {
         if (flags.json === true) io.out(`${JSON.stringify(event)}\n`)
