@@ -31,6 +31,8 @@ export class ServerConnection {
   readonly #options: ServerConnectionOptions
   readonly #closing = new AbortController()
   readonly #underWay = new Set<Promise<void>>()
+  /** Memory of answered reads: a client asks for the same length again and again. */
+  readonly #spare: Buffer[] = []
   #inMemory = 0
 
   constructor(channel: ByteChannel, options: ServerConnectionOptions) {
@@ -130,7 +132,7 @@ export class ServerConnection {
     if (!agreement.structured) return this.#readUnstructured(agreement.taken, request)
     const whole = (flags & COMMAND_FLAG.df) !== 0
     if (whole && length > PIECE) return this.#refuse(agreement, request, ERRNO.EOVERFLOW, `one chunk has at most ${PIECE} bytes`)
-    const piece = Buffer.allocUnsafe(Math.min(PIECE, length))
+    const piece = this.#take(Math.min(PIECE, length))
     for (let at = 0; at < length; at += PIECE) {
       const part = piece.subarray(0, Math.min(PIECE, length - at))
       try {
@@ -140,6 +142,18 @@ export class ServerConnection {
       }
       await this.#replies.data(cookie, offset + at, part, { last: at + PIECE >= length, whole })
     }
+    this.#give(piece)
+  }
+
+  #take(length: number): Buffer {
+    const fitting = this.#spare.findIndex((piece) => piece.length === length)
+    return this.#spare.splice(fitting, fitting < 0 ? 0 : 1)[0] ?? Buffer.allocUnsafeSlow(length)
+  }
+
+  /** Only of a reply that the system has taken whole: of one that failed, something may still be on its way. */
+  #give(piece: Buffer): void {
+    this.#spare.push(piece)
+    if (this.#spare.length > IN_FLIGHT) this.#spare.shift()
   }
 
   async #readUnstructured(taken: ServedExport, { cookie, offset, length }: Request & { readonly offset: number }): Promise<void> {
