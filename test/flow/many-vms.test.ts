@@ -53,6 +53,8 @@ it('keeps nobody waiting and its memory small', async () => {
       ...session.environment,
       NODE_OPTIONS: `--import=${join(import.meta.dirname, 'loop-delay.mjs')}`,
       LOOP_DELAY_FILE: delays,
+      // As its unit has it.
+      MALLOC_MMAP_THRESHOLD_: '1048576',
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
