@@ -9,8 +9,11 @@ import {
 } from '../vsphere/index.ts'
 import type { Agent } from './agent.ts'
 import { mapDatastores, type MountedDatastore } from '../transport/index.ts'
+import type { ConfigCheck } from './check-config.ts'
+import { checkAgent, checkClock, checkConfiguration, checkLog, checkStateDirectory, checkUser } from './doctor-agent.ts'
 import { checkGuests } from './doctor-guest.ts'
 import { checkHotadd } from './doctor-hotadd.ts'
+import { checkJobRepositories, checkJobs, checkSchedules } from './doctor-jobs.ts'
 import { checkMount } from './doctor-mount.ts'
 import { checkNfc } from './doctor-nfc.ts'
 import { lookAtMount } from './doctor-san.ts'
@@ -27,12 +30,19 @@ export type Finding = {
   readonly next?: string | undefined
 }
 
+export type DiagnoseOptions = {
+  /** Looks at the configuration as its files say it. */
+  readonly check?: (() => Promise<ConfigCheck>) | undefined
+}
+
 /**
- * Looks at everything a backup needs and says what is missing: certificate, login, privileges, datastores and transports, repository, journal.
+ * Looks at everything a backup needs and says what is missing: certificate, login, privileges, datastores and transports, repository, journal; and at what an agent needs
+ * beside: configuration and secrets, jobs and their VMs and repositories, state directory, log, unit, control socket, clock.
  * Changes nothing. Each finding stands for itself: one that fails does not hide the next.
  */
-export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
+export async function diagnose(agent: Agent, { check }: DiagnoseOptions = {}): Promise<readonly Finding[]> {
   const findings: Finding[] = []
+  if (check !== undefined) await attempt('configuration', findings, async () => checkConfiguration(await check(), findings))
   const { url, thumbprint } = agent.config.vcenter
   if (url === undefined) {
     findings.push({
@@ -56,6 +66,8 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
       await attempt('hotadd', findings, () => checkHotadd(agent, vsphere, findings))
       await attempt('NFC', findings, () => checkNfc(agent, vsphere, findings))
       await attempt('guest scripts', findings, () => checkGuests(agent, vsphere, findings))
+      await attempt('clock', findings, () => checkClock(agent, vsphere, findings))
+      await attempt('jobs', findings, () => checkJobs(agent, findings))
     })
   }
   await attempt('SSH', findings, () => checkSsh(agent, findings))
@@ -79,6 +91,12 @@ export async function diagnose(agent: Agent): Promise<readonly Finding[]> {
       detail: `${provider.url} opens${provider.about === undefined ? '' : ` (${provider.about})`}, ${points} restore points`,
     })
   })
+  await attempt('repositories', findings, () => checkJobRepositories(agent, findings))
+  await attempt('schedules', findings, () => Promise.resolve(checkSchedules(agent, findings)))
+  await attempt('user', findings, () => checkUser(agent, findings))
+  await attempt('state directory', findings, () => checkStateDirectory(agent, findings))
+  await attempt('log', findings, () => checkLog(agent, findings))
+  await attempt('agent', findings, () => checkAgent(agent, findings))
   await attempt('state database', findings, () => checkState(agent, findings))
   await attempt('journal', findings, async () => {
     const open = await agent.journal.unfinished()

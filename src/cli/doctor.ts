@@ -21,9 +21,12 @@ export function registerDoctor(program: Command, io: CliIo, status: ExitStatus):
       ]),
     )
     .action(async (flags: CommandFlags & { readonly vm?: readonly string[] | undefined }) => {
-      const [{ withAgent }, { diagnose, diagnoseVms }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+      const [{ withAgent }, { checkConfig, diagnose, diagnoseVms }] = await Promise.all([
+        import('./session.ts'),
+        import('../agent/index.ts'),
+      ])
       await withAgent(io, flags, async ({ agent, output }) => {
-        const findings = await diagnose(agent)
+        const findings = await diagnose(agent, { check: () => checkConfig(flags, io.environment) })
         const vms = flags.vm === undefined ? undefined : await diagnoseVms(agent, flags.vm)
         if (findings.some((finding) => finding.result === 'failed')) status.exit = new AgentError('CONFIG', '').exit
         output.result({ findings, ...(vms === undefined ? {} : { vms: vms.map(toJson) }) }, () =>
