@@ -34,3 +34,37 @@ test('told to stop, it waits for each of the runs under way and leaves the proce
   await work
   expect(dispatcher.running).toEqual([])
 })
+
+test('what one follower does long delays no other, and the end waits for both', async () => {
+  const config = { jobs: [], repositories: [], repository: {}, parallel: 4, limits: {} }
+  const { signal } = new AbortController()
+  const history = { add: async () => undefined }
+  const locks = { refusal: async () => undefined }
+  const parts = { config, clock: systemClock, ids: createIds(), log: silentLog, locks, history, signal }
+  const copy = Promise.withResolvers<void>()
+  const told: string[] = []
+  const dispatcher = new Dispatcher({
+    agent: parts as unknown as Agent,
+    followers: [
+      {
+        name: 'slow',
+        after: async ({ record }) => {
+          await copy.promise
+          told.push(`copied ${record.vm.name}`)
+        },
+      },
+      { name: 'broken', after: () => Promise.reject(new Error('it is broken')) },
+      { name: 'quick', after: async ({ record }) => void told.push(record.vm.name) },
+    ],
+  })
+  // Each of them fails at once: there is no repository.
+  dispatcher.ask(
+    ['a', 'b'].map((name) => ({ vm: ref(name), place })),
+    { job: undefined, mode: undefined, by: 'a test' },
+  )
+  const work = dispatcher.run({ stop: signal, once: true })
+  await expect.poll(() => told.toSorted()).toEqual(['a', 'b'])
+  copy.resolve()
+  await work
+  expect(told.slice(2).toSorted()).toEqual(['copied a', 'copied b'])
+})
