@@ -19,6 +19,7 @@ export type BlobPlace = {
 /** The blobs of one pack in the order they lie in it, 48 bytes each. Filled by parsers and by the pack being written. */
 export class BlobRecords {
   #words = new Uint32Array(RECORD_WORDS * 16)
+  #bytes = new Uint8Array(this.#words.buffer)
   #count = 0
 
   get count(): number {
@@ -27,7 +28,7 @@ export class BlobRecords {
 
   add(id: Uint8Array, place: BlobPlace): void {
     const at = this.#room() * RECORD_WORDS
-    new Uint8Array(this.#words.buffer).set(id, at * 4)
+    this.#bytes.set(id, at * 4)
     this.#words[at + 8] = place.type
     this.#words[at + 9] = place.offset
     this.#words[at + 10] = place.length
@@ -36,7 +37,7 @@ export class BlobRecords {
 
   /** A view of an id; valid until the next `add`. */
   id(index: number): Uint8Array {
-    return new Uint8Array(this.#words.buffer, index * RECORD_WORDS * 4, ID_BYTES)
+    return this.#bytes.subarray(index * RECORD_WORDS * 4, index * RECORD_WORDS * 4 + ID_BYTES)
   }
 
   place(index: number): BlobPlace {
@@ -58,6 +59,7 @@ export class BlobRecords {
       const grown = new Uint32Array(this.#words.length * 2)
       grown.set(this.#words)
       this.#words = grown
+      this.#bytes = new Uint8Array(grown.buffer)
     }
     return this.#count++
   }

@@ -97,6 +97,21 @@ describe('index files', () => {
     expect(found).toEqual([[{ id, type: TREE, offset: 3, length: 40, uncompressedLength: 0 }], []])
   })
 
+  it('mean the same where a blob begins as usual and then is not', () => {
+    const id = 'cd'.repeat(32)
+    const usual = `{"id":"${id}","type":"data","offset":3,"length":40,"uncompressed_length":9}`
+    const variants = [usual, ...[...usual.matchAll(/[,:]/g)].map(({ index }) => `${usual.slice(0, index + 1)} ${usual.slice(index + 1)}`)]
+    variants.push(usual.replace('}', ',"new":[{}]}'), usual.replace(',"offset"', ',"new":1,"offset"'), usual.replace('}', ' }'))
+    variants.push(`{"uncompressed_length":9,${usual.slice(1).replace(',"uncompressed_length":9', '')}`)
+    for (const blob of variants) {
+      const found: unknown[] = []
+      parseIndexFile(Buffer.from(`{"packs":[{"id":"${id}","blobs":[${usual},${blob},${usual}]}]}`), 'x', (_, from) =>
+        found.push(...listed(from)),
+      )
+      expect(found, blob).toEqual(Array.from({ length: 3 }, () => ({ id, type: DATA, offset: 3, length: 40, uncompressedLength: 9 })))
+    }
+  })
+
   it('refuse rubbish, and every cut or changed byte, with INTEGRITY alone', () => {
     const json = encodeIndexFile([
       { id: randomBytes(32), blobs: records([{ id: randomBytes(32), type: DATA, length: 100, uncompressedLength: 9 }]) },

@@ -46,6 +46,7 @@ export function parseIndexFile(json: Buffer, name: string, onPack: (id: Uint8Arr
 
 function readPack(scan: JsonScanner, blobs: BlobRecords): Uint8Array {
   const id = new Uint8Array(ID_BYTES)
+  const blobId = new Uint8Array(ID_BYTES)
   let named = false
   scan.beginObject()
   for (let key = scan.nextKey(); key !== undefined; key = scan.nextKey()) {
@@ -54,15 +55,38 @@ function readPack(scan: JsonScanner, blobs: BlobRecords): Uint8Array {
       named = true
     } else if (key === 'blobs' && !scan.null()) {
       scan.beginArray()
-      while (scan.nextElement()) readBlob(scan, blobs)
+      while (scan.nextElement()) readBlob(scan, blobs, blobId)
     } else if (key !== 'blobs') scan.skip()
   }
   if (!named) scan.fail('a pack without an id')
   return id
 }
 
-function readBlob(scan: JsonScanner, blobs: BlobRecords): void {
-  const id = new Uint8Array(ID_BYTES)
+/** As restic and we write it, character by character: a third of the time. Nothing is passed when it is not so. */
+function readUsualBlob(scan: JsonScanner, blobs: BlobRecords, id: Uint8Array): boolean {
+  const start = scan.position
+  if (scan.pass(USUAL.id)) {
+    scan.id(id, 0)
+    const tree = scan.pass(USUAL.tree)
+    if (tree || scan.pass(USUAL.data)) {
+      const offset = scan.uint()
+      if (scan.pass(USUAL.length)) {
+        const length = scan.uint()
+        const uncompressedLength = scan.pass(USUAL.uncompressed) ? scan.uint() : 0
+        if (scan.pass(USUAL.end)) {
+          addBlob(scan, blobs, id, { type: tree ? TREE : DATA, offset, length, uncompressedLength })
+          return true
+        }
+      }
+    }
+  }
+  scan.goBack(start)
+  return false
+}
+
+/** `id`: 32 bytes to work in. */
+function readBlob(scan: JsonScanner, blobs: BlobRecords, id: Uint8Array): void {
+  if (readUsualBlob(scan, blobs, id)) return
   let named = false
   let type: string | undefined
   let offset: number | undefined
@@ -81,6 +105,21 @@ function readBlob(scan: JsonScanner, blobs: BlobRecords): void {
   }
   if (!named || offset === undefined || length === undefined) scan.fail('a blob without id, offset or length')
   if (type !== 'data' && type !== 'tree') scan.fail('a blob that is neither data nor tree')
+  addBlob(scan, blobs, id, { type: type === 'tree' ? TREE : DATA, offset, length, uncompressedLength })
+}
+
+function addBlob(scan: JsonScanner, blobs: BlobRecords, id: Uint8Array, place: BlobPlace): void {
+  const { offset, length, uncompressedLength } = place
   if (length < SEAL_OVERHEAD || offset + length > 0xffff_ffff || uncompressedLength > 0xffff_ffff) scan.fail('a blob of impossible size')
-  blobs.add(id, { type: type === 'tree' ? TREE : DATA, offset, length, uncompressedLength })
+  blobs.add(id, place)
+}
+
+const text = (characters: string): Uint8Array => new TextEncoder().encode(characters)
+const USUAL = {
+  id: text('{"id":'),
+  data: text(',"type":"data","offset":'),
+  tree: text(',"type":"tree","offset":'),
+  length: text(',"length":'),
+  uncompressed: text(',"uncompressed_length":'),
+  end: text('}'),
 }

@@ -105,6 +105,22 @@ export class JsonScanner {
     this.#position = start + 65
   }
 
+  /** Where it stands, to come back to with `goBack` as long as no object or array was begun or ended since. */
+  get position(): number {
+    return this.#position
+  }
+
+  goBack(position: number): void {
+    this.#position = position
+  }
+
+  /** Past these very bytes when they stand next, blanks and all; else false, and nowhere. */
+  pass(text: Uint8Array): boolean {
+    for (let index = 0; index < text.length; index++) if (this.#bytes[this.#position + index] !== text[index]) return false
+    this.#position += text.length
+    return true
+  }
+
   /** Passes over any value. */
   skip(): void {
     const byte = this.#peek()
