@@ -163,6 +163,7 @@ export class Dispatcher implements AsyncDisposable {
     }
     await this.#refreshing
     await Promise.all(this.#told.values())
+    for (const follower of this.#options.followers ?? []) await follower.settled?.()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -11,6 +11,8 @@ export type RunEnded = { readonly record: RunRecord; readonly job: JobConfig | u
 export interface AfterRun {
   readonly name: string
   after(ended: RunEnded, options: Abortable): Promise<void>
+  /** Called once, when no run comes any more; resolves when what it does on its own has ended. Never fails. */
+  settled?(): Promise<void>
 }
 
 /** Never fails. */

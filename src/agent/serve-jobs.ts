@@ -59,11 +59,8 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
     totals,
     { name: 'notices', after: async (ended: RunEnded) => notifier?.after(ended) },
     // A copy first: what the policy takes away at once is to be in the other repository. A prune last: it frees what the policy took away.
-    new AfterCycle(
-      [copyWork(agent, config), retentionWork(agent, config), pruneWork(agent, config)],
-      isBusy,
-      agent.log,
-      async (...failed) => notifier?.failed(...failed),
+    new AfterCycle([copyWork(agent, config), retentionWork(agent, config), pruneWork(agent, config)], isBusy, agent, async (...failed) =>
+      notifier?.failed(...failed),
     ),
     ...(options.followers ?? []),
   ]

@@ -21,6 +21,8 @@ export type ForgetRequest =
       readonly policy: RetentionPolicy
       readonly calendar: Calendar
       readonly expressions: readonly string[]
+      /** Why a point must stay that the policy would let go; asked only of such points, several times. */
+      readonly mustStay?: ((point: PointSummary) => Promise<string | undefined>) | undefined
     }
   | {
       readonly by: 'points'
@@ -66,17 +68,39 @@ export async function planForget(deps: PlanForgetDeps, request: ForgetRequest, o
     const points: PlannedPoint[] = []
     for (const { point, keep, reasons, guard } of planned) {
       // Asked only of what would go; a later run removes it when it may.
-      const until = keep ? undefined : await deps.points.lockedUntil?.(point.summary.id, options)
-      points.push({
-        summary: point.summary,
-        keep: keep || until !== undefined,
-        reasons: until === undefined ? reasons : [`locked until ${until.toISOString()}`],
-        guard,
-      })
+      const stays = keep ? undefined : await whyItStays(deps, request.mustStay, point.summary, options)
+      points.push({ summary: point.summary, keep: keep || stays !== undefined, reasons: stays === undefined ? reasons : [stays], guard })
     }
-    plans.push({ vm, points })
+    plans.push({ vm, points: withNeeded(points) })
   }
   return { unreadable: [], vms: plans }
+}
+
+/** What a point that has to stay stands on stays too. The policy's own choice is so already. */
+function withNeeded(points: readonly PlannedPoint[]): readonly PlannedPoint[] {
+  const needed = new Map<PointId, PointId>()
+  const byId = new Map(points.map((point) => [point.summary.id, point]))
+  for (const { summary, keep } of points) {
+    if (!keep) continue
+    for (let above = summary; above.needs !== undefined && !needed.has(above.needs); ) {
+      needed.set(above.needs, above.id)
+      above = byId.get(above.needs)?.summary ?? { ...above, needs: undefined }
+    }
+  }
+  return points.map((point) => {
+    const above = needed.get(point.summary.id)
+    return point.keep || above === undefined ? point : { ...point, keep: true, reasons: [`${above} stands on it`] }
+  })
+}
+
+async function whyItStays(
+  { points }: PlanForgetDeps,
+  mustStay: ((point: PointSummary) => Promise<string | undefined>) | undefined,
+  point: PointSummary,
+  options?: Abortable,
+): Promise<string | undefined> {
+  const until = await points.lockedUntil?.(point.id, options)
+  return until === undefined ? mustStay?.(point) : `locked until ${until.toISOString()}`
 }
 
 type UsedBy = (point: PointId) => string | undefined
