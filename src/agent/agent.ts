@@ -280,17 +280,18 @@ export class Agent implements AsyncDisposable {
     return { clock, log, random, access: repositoryAccess(this.config, user) }
   }
 
-  /** The repository, opened on first use; `init` makes one where there is none. USAGE when none is configured. */
-  provider(options: OpenRepositoryOptions = {}): Promise<BackupProvider> {
-    this.#provider ??= outsideRuns(() => this.#openProvider(options))
+  /** The repository, opened on first use and closed with this; `init` makes one where there is none. USAGE when none is configured. */
+  provider(options: Pick<OpenRepositoryOptions, 'init'> = {}): Promise<BackupProvider> {
+    this.#provider ??= this.openProvider(options).then((opened) => this.#stack.use(opened))
     return this.#provider
   }
 
-  async #openProvider(options: OpenRepositoryOptions): Promise<BackupProvider> {
+  /** The same for one run, which marks what it half writes with its own id; for the caller to dispose. */
+  async openProvider(options: OpenRepositoryOptions = {}): Promise<BackupProvider> {
     const { url, password } = this.config.repository
     if (url === undefined)
       throw new AgentError('USAGE', 'No repository was given.', { next: 'Give --repo, or set VCB_REPO or repository.url in vcb.yaml.' })
-    return this.#stack.use(await this.openRepository({ url, password }, options))
+    return this.openRepository({ url, password }, options)
   }
 
   /** A repository by its URL, for the caller to dispose; `init` makes one where there is none. */

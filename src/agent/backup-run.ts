@@ -73,7 +73,7 @@ export async function runBackup(agent: Agent, request: BackupRunRequest): Promis
   await agent.recoverFirst()
   const vms = await selectVms(vsphere, request.expressions, { bulk: request.bulk, signal: agent.signal })
   const run = agent.ids.run()
-  const provider = await agent.provider({
+  await using provider = await agent.openProvider({
     init: request.init,
     run,
     exportFormat: request.exports?.format,

@@ -13,7 +13,8 @@ export type PruneRun = PruneReport & { readonly repository: string; readonly dry
 export async function runPrune(agent: Agent, request: PruneRequest): Promise<PruneRun> {
   if (request.dryRun !== true) await agent.recoverFirst()
   const run = agent.ids.run()
-  return await pruneIn(agent, await agent.provider({ run }), run, request, { signal: agent.signal })
+  await using provider = await agent.openProvider({ run })
+  return await pruneIn(agent, provider, run, request, { signal: agent.signal })
 }
 
 /** The same for a repository opened for this `run`, which what a killed prune half wrote is found by. */

@@ -45,7 +45,7 @@ it('forgets no point that a repository of copyTo has not got yet', async () => {
     return (await session.json(['points', 'db01'])).points.map(({ id }: Json) => id)
   }
   // The last one stays by the policy, the one before it because only this repository has it.
-  expect((await retention()).toSorted()).toEqual([points[1].point, points[2].point].toSorted())
+  expect(new Set(await retention())).toEqual(new Set([points[1].point, points[2].point]))
   await session.json(['copy', '--to', 'second'])
   expect(await retention()).toEqual([points[2].point])
   await session.expectClean()
