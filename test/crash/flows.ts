@@ -34,6 +34,8 @@ export type Flow = {
   readonly forgets?: true
   /** What it was to undo is nobody's job: the command is run again after recovery, and must come to its end. */
   readonly again?: true
+  /** The jobs of its configuration. */
+  readonly jobs?: (place: Place) => readonly object[]
   /** Backed up after the recovery of sampled cuts, to see that nothing stands in the way. */
   readonly next: string
 }
@@ -145,6 +147,32 @@ export const flows: readonly Flow[] = [
     lab: true,
     scheme: 'dir',
     next: 'beta',
+  },
+  {
+    name: 'stages',
+    about:
+      'a run of a job with programs of the proxy around it, each of which undoes what the one before its stage did; alone covers the claim stagePrograms',
+    template: 'empty',
+    argv: () => ['agent', '--once'],
+    lab: true,
+    anyOrder: true,
+    jobs: (place) => [
+      {
+        name: 'nightly',
+        select: 'alpha',
+        rpo: '24h',
+        full: 'always',
+        quiesce: 'none',
+        stages: [
+          { at: 'preRun', command: ['/usr/bin/touch', join(place.temporary, 'paused')] },
+          { at: 'preSnapshot', command: ['/usr/bin/touch', join(place.temporary, 'stopped')] },
+          { at: 'postSnapshot', command: ['/bin/rm', '-f', join(place.temporary, 'stopped')] },
+          { at: 'postStore', command: ['/bin/true'] },
+          { at: 'postRun', command: ['/bin/rm', '-f', join(place.temporary, 'paused')] },
+        ],
+      },
+    ],
+    next: 'alpha',
   },
   {
     name: 'restore-lease',

@@ -6,7 +6,7 @@ import { cutText, type Ended, runChild } from './commands.ts'
 import type { Flow } from './flows.ts'
 import type { CutTask } from './live-cut.ts'
 import { letGuestsWrite, type Observation } from './observation.ts'
-import { environmentOf, hostEnvironmentOf, loadWorld, openLab, type Place, saveWorld } from './place.ts'
+import { configureJobs, environmentOf, hostEnvironmentOf, loadWorld, openLab, type Place, saveWorld } from './place.ts'
 import { repositoryUrl } from './repository-end.ts'
 import { factsOf, makeTemplate, type TemplateFacts } from './templates.ts'
 
@@ -28,6 +28,7 @@ const KEPT = 'killed'
 /** What the command of a flow gets as its environment, with this lab. */
 export async function environmentFor(place: Place, lab: Lab | undefined, flow: Flow): Promise<Readonly<Record<string, string>>> {
   const repository = repositoryUrl(place, flow.scheme)
+  if (flow.jobs !== undefined) await configureJobs(place, flow.jobs(place))
   return flow.toHost === true && lab !== undefined ? hostEnvironmentOf(place, lab, repository) : environmentOf(place, lab, repository)
 }
 

@@ -80,7 +80,7 @@ async function achieved(
   if (flow.forgets === true) return pointsAfter < pointsBefore
   if (command === 'prune') return /Freed [1-9]/u.test(out)
   if (command === 'mount') return out.includes('is shown in')
-  if (command === 'backup') return pointsAfter > pointsBefore
+  if (command === 'backup' || command === 'agent') return pointsAfter > pointsBefore
   if (command === 'init') return (await readdir(place.repository)).includes('config')
   if (lab === undefined) return true
   const { vms } = await lab.control.state()

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type Lab, startLab } from '../../src/lab/index.ts'
@@ -73,6 +73,12 @@ export async function openLab(place: Place): Promise<Lab> {
   await writeFile(configFile(place), JSON.stringify({ hotadd: { sysfs: guest?.sysfs, devices: guest?.devices, appear: '10s' } }))
   stack.move()
   return lab
+}
+
+/** Adds jobs to that file; where points go and how vCenter is reached stays with the environment. */
+export async function configureJobs(place: Place, jobs: readonly object[]): Promise<void> {
+  const known = JSON.parse(await readFile(configFile(place), 'utf8')) as object
+  await writeFile(configFile(place), JSON.stringify({ ...known, jobs }))
 }
 
 /** The same for a flow that goes to the host itself: its API, and its shell by a configuration file. */
