@@ -22,7 +22,7 @@ const channel = (server: SyslogServer) =>
   new SyslogChannel({ server, facility: 'local3', host: 'proxy01', pid: 77, patienceMs: 5000, clock: systemClock })
 
 describe('syslog, read by rsyslogd', () => {
-  test('over UDP, TCP, TLS and the local socket: every field is the one that was meant', { timeout: 60_000 }, async () => {
+  test('over UDP, TCP, TLS and the local socket: every field is the one that was meant', async () => {
     await using server = await startRsyslog(requirePeer('rsyslogd'), requirePeer('openssl'))
     requirePeer('logger')
     const host = '127.0.0.1'
@@ -53,7 +53,7 @@ describe('syslog, read by rsyslogd', () => {
     expect((await server.received(9)).at(-1)).toMatchObject({ pri: String(19 * 8 + 6), msgid: 'succeeded' })
   })
 
-  test('a server nobody vouches for is AUTH, one that is away UNAVAILABLE', { timeout: 60_000 }, async () => {
+  test('a server nobody vouches for is AUTH, one that is away UNAVAILABLE', async () => {
     await using server = await startRsyslog(requirePeer('rsyslogd'), requirePeer('openssl'))
     const notice = noticeOf(runOf(vmNamed('db01')))
     const host = '127.0.0.1'

@@ -189,7 +189,7 @@ describe('a prune', () => {
         expect((await repository.prune(zero)).freedBytes).toBe(0)
       }
     }
-  }, 60_000)
+  })
 
   it('keeps what snapshots hold, whatever was written, forgotten and pruned before, and stays within the limits', async () => {
     const step = fc.oneof(
@@ -228,7 +228,7 @@ describe('a prune', () => {
       }),
       { numRuns: 5, seed: 11 },
     )
-  }, 60_000)
+  })
 
   it('is not begun beside a writer or a reader, and lets none begin', async () => {
     const { files } = await made()
