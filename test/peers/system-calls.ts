@@ -82,7 +82,7 @@ function namedPaths(args: string): readonly string[] {
 
 function realFile(path: string | undefined): string | undefined {
   if (path === undefined || !path.startsWith('/')) return undefined
-  return /^\/(?:dev|proc|sys)\//u.test(path) || path.startsWith('/memfd:') ? undefined : path.replace(/ ?\(deleted\)$/u, '')
+  return /^\/(?:dev\/(?!shm\/)|proc\/|sys\/)/u.test(path) || path.startsWith('/memfd:') ? undefined : path.replace(/ ?\(deleted\)$/u, '')
 }
 
 /** The first text a call wrote. */
