@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream, existsSync } from 'node:fs'
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { main } from '../../src/cli/main.ts'
@@ -43,9 +43,10 @@ export type LabSession = AsyncDisposable & {
   expectClean(): Promise<void>
 }
 
-export async function openLabSession(options: Partial<LabOptions> = {}): Promise<LabSession> {
+/** In memory where there is room (`fastDirectory`), or in `place`: for those to whom shared memory is not shown. */
+export async function openLabSession(options: Partial<LabOptions> = {}, place?: string): Promise<LabSession> {
   await using stack = new AsyncDisposableStack()
-  const directory = await fastDirectory('vcb-flow-')
+  const directory = place === undefined ? await fastDirectory('vcb-flow-') : await mkdtemp(join(place, 'vcb-flow-'))
   stack.defer(() => rm(directory, { recursive: true, force: true }))
   const lab = stack.use(await startLab({ directory: join(directory, 'lab'), ...options }))
   const repository = join(directory, 'repo')

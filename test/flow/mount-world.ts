@@ -19,22 +19,26 @@ const vm = (name: string, sizes: readonly string[]): object => ({
 })
 
 /** These VMs, on a datastore that is mounted here. */
-const openWith = (vms: readonly object[]): Promise<LabSession> =>
-  openLabSession({
-    scenario: {
-      taskMs: 0,
-      recordDigests: true,
-      datacenters: [{ name: 'DC', hosts: [{ name: 'esx1' }], datastores: [{ name: 'ds1', type: 'VMFS6' }], vms }],
+const openWith = (vms: readonly object[], place?: string): Promise<LabSession> =>
+  openLabSession(
+    {
+      scenario: {
+        taskMs: 0,
+        recordDigests: true,
+        datacenters: [{ name: 'DC', hosts: [{ name: 'esx1' }], datastores: [{ name: 'ds1', type: 'VMFS6' }], vms }],
+      },
     },
-  })
+    place,
+  )
 
 /** VMs to mount. */
 export const openMountSession = (): Promise<LabSession> => openWith([vm('web', ['8MiB', '4MiB']), vm('one', ['8MiB']), vm('two', ['6MiB'])])
 
-/** Guests with file systems, whose files test/golden/guest-disks/README.md lists; each with more disks of these sizes, of random bytes. */
+/** Guests with file systems, whose files test/golden/guest-disks/README.md lists; each with more disks of these sizes, of random bytes; `place` as of `openLabSession`. */
 export const openGuestFiles = (
   guests: Readonly<Record<string, 'ext4' | 'ntfs'>> = { linux: 'ext4', windows: 'ntfs' },
   more: readonly string[] = [],
+  place?: string,
 ): Promise<LabSession> =>
   openWith(
     Object.entries(guests).map(([name, type]) => ({
@@ -45,6 +49,7 @@ export const openGuestFiles = (
         ...more.map((size) => ({ size, content: 'random' })),
       ],
     })),
+    place,
   )
 
 /** What `vcb mount … --json` printed. */

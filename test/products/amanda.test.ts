@@ -1,3 +1,4 @@
+import { tmpdir } from 'node:os'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { LabSession } from '../flow/lab-session.ts'
 import { leasesOf, openGuestFiles, until } from '../flow/mount-world.ts'
@@ -18,7 +19,8 @@ const LEASE_MS = 20_000
 let session: LabSession
 let amanda: AmandaWorld
 beforeAll(async () => {
-  session = await openGuestFiles()
+  // Amanda's own view of the machine has another /dev/shm.
+  session = await openGuestFiles(undefined, undefined, tmpdir())
   if (canMount() && peer('amdump') !== undefined) amanda = await amandaWorld(session, await productWorld(session))
 })
 afterAll(async () => {
