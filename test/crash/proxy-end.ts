@@ -9,7 +9,7 @@ export async function judgeProxy(place: Place): Promise<Problem[]> {
   return [
     ...(await judgeJournal(place)),
     ...(await readdir(place.temporary)).map((name) => leftover(`the temporary file ${name}`)),
-    ...(await strangersIn(place.state, /^(state\.sqlite(-wal|-shm)?|agent-id)$/)),
+    ...(await strangersIn(place.state, /^(state\.sqlite(-wal|-shm)?|agent-id|cache)$/)),
     ...(await strangersIn(place.world, /^(lab|repo|state|restored|tmp|repo-password|vcb\.log|vcb\.yaml)$/)),
     ...(await processesOf(place)),
     ...(await mountsOf(place)),

@@ -134,7 +134,8 @@ async function leftOnDatastores(state: LabState): Promise<string[]> {
 
 const REPOSITORY =
   /^(?:config|keys|data|index|snapshots|locks|(?:keys|index|snapshots)\/[0-9a-f]{64}|data\/[0-9a-f]{2}(?:\/[0-9a-f]{64})?)$/
-const STATE = /^(?:state\.sqlite(?:-wal|-shm)?|agent-id)$/
+/** The cache of an index is no leftover: derived, for the next command, and swept by it (docs/formats/index-cache.md). */
+const STATE = /^(?:state\.sqlite(?:-wal|-shm)?|agent-id|cache(?:\/index(?:\/.+)?)?)$/
 
 /** Files and processes on the proxy. A finished restore is the user's; anything else that is not named here is a leftover. */
 async function checkProxy(place: Place, findings: Findings): Promise<void> {

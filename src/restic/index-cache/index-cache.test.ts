@@ -18,6 +18,7 @@ const fileOf = (text: string): string => idOf(`file ${text}`).toString('hex')
 
 describe('index cache', () => {
   let directory: string
+  let top: string
   const opened: IndexRun[] = []
   const cache = (): IndexCache => new IndexCache({ directory, clock: systemClock, random: randomBytes, log: silentLog })
   const openAll = async (wanted: Iterable<string>): Promise<IndexRun[]> => {
@@ -43,11 +44,12 @@ describe('index cache', () => {
   }
 
   beforeEach(async () => {
-    directory = join(await mkdtemp(join(tmpdir(), 'vcb-index-')), 'cache')
+    top = await mkdtemp(join(tmpdir(), 'vcb-index-'))
+    directory = join(top, 'cache')
   })
   afterEach(async () => {
     for (const run of opened.splice(0)) await run[Symbol.asyncDispose]()
-    await rm(join(directory, '..'), { recursive: true })
+    await rm(top, { recursive: true })
   })
 
   it('finds in runs, one or merged, what the index in memory finds', async () => {
