@@ -72,8 +72,9 @@ export async function openLabSession(options: Partial<LabOptions> = {}, place?: 
     let out = ''
     let err = ''
     running++
+    const its = { ...environment, ...changed }
     const exit = await main(argv, {
-      environment: { ...environment, ...changed },
+      environment: its,
       out: (text) => {
         out += text
       },
@@ -86,7 +87,7 @@ export async function openLabSession(options: Partial<LabOptions> = {}, place?: 
     running--
     // Every command after it opens the repository once more.
     if (running === 0 && (argv[0] === 'init' || argv.includes('--init')) && existsSync(join(repository, 'config')))
-      await cheapenKey(repository, repositoryPassword)
+      await cheapenKey(repository, (await readFile(its['VCB_REPO_PASSWORD_FILE'] ?? passwordFile, 'utf8')).trim())
     return { exit, out, err, json: () => JSON.parse(out) }
   }
   const json = async (argv: readonly string[], exit = 0): Promise<Json> => {
