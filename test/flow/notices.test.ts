@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { requirePeer } from '../peer.ts'
@@ -76,7 +76,9 @@ it('tells neither password nor address of a web hook, in no output and no log', 
     expect([exit, out, err]).toEqual([7, '', expect.stringContaining(`The webhook http://127.0.0.1:${port} answered 500.`)])
     const shown = [out, err, JSON.stringify(await session.json(['notices', 'list']))]
     shown.push((await session.vcb('config', 'explain')).out, (await session.vcb('config', 'check')).out)
-    shown.push(await readFile(session.environment['VCB_LOG_FILE'] ?? '', 'utf8'))
+    // Everything of the session: its log too, where a command wrote one.
+    for (const name of await readdir(session.directory))
+      if (name.startsWith('vcb.log')) shown.push(await readFile(join(session.directory, name), 'utf8'))
     for (const text of shown) expect(text).not.toMatch(new RegExp(`${PASSWORD}|${TOKEN}`))
     await configure(`notices: { chat: { webhook: { url: "http://127.0.0.1:${port}/${TOKEN}" } } }`)
     const refused = await session.vcb('config', 'check')
