@@ -20,7 +20,7 @@ import {
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
-import type { JobVms, RepositoryPrunes, RunHistory } from '../history/index.ts'
+import type { JobVms, RepositoryChecks, RepositoryPrunes, RunHistory } from '../history/index.ts'
 import type { ToldMarks } from '../notices/index.ts'
 import {
   CancelWatch,
@@ -147,6 +147,8 @@ export class Agent implements AsyncDisposable {
   readonly toldMarks: ToldMarks
   /** When repositories were pruned last. */
   readonly prunes: RepositoryPrunes
+  /** How far the checks of repositories are. */
+  readonly checks: RepositoryChecks
   readonly releasers: Releasers
   /** The same for recovery, which tries each claim once a pass. */
   readonly #atOnce: Releasers
@@ -198,6 +200,7 @@ export class Agent implements AsyncDisposable {
     this.jobVms = opened.jobVms
     this.toldMarks = opened.toldMarks
     this.prunes = opened.prunes
+    this.checks = opened.checks
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>
       createReleasers({

@@ -17,8 +17,11 @@ import { locateVms, selectVms } from '../inventory/index.ts'
 import { type Place, vmOf } from '../schedule/index.ts'
 import type { Agent } from './agent.ts'
 import { cancelJobs } from './cancel-jobs.ts'
+import { checkedPlace } from './check-record.ts'
+import type { AgentConfig } from './config/config.ts'
 import { formatWindow } from './config/windows.ts'
 import type { Dispatcher } from './dispatcher.ts'
+import { allReadSince } from './due-check.ts'
 import type { EventHub } from './event-hub.ts'
 import { nextOfJobs } from './job-list.ts'
 import type { Member } from './job-members.ts'
@@ -66,8 +69,8 @@ export function createControl(parts: ControlParts): AgentControl {
 }
 
 async function status({ agent, dispatcher, version }: ControlParts, since: string): Promise<AgentStatusView> {
-  const { journal, buckets, clock, processes, marks } = agent
-  const report = await readStatus({ journal, buckets, clock, isAlive: (owner) => processes.isAlive(owner) }, FINISHED)
+  const { journal, buckets, clock, processes, marks, checks, catalog } = agent
+  const report = await readStatus({ journal, buckets, clock, checks, catalog, isAlive: (owner) => processes.isAlive(owner) }, FINISHED)
   return {
     agent: marks.agent,
     version,
@@ -240,10 +243,30 @@ async function facts({ agent, dispatcher, totals }: ControlParts): Promise<Metri
       used: uses.filter(({ waits }) => !waits).length,
       waiting: uses.filter(({ waits }) => waits).length,
     })),
-    repositories: dispatcher.config.repositories.map(({ name }) => ({ name, bytes: undefined, points: undefined })),
+    repositories: await repositoryFacts(agent, dispatcher.config),
     draining: dispatcher.draining,
   }
 }
+
+async function repositoryFacts(agent: Agent, { repositories }: AgentConfig): Promise<MetricFacts['repositories']> {
+  const [counts, checks] = await Promise.all([agent.catalog.counts(), agent.checks.all()])
+  return repositories.map(({ name, url }) => {
+    const place = checkedPlace(url)
+    const record = checks.get(place)
+    return {
+      name,
+      bytes: record?.size?.bytes,
+      unknownBytes: record?.size?.unknownBytes,
+      unusedBytes: record?.size?.unusedBytes,
+      points: counts.get(place) ?? 0,
+      structureAt: momentOf(record?.structureAt ?? undefined),
+      dataSince: momentOf(record && allReadSince(record)),
+      problems: record?.problems.length,
+    }
+  })
+}
+
+const momentOf = (text: string | undefined): number | undefined => (text === undefined ? undefined : Date.parse(text))
 
 function lastOf(record: RunRecord | undefined): MetricFacts['vms'][number]['last'] {
   if (record === undefined) return undefined

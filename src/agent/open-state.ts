@@ -7,11 +7,14 @@ import { openPgToldMarks, openSqliteToldMarks, type ToldMarks } from '../notices
 import {
   type JobVms,
   openPgJobVms,
+  openPgRepositoryChecks,
   openPgRepositoryPrunes,
   openPgRunHistory,
   openSqliteJobVms,
+  openSqliteRepositoryChecks,
   openSqliteRepositoryPrunes,
   openSqliteRunHistory,
+  type RepositoryChecks,
   type RepositoryPrunes,
   type RunHistory,
 } from '../history/index.ts'
@@ -63,6 +66,7 @@ export type OpenedState = {
   readonly jobVms: JobVms
   readonly toldMarks: ToldMarks
   readonly prunes: RepositoryPrunes
+  readonly checks: RepositoryChecks
   readonly buckets: Buckets
   readonly processes: Processes & ProcessLookup
   /** Undefined where this proxy is alone. */
@@ -100,6 +104,7 @@ async function openOwn(config: AgentConfig, { clock, log, ids, known }: OpenStat
     jobVms: openSqliteJobVms(state),
     toldMarks: openSqliteToldMarks(state),
     prunes: openSqliteRepositoryPrunes(state),
+    checks: openSqliteRepositoryChecks(state),
     buckets: createSharedBuckets({ state, clock, log, owners: processes }),
     processes,
     proxies: undefined,
@@ -132,6 +137,7 @@ async function openShared(
     jobVms: openPgJobVms(state),
     toldMarks: openPgToldMarks(state),
     prunes: openPgRepositoryPrunes(state),
+    checks: openPgRepositoryChecks(state),
     buckets: createPgBuckets({ state, clock, log, epoch }),
     processes,
     proxies: { registry, drains: createProxyDrains(state), shown: state.shown, access, fenced },

@@ -5,6 +5,8 @@ import { pruneWork } from './after-prune.ts'
 import { retentionWork } from './after-retention.ts'
 import type { Agent } from './agent.ts'
 import { runAgent } from './agent-run.ts'
+import { tellFindings, yieldWork } from './beside-checks.ts'
+import type { AfterCheck } from './check-ended.ts'
 import type { AgentConfig } from './config/config.ts'
 import { DEFAULT_REPOSITORY } from './config/repositories.ts'
 import { createControl } from './control.ts'
@@ -13,6 +15,7 @@ import { EventHub } from './event-hub.ts'
 import { Notifier } from './notify.ts'
 import { openDueClaims } from './open-due-claims.ts'
 import { createReload } from './reload.ts'
+import { RepositoryChecker } from './repository-checker.ts'
 import type { AfterRun, RunEnded } from './run-ended.ts'
 import { RunTotals } from './run-totals.ts'
 import { startApi } from './start-api.ts'
@@ -35,6 +38,8 @@ export type ServeOptions = {
   /** Called at the beginning with what reads the configuration again; it fails for nobody. */
   readonly onReloadable?: ((reload: () => void) => void) | undefined
   readonly followers?: readonly AfterRun[] | undefined
+  /** Told of each check of a repository. */
+  readonly checkFollowers?: readonly AfterCheck[] | undefined
   /** Called when it works. `where`: the control API. */
   readonly onReady?: ((where: string | undefined) => void) | undefined
 }
@@ -55,12 +60,22 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
     )
   const config = (): AgentConfig => dispatcher?.config ?? agent.config
   let notifier: Notifier | undefined
+  const checker = new RepositoryChecker({
+    agent,
+    config,
+    isBusy,
+    followers: [tellFindings(events, config, async (...failed) => notifier?.failed(...failed)), ...(options.checkFollowers ?? [])],
+    stop: options.stop,
+  })
   const followers = [
     totals,
     { name: 'notices', after: async (ended: RunEnded) => notifier?.after(ended) },
     // A copy first: what the policy takes away at once is to be in the other repository. A prune last: it frees what the policy took away.
-    new AfterCycle([copyWork(agent, config), retentionWork(agent, config), pruneWork(agent, config)], isBusy, agent, async (...failed) =>
-      notifier?.failed(...failed),
+    new AfterCycle(
+      [yieldWork(() => checker), copyWork(agent, config), retentionWork(agent, config), yieldWork(() => checker), pruneWork(agent, config)],
+      isBusy,
+      agent,
+      async (...failed) => notifier?.failed(...failed),
     ),
     ...(options.followers ?? []),
   ]
@@ -86,6 +101,7 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
       stack.defer(() => telling.end())
       notifier = telling
       stack.use(takeOverDead(agent))
+      if (!once) stack.use(checker).start()
       const api = options.api ? stack.use(await startApi(agent, control, version)) : undefined
       options.onReady?.(api?.socket ?? (api?.port === undefined ? undefined : `port ${api.port}`))
       supervisor.ready(`The agent runs ${dispatcher?.config.jobs.length ?? 0} jobs.`)

@@ -10,6 +10,7 @@ import {
 } from '../journal/index.ts'
 import type { Buckets, BucketUse } from '../transport/index.ts'
 import { leaseOf } from './lease.ts'
+import { readRepositories, type RepositoryStatus } from './repository-status.ts'
 
 /** One thing held, as a list shows it. */
 export type HeldStatus = {
@@ -59,11 +60,12 @@ export type StatusReport = {
   readonly leftOver: readonly JobStatus[]
   /** What processes that live have of each limit, or wait for. */
   readonly limits: readonly BucketUse[]
+  readonly repositories: readonly RepositoryStatus[]
   /** The last one first. */
   readonly finished: readonly (Omit<FinishedJob, 'args' | 'id'> & { readonly job: JobId; readonly subject: string | undefined })[]
 }
 
-export type StatusDeps = {
+export type StatusDeps = Parameters<typeof readRepositories>[0] & {
   readonly journal: Pick<Journal, 'unfinished' | 'finished'>
   readonly buckets: Pick<Buckets, 'inUse'>
   readonly isAlive: (owner: ProcessIdentity) => Promise<boolean>
@@ -71,7 +73,8 @@ export type StatusDeps = {
 }
 
 /** What is going on and what is held, from the state database alone: no vCenter is asked. Changes nothing. `finished` limits the list of ended jobs. */
-export async function readStatus({ journal, buckets, isAlive, clock }: StatusDeps, finished: number): Promise<StatusReport> {
+export async function readStatus(deps: StatusDeps, finished: number): Promise<StatusReport> {
+  const { journal, buckets, isAlive, clock } = deps
   const now = clock.now()
   const running: JobStatus[] = []
   const leases: JobStatus[] = []
@@ -82,7 +85,7 @@ export async function readStatus({ journal, buckets, isAlive, clock }: StatusDep
     else leftOver.push({ ...jobStatus(job, now), release: `vcb recover --job ${job.id}` })
   }
   const ended = (await journal.finished(finished)).map(({ id, args, ...job }) => ({ job: id, subject: jobSubject(args), ...job }))
-  return { running, leases, leftOver, limits: await buckets.inUse(), finished: ended }
+  return { running, leases, leftOver, limits: await buckets.inUse(), repositories: await readRepositories(deps), finished: ended }
 }
 
 const jobStatus = (job: JournaledJob, now: Date): JobStatus => ({

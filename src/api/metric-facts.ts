@@ -22,6 +22,22 @@ export type JobFacts = {
   readonly storedBytes: number
 }
 
+/** Of a repository; undefined: not known. Moments are ms since 1970. */
+export type RepositoryFacts = {
+  readonly name: string
+  readonly points: number | undefined
+  /** As last measured: bytes of its packs, of those that no index names, and of blobs that no point needs. */
+  readonly bytes: number | undefined
+  readonly unknownBytes?: number | undefined
+  readonly unusedBytes?: number | undefined
+  /** The end of the last whole look at its structure. */
+  readonly structureAt?: number | undefined
+  /** Since when all of its data were read at least once. */
+  readonly dataSince?: number | undefined
+  /** What was found and not found sound since. */
+  readonly problems?: number | undefined
+}
+
 /** What /metrics shows. Asked for at every scrape: it must not ask vCenter or a repository. */
 export type MetricFacts = {
   readonly vms: readonly VmFacts[]
@@ -29,6 +45,6 @@ export type MetricFacts = {
   readonly queue: { readonly waiting: number; readonly running: number }
   readonly limits: readonly { readonly name: string; readonly limit: number; readonly used: number; readonly waiting: number }[]
   /** As last measured; undefined bytes: never. */
-  readonly repositories: readonly { readonly name: string; readonly bytes: number | undefined; readonly points: number | undefined }[]
+  readonly repositories: readonly RepositoryFacts[]
   readonly draining: boolean
 }

@@ -1,5 +1,5 @@
 import { formatMetric, type Metric } from './metric-text.ts'
-import type { MetricFacts, VmFacts } from './metric-facts.ts'
+import type { MetricFacts, RepositoryFacts, VmFacts } from './metric-facts.ts'
 
 /** What the process says of itself. */
 export type ProcessFacts = {
@@ -78,16 +78,33 @@ export function renderMetrics(facts: MetricFacts, own: ProcessFacts, now: Date, 
       'Who waits for a place of a limit.',
       facts.limits.map(({ name, waiting }) => [{ name }, waiting]),
     ),
-    gauge(
-      'vcb_repository_bytes',
-      'Size of a repository, when it was last measured.',
-      facts.repositories.flatMap(({ name, bytes }) => (bytes === undefined ? [] : [[{ repository: name }, bytes] as const])),
+    perRepository('vcb_repository_bytes', 'Size of a repository, when it was last measured.', facts, ({ bytes }) => bytes),
+    perRepository(
+      'vcb_repository_unused_bytes',
+      'What no restore point needs, when it was last measured.',
+      facts,
+      (each) => each.unusedBytes,
     ),
-    gauge(
-      'vcb_repository_points',
-      'Restore points in a repository.',
-      facts.repositories.flatMap(({ name, points }) => (points === undefined ? [] : [[{ repository: name }, points] as const])),
+    perRepository(
+      'vcb_repository_unknown_bytes',
+      'Packs that no index names, when it was last measured.',
+      facts,
+      (each) => each.unknownBytes,
     ),
+    perRepository('vcb_repository_points', 'Restore points in a repository.', facts, ({ points }) => points),
+    perRepository(
+      'vcb_repository_check_structure_timestamp_seconds',
+      'When the structure of a repository was last checked.',
+      facts,
+      (each) => seconds(each.structureAt),
+    ),
+    perRepository(
+      'vcb_repository_check_data_timestamp_seconds',
+      'Since when all data of a repository were read at least once.',
+      facts,
+      (each) => seconds(each.dataSince),
+    ),
+    perRepository('vcb_repository_check_problems', 'What checks found and did not find sound since.', facts, ({ problems }) => problems),
     gauge('vcb_event_loop_delay_seconds', 'Delay of the event loop in the last whole minute.', [
       [{ of: 'mean' }, own.loopDelay.mean],
       [{ of: 'p50' }, own.loopDelay.p50],
@@ -124,5 +141,18 @@ const perJob = (name: string, help: string, { jobs }: MetricFacts, value: (job: 
   help,
   samples: jobs.map((each) => [{ job: each.job ?? '' }, value(each)]),
 })
+
+function perRepository(
+  name: string,
+  help: string,
+  { repositories }: MetricFacts,
+  value: (repository: RepositoryFacts) => number | undefined,
+): Metric {
+  const samples = repositories.flatMap((each) => {
+    const known = value(each)
+    return known === undefined ? [] : [[{ repository: each.name }, known] as const]
+  })
+  return gauge(name, help, samples)
+}
 
 const seconds = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : ms / 1000)

@@ -74,12 +74,22 @@ export const limitView = z.object({
   uses: z.array(z.object({ holder: z.string(), pid: z.int().optional(), host: z.string().optional(), waits: z.boolean() })),
 })
 
+const repositoryStatusView = z.object({
+  url: z.string(),
+  points: count,
+  size: z.object({ at: moment, bytes, unknownBytes: bytes, unusedBytes: bytes.optional() }).optional(),
+  structureAt: moment.optional().describe('the last whole look at its structure'),
+  dataSince: moment.optional().describe('since when all of its data were read at least once'),
+  problems: z.array(z.object({ what: z.string(), point: z.string().optional(), slice: count.optional(), at: moment })),
+})
+
 /** What `vcb status --json` says of the state database. */
 export const journalView = z.object({
   running: z.array(journaledView),
   leases: z.array(journaledView),
   leftOver: z.array(journaledView),
   limits: z.array(limitView),
+  repositories: z.array(repositoryStatusView).optional(),
   finished: z.array(
     z.looseObject({
       job: z.string(),

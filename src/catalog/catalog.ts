@@ -23,8 +23,13 @@ export interface Catalog {
   get(id: string, repository?: string): Promise<PointSummary>
   /** Newest first. */
   find(query: PointQuery): Promise<readonly PointSummary[]>
+  /** How many points each repository has. */
+  counts(): Promise<ReadonlyMap<string, number>>
   /** Forgets a point. Idempotent. */
   remove(repository: string, id: PointId): Promise<void>
-  /** Makes the catalog's view of one repository equal to `points`; all or nothing when `points` fails. */
+  /**
+   * Makes the catalog's view of one repository equal to `points`; all or nothing when `points` fails. What is added by somebody else while they are listed
+   * stays: a backup may end meanwhile.
+   */
   rebuild(repository: string, points: AsyncIterable<PointSummary>): Promise<{ readonly added: number; readonly removed: number }>
 }

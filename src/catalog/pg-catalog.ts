@@ -33,21 +33,26 @@ class PgCatalog implements Catalog {
     return this.#state.all(pgStatement<PgValue[], PointSummary>(numbered(sql), readPoint), ...values)
   }
 
+  async counts(): Promise<ReadonlyMap<string, number>> {
+    return new Map(await this.#state.all(SQL.counts))
+  }
+
   async remove(repository: string, id: PointId): Promise<void> {
     await this.#state.transaction('point forgotten', (session) => session.run(SQL.remove, repository, id))
   }
 
   async rebuild(repository: string, points: AsyncIterable<PointSummary>): Promise<{ readonly added: number; readonly removed: number }> {
+    const before = await this.#state.all(SQL.idsOf, repository)
     // Gathered first: the repository may take minutes to list, and a transaction must not stay open meanwhile.
     const listed = new Map<string, PointSummary>()
     for await (const point of points) listed.set(point.id, { ...point, repository })
+    const gone = before.filter((id) => !listed.has(id))
     const change = async (session: PgSession): Promise<{ readonly added: number; readonly removed: number }> => {
       const known = new Set(await session.all(SQL.idsOf, repository))
-      await session.run(SQL.clear, repository)
+      const removed = await session.run(SQL.removeAll, repository, gone)
       const all = [...listed.values()]
       for (let at = 0; at < all.length; at += AT_ONCE) await put(session, all.slice(at, at + AT_ONCE))
-      const added = [...listed.keys()].filter((id) => !known.has(id)).length
-      return { added, removed: known.size - (listed.size - added) }
+      return { added: [...listed.keys()].filter((id) => !known.has(id)).length, removed }
     }
     return this.#state.transaction('catalog rebuilt', change, { lock: `catalog of ${repository}` })
   }
@@ -74,7 +79,11 @@ const SQL = {
     'SELECT * FROM point WHERE starts_with(id, $1) AND ($2::text IS NULL OR repository = $2) ORDER BY time DESC, id LIMIT 50',
     readPoint,
   ),
+  counts: pgStatement<[], [string, number]>('SELECT repository, count(*) AS n FROM point GROUP BY repository', (row) => [
+    row.text('repository'),
+    row.integer('n'),
+  ]),
   remove: pgStatement<[string, string]>('DELETE FROM point WHERE repository = $1 AND id = $2'),
-  clear: pgStatement<[string]>('DELETE FROM point WHERE repository = $1'),
+  removeAll: pgStatement<[string, readonly string[]]>('DELETE FROM point WHERE repository = $1 AND id = ANY($2::text[])'),
   idsOf: pgStatement<[string], string>('SELECT id FROM point WHERE repository = $1', (row) => row.text('id')),
 }

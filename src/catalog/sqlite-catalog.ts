@@ -36,20 +36,25 @@ class SqliteCatalog implements Catalog {
     return statement.all(...values)
   }
 
+  async counts(): Promise<ReadonlyMap<string, number>> {
+    return new Map(this.#sql.counts.all())
+  }
+
   async remove(repository: string, id: PointId): Promise<void> {
     this.#state.transaction('point forgotten', () => this.#sql.remove.run(repository, id))
   }
 
   async rebuild(repository: string, points: AsyncIterable<PointSummary>): Promise<{ readonly added: number; readonly removed: number }> {
+    const before = this.#sql.idsOf.all(repository)
     // Gathered first: the repository may take minutes to list, and the write lock must not be held meanwhile.
     const listed = new Map<string, PointSummary>()
     for await (const point of points) listed.set(point.id, { ...point, repository })
     return this.#state.transaction('catalog rebuilt', () => {
       const known = new Set(this.#sql.idsOf.all(repository))
-      this.#sql.clear.run(repository)
+      let removed = 0
+      for (const id of before) if (!listed.has(id)) removed += this.#sql.remove.run(repository, id)
       for (const point of listed.values()) this.#put(point)
-      const added = [...listed.keys()].filter((id) => !known.has(id)).length
-      return { added, removed: known.size - (listed.size - added) }
+      return { added: [...listed.keys()].filter((id) => !known.has(id)).length, removed }
     })
   }
 
@@ -71,8 +76,11 @@ function prepare(state: State) {
       'SELECT * FROM point WHERE substr(id, 1, length(?)) = ? AND (? IS NULL OR repository = ?) ORDER BY time DESC, id LIMIT 50',
       readPoint,
     ),
+    counts: state.statement<[], [string, number]>('SELECT repository, count(*) AS n FROM point GROUP BY repository', (row) => [
+      row.text('repository'),
+      row.integer('n'),
+    ]),
     remove: state.statement<[string, string]>('DELETE FROM point WHERE repository = ? AND id = ?'),
-    clear: state.statement<[string]>('DELETE FROM point WHERE repository = ?'),
     idsOf: state.statement<[string], string>('SELECT id FROM point WHERE repository = ?', (row) => row.text('id')),
   }
 }

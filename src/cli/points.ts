@@ -1,16 +1,28 @@
 import type { Command } from 'commander'
-import { formatBytes, type PointSummary } from '../core/index.ts'
-import { type CliIo, renderTable } from './io.ts'
+import { AgentError, formatBytes, type PointSummary } from '../core/index.ts'
+import { type CliIo, printable, renderTable } from './io.ts'
 import { type CommandFlags, examples, withCommon, withRepository } from './options.ts'
+import type { ExitStatus } from './program.ts'
 
-export function registerPoints(program: Command, io: CliIo): void {
+type PointsFlags = CommandFlags & { readonly rebuild?: boolean | undefined }
+
+export function registerPoints(program: Command, io: CliIo, status: ExitStatus): void {
   withCommon(
     withRepository(
       program.command('points').description('list restore points, oldest first').argument('[vm]', 'only of this VM: name or instance uuid'),
     ),
   )
-    .addHelpText('after', examples(['vcb points --repo /backup/vms', 'vcb points web1 --json']))
-    .action(async (vm: string | undefined, flags: CommandFlags) => {
+    .option('--rebuild', 'read what is in the repository, or in all that vcb.yaml names, into the catalog')
+    .addHelpText(
+      'after',
+      examples(['vcb points --repo /backup/vms', 'vcb points web1 --json', 'vcb points --rebuild']) +
+        `
+The list comes from the repository itself. The catalog, which agent, jobs and plans go by, is lost with the state directory or its database; --rebuild makes it
+anew and says what it learned. Nothing in the repository changes.
+`,
+    )
+    .action(async (vm: string | undefined, flags: PointsFlags) => {
+      if (flags.rebuild === true) return rebuild(io, vm, flags, status)
       const { withAgent } = await import('./session.ts')
       await withAgent(io, flags, async ({ agent, output }) => {
         const store = await agent.points()
@@ -37,4 +49,26 @@ export function registerPoints(program: Command, io: CliIo): void {
         )
       })
     })
+}
+
+async function rebuild(io: CliIo, vm: string | undefined, flags: PointsFlags, status: ExitStatus): Promise<void> {
+  if (vm !== undefined) {
+    throw new AgentError('USAGE', '--rebuild reads whole repositories, not the points of one VM.', {
+      next: 'Leave out the VM or --rebuild.',
+    })
+  }
+  const [{ withAgent }, { rebuildCatalog }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+  await withAgent(io, flags, async ({ agent, output }) => {
+    const rebuilt = await rebuildCatalog(agent, { one: flags.repo !== undefined })
+    if (rebuilt.some(({ error }) => error !== undefined)) status.exit = new AgentError('PARTIAL', '').exit
+    output.result({ repositories: rebuilt }, () =>
+      rebuilt
+        .map(({ name, url, ...each }) => {
+          const where = `${name} (${printable(url)})`
+          if (each.error !== undefined) return `${where}: its part of the catalog stays as it was: ${printable(each.error.message)}`
+          return `${where}: ${each.points} points, of which ${each.added} were not known; ${each.removed} that are gone were taken out.`
+        })
+        .join('\n'),
+    )
+  })
 }

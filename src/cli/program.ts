@@ -73,7 +73,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
     .addHelpText('after', '\nRun "vcb help connection" for connection settings and exit codes.\n')
   registerVms(program, io)
   registerBackup(program, io, status)
-  registerPoints(program, io)
+  registerPoints(program, io, status)
   registerShow(program, io)
   registerCheck(program, io, status)
   registerRestore(program, io, status)

@@ -47,12 +47,13 @@ function rest({
 type Journal = AgentStatusView['journal']
 
 /** What an agent elsewhere says of its journal, as it would be read here. */
-export function reportOf({ running, leases, leftOver, limits, finished }: Journal): StatusReport {
+export function reportOf({ running, leases, leftOver, limits, repositories, finished }: Journal): StatusReport {
   return {
     running: running.map(jobOf),
     leases: leases.map(jobOf),
     leftOver: leftOver.map(jobOf),
     limits,
+    repositories: (repositories ?? []).map(({ size, structureAt, dataSince, ...each }) => ({ ...each, size, structureAt, dataSince })),
     finished: finished.map(({ job, subject, begunAt, finishedAt, ...rest }) => ({
       ...rest,
       job: job as JobId,

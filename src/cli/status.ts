@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { HeldStatus, JobStatus, StatusReport } from '../agent/index.ts'
-import { AgentError, systemClock } from '../core/index.ts'
+import { AgentError, formatBytes, systemClock } from '../core/index.ts'
 import { type CliIo, createOutput, printable } from './io.ts'
 import { examples, withCommon } from './options.ts'
 import type { ExitStatus } from './program.ts'
@@ -45,9 +45,9 @@ Exit codes: 0 nothing is left over, 12 something of a process that has ended is 
         return
       }
       await withAgent(io, flags, async ({ agent, output }) => {
-        const { journal, buckets, clock, processes } = agent
+        const { journal, buckets, clock, processes, checks, catalog } = agent
         const report = await readStatus(
-          { journal, buckets, clock, isAlive: (owner) => processes.isAlive(owner) },
+          { journal, buckets, clock, checks, catalog, isAlive: (owner) => processes.isAlive(owner) },
           flags.all === true ? MANY : SOME,
         )
         if (report.leftOver.length > 0) status.exit = new AgentError('PARTIAL', '').exit
@@ -88,6 +88,7 @@ function textOf(report: StatusReport, now: Date): string {
   })
   if (lines.length === 0) lines.push('Nothing runs and nothing is held.')
   if (report.limits.length > 0) lines.push('Limits', ...report.limits.map((use) => `  ${limitLine(use)}`))
+  if (report.repositories.length > 0) lines.push('Repositories', ...report.repositories.flatMap(repositoryLines))
   if (report.finished.length > 0) lines.push('Finished, the last first')
   for (const job of report.finished) {
     const reason = job.outcome.reason === undefined ? '' : `: ${printable(job.outcome.reason)}`
@@ -96,6 +97,20 @@ function textOf(report: StatusReport, now: Date): string {
     )
   }
   return lines.join('\n')
+}
+
+/** Problems shown of one repository; `--json` has the others. */
+const PROBLEMS = 3
+
+function repositoryLines({ url, points, size, structureAt, dataSince, problems }: StatusReport['repositories'][number]): readonly string[] {
+  const unused = size?.unusedBytes === undefined ? '' : `, of which ${formatBytes(size.unusedBytes)} no point needs`
+  const taken = size === undefined ? '' : `, ${formatBytes(size.bytes)}${unused}`
+  const checked = structureAt === undefined ? 'not checked yet' : `structure checked ${structureAt}`
+  const read = dataSince === undefined ? 'not all data read yet' : `all data read since ${dataSince}`
+  const lines = [`  ${printable(url)}  ${points} points${taken}, ${checked}, ${read}`]
+  if (problems.length === 0) return lines
+  lines.push(`    WARNING: ${problems.length} ${problems.length === 1 ? 'problem' : 'problems'} found; see "vcb check"`)
+  return [...lines, ...problems.slice(0, PROBLEMS).map(({ what, at }) => `      ${at}  ${printable(what)}`)]
 }
 
 /** `2 of 4 disk streams of datastore nfs1: web01 (process 4711), db (process 4712); waiting: app (process 4712)` */

@@ -2,6 +2,7 @@
  * Rank 2. What became of each run of each VM, and since when jobs know their VMs: what the scheduler, reports and `vcb history` look back on. Not needed to
  * restore anything, and never asked what is held: that is the journal's.
  */
+export type { CheckRecord, FoundProblem, RepositoryChecks } from './repository-checks.ts'
 export type { JobVms } from './job-vms.ts'
 export type { RunHistory, RunQuery } from './run-history.ts'
 export { openPgJobVms } from './pg-job-vms.ts'
@@ -10,4 +11,6 @@ export { openPgRepositoryPrunes } from './pg-repository-prunes.ts'
 export { openPgRunHistory } from './pg-run-history.ts'
 export { openSqliteJobVms } from './sqlite-job-vms.ts'
 export { openSqliteRepositoryPrunes } from './sqlite-repository-prunes.ts'
+export { openPgRepositoryChecks } from './pg-repository-checks.ts'
+export { openSqliteRepositoryChecks } from './sqlite-repository-checks.ts'
 export { openSqliteRunHistory } from './sqlite-run-history.ts'

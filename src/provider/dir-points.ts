@@ -15,10 +15,19 @@ import {
 } from '../core/index.ts'
 import { localDiskFiles, openChain, openLocalFile } from '../disk/index.ts'
 import { verifiedByDigests } from './block-digests.ts'
+import { checkPoints } from './check-points.ts'
 import { imageOf, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parseManifest, type StoredManifest, summarise } from './manifest.ts'
 import { pickPoint } from './pick-point.ts'
 import { isSafeName, MANIFEST_FILE } from './point-names.ts'
-import { type BackupReader, noHold, type PointDeletion, type PointsHold, type PointStore, type Problem } from './provider.ts'
+import {
+  type BackupReader,
+  noHold,
+  type PointDeletion,
+  type PointsCheck,
+  type PointsHold,
+  type PointStore,
+  type Problem,
+} from './provider.ts'
 import { readThrough } from './read-through.ts'
 import { deletedPath, removeDeleted } from './remove-deleted.ts'
 import { unlockedDeletion } from './unlocked-deletion.ts'
@@ -59,21 +68,16 @@ export class DirPoints implements PointStore {
     return noHold
   }
 
-  async *check(id: PointId | undefined, options: Abortable & { readonly readData?: boolean | undefined } = {}): AsyncGenerator<Problem> {
+  async *check(id: PointId | undefined, options: PointsCheck = {}): AsyncGenerator<Problem> {
     const points = id === undefined ? await this.#ids() : [pickPoint(await this.#ids(), id, this.#url)]
-    for (const point of points) {
-      try {
-        await using reader = await this.open(point, options)
-        for (const { name } of reader.manifest.files) await reader.file(name)
-        for (const { key } of reader.manifest.images) {
-          await using disk = await reader.disk(key, options)
-          if (options.readData === true) await readThrough(disk, options)
-        }
-      } catch (error) {
-        if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error
-        yield { point, what: error.message }
+    yield* checkPoints(points, options, async (point, readData) => {
+      await using reader = await this.open(point, options)
+      for (const { name } of reader.manifest.files) await reader.file(name)
+      for (const { key } of reader.manifest.images) {
+        await using disk = await reader.disk(key, options)
+        if (readData) await readThrough(disk, options)
       }
-    }
+    })
   }
 
   async delete(id: PointId): Promise<void> {

@@ -14,7 +14,9 @@ import type {
   Verdict,
   VmConfig,
 } from '../core/index.ts'
-import type { PruneOptions, PruneReport } from '../restic/index.ts'
+import type { PruneOptions, PruneReport, RepositorySize } from '../restic/index.ts'
+
+export type { RepositorySize }
 
 /** A repository that is being made: the key file is the first of its files. */
 export type NewRepository = { readonly url: string; readonly key: string }
@@ -90,7 +92,7 @@ export interface PointStore {
    */
   hold(options?: Locking): Promise<PointsHold>
   /** Problems of one point, or of the whole repository; none yielded = everything was read and is sound. */
-  check(id: PointId | undefined, options?: Locking & { readonly readData?: boolean | undefined }): AsyncIterable<Problem>
+  check(id: PointId | undefined, options?: PointsCheck): AsyncIterable<Problem>
   /** Removes a point from the list; its data goes at the next prune. */
   delete(id: PointId, options?: Locking): Promise<void>
   /** Takes what removing several points needs, held until disposed: a restic repository's exclusive lock. CONFLICT while anybody uses it. */
@@ -121,7 +123,23 @@ export interface PointsHold extends AsyncDisposable {
 /** Of destinations whose points nobody removes behind their readers: each holds its files open. */
 export const noHold: PointsHold = Object.freeze({ [Symbol.asyncDispose]: async () => undefined })
 
-export type Problem = { readonly point?: PointId | undefined; readonly what: string }
+/** `slice`: found by reading the data of that part. */
+export type Problem = { readonly point?: PointId | undefined; readonly what: string; readonly slice?: number | undefined }
+
+export type PointsCheck = Locking & {
+  readonly readData?: boolean | undefined
+  /**
+   * Only the data of these parts (0 to SLICES - 1) are read, part after part: packs or points, which fall into them by their names. Not for one point. All when
+   * absent.
+   */
+  readonly slices?: readonly number[] | undefined
+  /** Told of each of `slices` when its data have been read, whatever was found in them. The next one begins when it resolves. */
+  readonly onSlice?: ((slice: number) => Promise<void>) | undefined
+  /** False: nothing but the data is looked at. */
+  readonly structure?: boolean | undefined
+  /** Told what the destination takes, where it can be told. Not for one point. */
+  readonly onSize?: ((size: RepositorySize) => void) | undefined
+}
 
 /** What to transfer of one disk. */
 export type DiskPlan = {

@@ -12,6 +12,7 @@ import {
   type ParentDigests,
   type PointDeletion,
   type PointList,
+  type PointsCheck,
   type PointsHold,
   type PointStore,
   type Problem,
@@ -74,12 +75,14 @@ export class ResticPoints implements PointStore {
     }
   }
 
-  async *check(id: PointId | undefined, options: Locking & { readonly readData?: boolean | undefined } = {}): AsyncGenerator<Problem> {
+  async *check(id: PointId | undefined, options: PointsCheck = {}): AsyncGenerator<Problem> {
     const snapshot = id === undefined ? undefined : await this.#ours(id, options)
-    const locking = resticLocking(this.#url, options)
-    for await (const problem of this.#repository.check({ ...locking, readData: options.readData, snapshot: snapshot?.id })) {
-      yield { what: problem.what, point: problem.snapshot as PointId | undefined }
+    const { readData, slices, onSlice, structure, onSize } = options
+    const wanted = { readData, slices, onSlice, structure, onSize, snapshot: snapshot?.id }
+    for await (const { what, slice, snapshot: of } of this.#repository.check({ ...resticLocking(this.#url, options), ...wanted })) {
+      yield { what, slice, point: of as PointId | undefined }
     }
+    if (structure === false) return
     if (snapshot !== undefined) yield* this.#checkPoint(snapshot, options)
     else {
       for await (const each of this.#repository.snapshots.list(options)) if (isOurs(each)) yield* this.#checkPoint(each, options)

@@ -1,7 +1,17 @@
-import { type Abortable, AgentError, type BlockSource, isAgentError, type PointId, type PointSummary } from '../core/index.ts'
+import { type Abortable, AgentError, type BlockSource, type PointId, type PointSummary } from '../core/index.ts'
+import { SLICES } from '../restic/index.ts'
+import { checkPoints } from './check-points.ts'
 import { imageOf, type StoredManifest } from './manifest.ts'
 import { pickPoint } from './pick-point.ts'
-import { type BackupReader, noHold, type PointDeletion, type PointsHold, type PointStore, type Problem } from './provider.ts'
+import {
+  type BackupReader,
+  noHold,
+  type PointDeletion,
+  type PointsCheck,
+  type PointsHold,
+  type PointStore,
+  type Problem,
+} from './provider.ts'
 import { readThrough } from './read-through.ts'
 import { FetchedSkeleton } from './skeleton-bytes.ts'
 import { type OpenedStream, StreamPool } from './stream-pool.ts'
@@ -32,24 +42,21 @@ export class StreamPoints implements PointStore {
     return noHold
   }
 
-  async *check(id: PointId | undefined, options: Abortable & { readonly readData?: boolean | undefined } = {}): AsyncGenerator<Problem> {
-    const readData = options.readData === true
+  async *check(id: PointId | undefined, options: PointsCheck = {}): AsyncGenerator<Problem> {
     const ids = await this.#ids(options)
-    for (const point of id === undefined ? ids : [pickPoint(ids, id, this.#product.url)]) {
-      try {
-        await using reader = await StreamReader.open(point, this.#product, options)
-        for (const { name } of reader.manifest.files) await reader.file(name, options)
-        for (const { key } of reader.manifest.images) {
-          await using disk = await reader.disk(key, options)
-          if (readData) await readThrough(disk, options)
-        }
-      } catch (error) {
-        if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error
-        yield { point, what: error.message }
+    const points = id === undefined ? ids : [pickPoint(ids, id, this.#product.url)]
+    yield* checkPoints(points, options, async (point, readData) => {
+      await using reader = await StreamReader.open(point, this.#product, options)
+      for (const { name } of reader.manifest.files) await reader.file(name, options)
+      for (const { key } of reader.manifest.images) {
+        await using disk = await reader.disk(key, options)
+        if (readData) await readThrough(disk, options)
       }
-    }
-    if (id !== undefined) return
-    for await (const what of this.#product.check(readData, options)) yield { what }
+    })
+    if (id !== undefined || options.structure === false) return
+    const { slices } = options
+    const everything = options.readData === true && (slices === undefined || slices.length === SLICES)
+    for await (const what of this.#product.check(everything, options)) yield { what }
   }
 
   async delete(id: PointId, options?: Abortable): Promise<void> {

@@ -1,8 +1,10 @@
 /** A set of whole numbers below `size`: a bit each. */
 export class BitSet {
+  readonly size: number
   readonly #words: Uint32Array
 
   constructor(size: number) {
+    this.size = size
     this.#words = new Uint32Array(Math.ceil(size / 32))
   }
 

@@ -1,14 +1,16 @@
 import { hash } from 'node:crypto'
 import { type Abortable, AgentError, isAgentError, throwIfAborted } from '../core/index.ts'
-import { BlobIndex } from './blob-index.ts'
+import { BitSet } from './bit-set.ts'
+import { BlobIndex, type BlobLocation } from './blob-index.ts'
 import { DATA, TREE } from './blob-records.ts'
 import { type BlobOpener, type BlobStore, MAX_BLOB_BYTES, openBlob, plainLength } from './blob-store.ts'
 import { idBytes, idHex } from './ids.ts'
 import type { IndexStore } from './index-store.ts'
-import { MAX_HEADER_BYTES, packTailBytes, parsePackHeader } from './pack-header.ts'
-import type { CheckOptions, RepositoryProblem, SnapshotStore } from './repository.ts'
+import { headerEntryBytes, MAX_HEADER_BYTES, packTailBytes, parsePackHeader } from './pack-header.ts'
+import type { CheckOptions, RepositoryProblem, RepositorySize, SnapshotStore } from './repository.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { type SealKey, unseal } from './sealing.ts'
+import { SLICES, sliceOf } from './slices.ts'
 import type { StoredSnapshot } from './snapshot.ts'
 
 const MAX_PACK_BYTES = 1024 * 1024 * 1024
@@ -23,7 +25,7 @@ export type CheckParts = {
 
 /**
  * Index files readable → every pack of the index there, large enough → every snapshot's trees and blocks known. With `readData` also
- * every pack (or, for one snapshot, each of its blobs) read and verified. Memory: the index, and a set of the trees seen.
+ * every pack (or those of `slices`; for one snapshot, each of its blobs) read and verified. Memory: the index, a set of the trees seen, and the names of packs.
  */
 export async function* checkRepository(parts: CheckParts, options: CheckOptions = {}): AsyncGenerator<RepositoryProblem> {
   let index: BlobIndex
@@ -33,12 +35,48 @@ export async function* checkRepository(parts: CheckParts, options: CheckOptions 
     yield { what: sentence(error) }
     return
   }
-  if (options.snapshot === undefined) yield* checkPacks(parts, index, options)
+  const size = options.snapshot === undefined ? yield* checkPacks(parts, index, options) : undefined
+  if (options.structure === false) return
   const seen = new BlobIndex()
   seen.addPack()
+  const used = new UsedBytes(index)
+  let sound = true
   for await (const snapshot of listSnapshots(parts, options)) {
-    if ('what' in snapshot) yield snapshot
-    else yield* checkSnapshot(parts, index, seen, snapshot, options)
+    if ('what' in snapshot) {
+      sound = false
+      yield snapshot
+      continue
+    }
+    for await (const problem of checkSnapshot(parts, { seen, used }, snapshot, options)) {
+      sound = false
+      yield problem
+    }
+  }
+  if (size === undefined) return
+  const { indexedBytes, ...rest } = size
+  options.onSize?.({ ...rest, unusedBytes: sound ? Math.max(0, indexedBytes - used.bytes) : undefined })
+}
+
+/** What snapshots need of an index, each blob counted once: a bit a blob. */
+class UsedBytes {
+  bytes = 0
+  readonly #index: BlobIndex
+  readonly #records: BitSet
+
+  constructor(index: BlobIndex) {
+    this.#index = index
+    this.#records = new BitSet(index.count)
+  }
+
+  /** Where a blob is that is needed; undefined when it is missing. */
+  use(type: typeof DATA | typeof TREE, id: Uint8Array): BlobLocation | undefined {
+    const record = this.#index.numberOf(type, id)
+    if (record === undefined) return undefined
+    const location = this.#index.location(record)
+    // What a backup adds meanwhile is behind the end of the set.
+    if (record < this.#records.size && this.#records.add(record))
+      this.bytes += location.length + headerEntryBytes(location.uncompressedLength)
+    return location
   }
 }
 
@@ -55,9 +93,17 @@ async function* listSnapshots(parts: CheckParts, options: CheckOptions): AsyncGe
   }
 }
 
-/** Every pack that the index names, in the order of the backend. */
-async function* checkPacks(parts: CheckParts, index: BlobIndex, options: CheckOptions): AsyncGenerator<RepositoryProblem> {
+type PackToRead = { readonly name: string; readonly size: number; readonly packs: readonly number[] }
+
+/** Every pack that the index names is there; those of the wanted slices are read. */
+async function* checkPacks(
+  parts: CheckParts,
+  index: BlobIndex,
+  options: CheckOptions,
+): AsyncGenerator<RepositoryProblem, Omit<RepositorySize, 'unusedBytes'> & { readonly indexedBytes: number }> {
   const { records, starts } = index.byPack()
+  const blobsOf = (packs: readonly number[]): readonly number[] =>
+    packs.flatMap((pack) => [...records.subarray(starts[pack], starts[pack + 1])])
   const numbers = new Map<string, number[]>()
   for (let pack = 0; pack < index.packCount; pack++) {
     if (starts[pack] === starts[pack + 1]) continue
@@ -66,24 +112,48 @@ async function* checkPacks(parts: CheckParts, index: BlobIndex, options: CheckOp
     if (known === undefined) numbers.set(name, [pack])
     else known.push(pack)
   }
+  const slices = options.readData === true ? (options.slices ?? Array.from({ length: SLICES }, (_, slice) => slice)) : []
+  const toRead = new Map(slices.map((slice): [number, PackToRead[]] => [slice, []]))
+  const structure = options.structure !== false
+  let [count, bytes, unknownBytes, indexedBytes] = [0, 0, 0, 0]
   for await (const { name, size } of parts.files.backend.list('data', options)) {
+    count++
+    bytes += size
     const packs = numbers.get(name)
-    if (packs === undefined) continue
+    if (packs === undefined) {
+      unknownBytes += size
+      continue
+    }
     numbers.delete(name)
-    const blobs = packs.flatMap((pack) => [...records.subarray(starts[pack], starts[pack + 1])])
-    const last = blobs.reduce(
-      (end, record) => Math.max(end, index.record(record).location.offset + index.record(record).location.length),
-      0,
-    )
+    const wanted = toRead.get(sliceOf(name))
+    if (!structure && wanted === undefined) continue
+    const last = blobsOf(packs).reduce((end, record) => {
+      const { offset, length, uncompressedLength } = index.location(record)
+      indexedBytes += length + headerEntryBytes(uncompressedLength)
+      return Math.max(end, offset + length)
+    }, 0)
     if (size < last + packTailBytes(0)) {
-      yield { what: `Pack ${name} has ${size} bytes; the index names blobs up to byte ${last}.`, pack: name }
-    } else if (options.readData === true) {
-      throwIfAborted(options)
-      yield* checkPack(parts, index, name, size, blobs, options)
+      yield { ...found(name, structure), what: `Pack ${name} has ${size} bytes; the index names blobs up to byte ${last}.` }
+    } else wanted?.push({ name, size, packs })
+  }
+  for (const name of numbers.keys()) {
+    if (structure || toRead.has(sliceOf(name))) {
+      yield { ...found(name, structure), what: `Pack ${name} is missing; the index names blobs in it.` }
     }
   }
-  for (const name of numbers.keys()) yield { what: `Pack ${name} is missing; the index names blobs in it.`, pack: name }
+  numbers.clear()
+  for (const [slice, packs] of toRead) {
+    for (const { name, size, packs: known } of packs) {
+      throwIfAborted(options)
+      for await (const problem of checkPack(parts, index, name, size, blobsOf(known), options)) yield { ...problem, slice }
+    }
+    await options.onSlice?.(slice)
+  }
+  return { packs: count, bytes, unknownBytes, indexedBytes }
 }
+
+/** Whose problem it is: the structure's when that was looked at, which finds it every time. */
+const found = (pack: string, structure: boolean) => ({ pack, slice: structure ? undefined : sliceOf(pack) })
 
 async function* checkPack(
   parts: CheckParts,
@@ -131,8 +201,7 @@ export function readPackHeader(key: SealKey, bytes: Buffer, pack: string): Retur
 
 async function* checkSnapshot(
   parts: CheckParts,
-  index: BlobIndex,
-  seen: BlobIndex,
+  { seen, used }: { readonly seen: BlobIndex; readonly used: UsedBytes },
   snapshot: StoredSnapshot,
   options: CheckOptions,
 ): AsyncGenerator<RepositoryProblem> {
@@ -143,13 +212,14 @@ async function* checkSnapshot(
     const { tree, path } = next
     const treeId = idBytes(tree)
     if (!firstSight(seen, TREE, treeId)) continue
+    used.use(TREE, treeId)
     try {
       for (const node of await parts.blobs.tree(tree, options)) {
         const inside = path + node.name
         if (node.subtree !== undefined) left.push({ tree: node.subtree, path: `${inside}/` })
         let size = 0
         for (const id of node.content ?? []) {
-          const location = index.find(DATA, id)
+          const location = used.use(DATA, id)
           if (location === undefined) {
             yield { what: `${inside} in snapshot ${snapshot.id} needs block ${idHex(id)}, which is missing.`, snapshot: snapshot.id }
             continue

@@ -29,6 +29,7 @@ export type {
   RepositoryLease,
   RepositoryOptions,
   RepositoryProblem,
+  RepositorySize,
   RepositoryWriter,
   SnapshotRemoval,
   SnapshotStore,
@@ -39,6 +40,7 @@ export { readProfile, type S3Credentials } from './s3/credentials.ts'
 export { type ObjectLock, s3Backend, type S3BackendDeps } from './s3-backend.ts'
 export type { Locking, RecordLockNames } from './repository-lock.ts'
 export type { TriesDeps } from './tries.ts'
+export { SLICES, sliceOf } from './slices.ts'
 export type { Snapshot, StoredSnapshot } from './snapshot.ts'
 export type { NodeType, TreeNode } from './tree.ts'
 export { zeroBlockId } from './zero-block.ts'

@@ -95,8 +95,34 @@ export interface RepositoryLease extends AsyncDisposable {
   readonly signal: AbortSignal
 }
 
-export type CheckOptions = Locking & { readonly readData?: boolean | undefined; readonly snapshot?: string | undefined }
-export type RepositoryProblem = { readonly what: string; readonly snapshot?: string | undefined; readonly pack?: string | undefined }
+export type CheckOptions = Locking & {
+  readonly readData?: boolean | undefined
+  readonly snapshot?: string | undefined
+  /** Only the packs of these parts (`sliceOf`) are read, part after part. All of them when absent. */
+  readonly slices?: readonly number[] | undefined
+  /** Told of each of `slices` when all its packs have been read, whatever was found in them. The next one begins when it resolves. */
+  readonly onSlice?: ((slice: number) => Promise<void>) | undefined
+  /** False: index, snapshots and trees are not looked at, only the packs that are read. */
+  readonly structure?: boolean | undefined
+  /** Told what the packs take at the end of a whole look at the structure; not when only one snapshot is looked at. */
+  readonly onSize?: ((size: RepositorySize) => void) | undefined
+}
+/** What the packs of a repository take. */
+export type RepositorySize = {
+  readonly packs: number
+  readonly bytes: number
+  /** Bytes of blobs that no snapshot needs; undefined when a snapshot is damaged, which may need them. */
+  readonly unusedBytes: number | undefined
+  /** Bytes of packs that no index names: of a backup that runs, or of one that was cut off. */
+  readonly unknownBytes: number
+}
+/** `slice`: found by reading a pack of that part. */
+export type RepositoryProblem = {
+  readonly what: string
+  readonly snapshot?: string | undefined
+  readonly pack?: string | undefined
+  readonly slice?: number | undefined
+}
 
 /**
  * What somebody has found complete in the index: that all blobs of a tree or list are stored. `key`: hex of a SHA-256 over all that the finding depends on, ids of

@@ -21,6 +21,7 @@ export {
   type SimulatedVm,
   type Simulation,
 } from './simulate.ts'
+export { createOpenHours, type OpenHours } from './open-hours.ts'
 export { type Calendar, createCalendar, type Periods } from './calendar.ts'
 export { COUNTED_RULES, type CountedRule, isEmptyPolicy, parsePolicy, type RetentionPolicy } from './retention-policy.ts'
 export { planRetention, type RetentionOptions, type RetentionPoint, type RetentionVerdict } from './retention.ts'

@@ -137,4 +137,11 @@ export const MIGRATIONS: readonly string[] = [
     pruned_at   TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  // How far the checks of each repository are.
+  `
+  CREATE TABLE repository_check (
+    repository  TEXT PRIMARY KEY,
+    record      TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]

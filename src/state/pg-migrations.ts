@@ -161,4 +161,11 @@ export const PG_MIGRATIONS: readonly string[] = [
     pruned_at   text NOT NULL
   );
   `,
+  // How far the checks of each repository are.
+  `
+  CREATE TABLE repository_check (
+    repository  text PRIMARY KEY,
+    record      text NOT NULL
+  );
+  `,
 ]

@@ -68,6 +68,7 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
       await catalog.add(point('aaaaaaaa'))
       await catalog.remove('restic:/b', 'aaaaaaaa' as PointId)
       expect(await catalog.find({})).toHaveLength(1)
+      expect(await catalog.counts()).toEqual(new Map([['restic:/a', 1]]))
       await catalog.remove('restic:/a', 'aaaaaaaa' as PointId)
       await catalog.remove('restic:/a', 'aaaaaaaa' as PointId)
       expect(await catalog.find({})).toEqual([])
@@ -89,6 +90,16 @@ export function catalogContract(name: string, open: () => Promise<Catalog>): voi
       })
       expect((await catalog.find({ repository: 'restic:/a' })).map(({ id }) => id).sort()).toEqual(['bbbbbbbb', 'cccccccc'])
       expect(await catalog.find({ repository: 'tar:/t' })).toHaveLength(1)
+    })
+
+    it('keeps what a backup adds while the repository is listed for a rebuild', async () => {
+      await catalog.add(point('aaaaaaaa'))
+      const slow = async function* (): AsyncGenerator<PointSummary> {
+        yield await Promise.resolve(point('bbbbbbbb'))
+        await catalog.add(point('cccccccc'))
+      }
+      expect(await catalog.rebuild('restic:/a', slow())).toEqual({ added: 1, removed: 1 })
+      expect((await catalog.find({})).map(({ id }) => id).sort()).toEqual(['bbbbbbbb', 'cccccccc'])
     })
   })
 }

@@ -246,6 +246,10 @@ export function providerContract(
       const { id: other } = await writePoint(provider, [{ disk: diskRef(2000, 2 * MIB), source: source() }])
       expect(await collect(points().check(undefined, { readData: true }))).toEqual([])
       expect(await collect(points().check(id, { readData: true }))).toEqual([])
+      const read: number[] = []
+      const onSlice = async (slice: number): Promise<void> => void read.push(slice)
+      expect(await collect(points().check(undefined, { readData: true, slices: [9, 200, 3], onSlice }))).toEqual([])
+      expect(read).toEqual([9, 200, 3])
       await points().delete(id)
       await expect(points().open(id)).rejects.toMatchObject({ code: 'NOT_FOUND' })
       expect((await collect(points().list())).map((point) => point.id)).toEqual([other])

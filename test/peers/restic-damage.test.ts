@@ -1,8 +1,8 @@
-import { chmod, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { chmod, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { Secret } from '../../src/core/index.ts'
-import { directoryBackend, initRepository, openRepository } from '../../src/restic/index.ts'
+import { directoryBackend, initRepository, openRepository, type RepositorySize, SLICES } from '../../src/restic/index.ts'
 import { describePeer } from '../peer.ts'
 import { backupImage, deps, FAST_KDF, readBack, ResticPlace, testImage } from './restic-fixture.ts'
 
@@ -61,6 +61,47 @@ describePeer('restic', 'a repository that is wrong or damaged', () => {
       await flip(pack, 100)
     }
     expect(await Array.fromAsync(repository.check({ readData: true }))).toEqual([])
+  })
+
+  it('a share of the data reads its packs and no other, and all shares together find what reading everything finds', async () => {
+    await using place = await ResticPlace.make()
+    await using repository = await place.init()
+    for (let image = 0; image < 3; image++) await backupImage(repository, testImage(6 + image))
+    const packs = await files(place, 'data')
+    for (const pack of packs) await flip(pack, 100)
+    await using fresh = await place.open()
+    const everything = (await Array.fromAsync(fresh.check({ readData: true, structure: false }))).map(({ what }) => what)
+    expect(everything.length).toBeGreaterThanOrEqual(packs.length)
+    const read: number[] = []
+    const shares: string[] = []
+    for (let share = 0; share < 4; share++) {
+      const slices = Array.from({ length: SLICES / 4 }, (_, index) => index * 4 + share)
+      const before = read.length
+      for await (const { what, slice, pack } of fresh.check({
+        readData: true,
+        structure: false,
+        slices,
+        onSlice: async (done) => void read.push(done),
+      })) {
+        expect(slice).toBe(Number.parseInt((pack ?? '').slice(0, 2), 16))
+        expect((slice ?? 0) % 4).toBe(share)
+        shares.push(what)
+      }
+      expect(read.slice(before)).toEqual(slices)
+    }
+    expect(shares.toSorted()).toEqual(everything.toSorted())
+    for (const pack of packs) await flip(pack, 100)
+    let size: RepositorySize | undefined
+    await Array.fromAsync(fresh.check({ onSize: (measured) => (size = measured) }))
+    expect(size?.packs).toBe(packs.length)
+    expect(size?.bytes).toBe((await Promise.all(packs.map(async (pack) => (await stat(pack)).size))).reduce((sum, each) => sum + each, 0))
+    expect(size).toMatchObject({ unknownBytes: 0, unusedBytes: 0 })
+    const [first] = await Array.fromAsync(fresh.snapshots.list())
+    await fresh.snapshots.forget([first?.id ?? ''])
+    await Array.fromAsync(fresh.check({ onSize: (measured) => (size = measured) }))
+    const { unusedBytes, before } = await fresh.prune({ dryRun: true })
+    expect(unusedBytes).toBeGreaterThan(0)
+    expect(size).toMatchObject({ unusedBytes, bytes: before.bytes })
   })
 
   it('a missing and a shortened pack are found without reading data', async () => {

@@ -3,11 +3,17 @@ import { parseProviderUrl } from '../../provider/index.ts'
 import { type FileOf, type Given, localIf } from './given.ts'
 import { checkedBy } from './list-of.ts'
 import { repositoryPrune } from './prune.ts'
+import { repositoryCheck } from './repository-check.ts'
 import { repositoryLoginKeys, repositoryLoginOf } from './repository-login.ts'
 import { localRepository, type RepositoryConfig } from './repository.ts'
 
 /** A place for restore points that jobs name. */
-export type NamedRepository = RepositoryConfig['repository'] & { readonly name: string; readonly url: string }
+export type NamedRepository = RepositoryConfig['repository'] & {
+  readonly name: string
+  readonly url: string
+  /** As the file says it; `checkRuleOf` reads it. */
+  readonly check?: z.output<typeof repositoryCheck> | undefined
+}
 
 /** Names of files, variables and messages. */
 export const jobName = z
@@ -23,6 +29,7 @@ export const repositoriesKeys = {
         passwordFile: z.string().optional(),
         passwordEnv: z.string().optional(),
         prune: repositoryPrune.optional(),
+        check: repositoryCheck.optional(),
         ...repositoryLoginKeys,
       }),
     )
@@ -38,7 +45,7 @@ export function repositoriesOf(
   { repository: general }: RepositoryConfig,
 ): { readonly repositories: readonly NamedRepository[] } {
   const named = Object.entries(file ?? {}).map(
-    ([name, { url, passwordFile, passwordEnv, prune, ...login }]): NamedRepository =>
+    ([name, { url, passwordFile, passwordEnv, prune, check, ...login }]): NamedRepository =>
       Object.freeze({
         name,
         url: localRepository(url, given.base) ?? url,
@@ -46,6 +53,7 @@ export function repositoriesOf(
           passwordEnv === undefined ? { file: localIf(given, passwordFile) } : { env: passwordEnv, value: given.environment[passwordEnv] },
         prune,
         ...repositoryLoginOf(login, given),
+        check,
       }),
   )
   const { url } = general
