@@ -11,6 +11,8 @@ const LOOK_MS = 250
 /** Shares of all cores that are busy: below the first there is time for more, above the second none. */
 const SPARE = 0.6
 const BUSY = 0.85
+/** A level is only gone up after so many looks in a row that found time to spare: 2 s. What is short ends before, and the first moments of a backup, when all wait, tell nothing. */
+const CALM = 8
 
 export type LevelOptions = {
   readonly clock: Clock
@@ -34,7 +36,7 @@ function used(): Used {
 
 /**
  * The level of the next block. With `auto` it is 1 as long as the processor is the limit, and rises step by step while cores of the machine have nothing to do: over
- * a network, where the backup takes no longer by it. What others run here counts as well. One object an engine; asked for every block.
+ * a network, where the backup takes no longer by it; a step each two seconds of that, down at once. What others run here counts as well. One object an engine; asked for every block.
  */
 export class CompressionLevel {
   readonly #fixed: number | undefined
@@ -42,37 +44,47 @@ export class CompressionLevel {
   readonly #used: () => Used
   readonly #cores: number
   #step = 0
-  #since: { readonly ms: number; readonly used: Used }
+  /** Looks in a row that found time to spare. */
+  #calm = 0
+  /** The last look; none before the first block. */
+  #since: { readonly ms: number; readonly used: Used } | undefined
 
   constructor(compression: Compression, { clock, used: read = used, cores = availableParallelism() }: LevelOptions) {
     this.#fixed = compression === 'auto' ? undefined : compression === 'off' ? 0 : compression
     this.#clock = clock
     this.#used = read
     this.#cores = cores
-    this.#since = { ms: clock.monotonicMs(), used: read() }
   }
 
   /** zstd's level; 0: store it as it is. */
   now(): number {
     if (this.#fixed !== undefined) return this.#fixed
     const ms = this.#clock.monotonicMs()
+    this.#since ??= { ms, used: this.#used() }
     const elapsed = ms - this.#since.ms
     if (elapsed >= LOOK_MS) {
-      const busy = this.#busy(elapsed)
-      this.#since = { ms, used: this.#used() }
-      if (busy < SPARE) this.#step = Math.min(this.#step + 1, STEPS.length - 1)
-      else if (busy > BUSY) this.#step = Math.max(this.#step - 1, 0)
+      const used = this.#used()
+      this.#step = this.#next(busyShare(this.#since.used, used, elapsed, this.#cores))
+      this.#since = { ms, used }
     }
     return STEPS[this.#step] ?? 1
   }
 
-  /** The larger share: of the machine's cores by everybody, or of ours by us, where a container has fewer than the machine. */
-  #busy(elapsed: number): number {
-    const [before, now] = [this.#since.used, this.#used()]
-    const ticks = now.allTicks - before.allTicks
-    const everybody = ticks > 0 ? 1 - (now.idleTicks - before.idleTicks) / ticks : 1
-    return Math.max(everybody, (now.ownMs - before.ownMs) / elapsed / this.#cores)
+  /** The step after a look: up only when it has been calm for long, down at once. */
+  #next(busy: number): number {
+    this.#calm = busy < SPARE ? this.#calm + 1 : 0
+    if (busy > BUSY) return Math.max(this.#step - 1, 0)
+    if (this.#calm < CALM) return this.#step
+    this.#calm = 0
+    return Math.min(this.#step + 1, STEPS.length - 1)
   }
+}
+
+/** The larger share: of the machine's cores by everybody, or of ours by us, where a container has fewer than the machine. */
+function busyShare(before: Used, now: Used, elapsed: number, cores: number): number {
+  const ticks = now.allTicks - before.allTicks
+  const everybody = ticks > 0 ? 1 - (now.idleTicks - before.idleTicks) / ticks : 1
+  return Math.max(everybody, (now.ownMs - before.ownMs) / elapsed / cores)
 }
 
 /** Of what is compressed on the main thread, trees and small files, also when blocks are not, as restic does. */
