@@ -24,7 +24,7 @@ const AGENT = /^src\/(?!lab\/)/
 const onlyImported = (names: string): string =>
   `(?<!\\bimport\\s+(?:type\\s*\\{[^}]*|\\{\\s*(?:(?:type\\s+\\w+${names})(?:\\s+as\\s+\\w+)?\\s*,?\\s*)+)\\}\\s*from\\s*)`
 const module = (names: string): string => `(?<=\\b(?:from|import|require)\\s*\\(?\\s*)['"\`](?:node:)?(?:${names})['"\`]`
-const READING = '|access|constants|lstat|opendir|readdir|readFile|readlink|readSync|realpath|stat|statfs'
+const READING = '|access|constants|lstat|opendir|read|readdir|readFile|readlink|readSync|realpath|stat|statfs'
 /** The checks and their tests name what they refuse. */
 const THE_CHECKS = /^(?:scripts\/check-bans\.ts|test\/checks\/)/
 

@@ -1,6 +1,7 @@
-import { constants } from 'node:fs'
+import { close, constants, open as openNumber } from 'node:fs'
 import { access, chmod, type FileHandle, lchown, link, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
 import { effect } from './effect.ts'
 import { fromErrno } from './errors.ts'
 
@@ -19,6 +20,14 @@ export type InputFile = Pick<FileHandle, 'fd' | 'read' | 'stat' | 'close' | type
 export function openInput(path: string, options: { readonly careful?: boolean | undefined } = {}): Promise<InputFile> {
   return open(path, constants.O_RDONLY | (options.careful === true ? constants.O_NONBLOCK | constants.O_NOFOLLOW : 0))
 }
+
+/**
+ * Opens a file for reading, by number: for files that stay open as long as somebody may read them again, where a handle that is forgotten would end the
+ * process. It is closed with `closeDescriptor`.
+ */
+export const openDescriptor = (path: string): Promise<number> => promisify(openNumber)(path, constants.O_RDONLY)
+
+export const closeDescriptor = (descriptor: number): Promise<void> => promisify(close)(descriptor)
 
 /** Opens a file whose descriptor a program is given to append to; made when it is missing, private to the user. Errors: CONFIG, CAPACITY. */
 export async function openToAppend(path: string): Promise<InputFile> {

@@ -21,6 +21,7 @@ export {
 } from './errors.ts'
 export { isSafeFileName, safeFileName } from './file-name.ts'
 export {
+  closeDescriptor,
   ensureDirectory,
   type InputFile,
   isMissing,
@@ -29,6 +30,7 @@ export {
   makeDirectory,
   makeTemporaryDirectory,
   openFuseDevice,
+  openDescriptor,
   openInput,
   openLogLines,
   openOutput,

@@ -3,7 +3,7 @@ import { ahead } from './ahead.ts'
 
 /** Bytes of one chunk, and how many are read ahead of the consumer. */
 const CHUNK = 1024 * 1024
-const READS_AHEAD = 3
+const READS_AHEAD = 8
 
 /** Part of a disk with its bytes; `data` is reused after the next one was asked for. */
 export type Chunk = { readonly offset: number; readonly data: Uint8Array }

@@ -20,6 +20,7 @@ import {
 import { CONFIG_FILE, type FileKind, type FileRef, type LoadOptions, type RepositoryPlace } from './backend.ts'
 import { isHexId } from './ids.ts'
 import { FOLDERS, layoutPath } from './layout.ts'
+import { OpenPacks } from './open-packs.ts'
 
 export type DirectoryBackendOptions = {
   /**
@@ -45,12 +46,21 @@ async function removeIfEmpty(path: string): Promise<void> {
   }
 }
 
+const roomFor = (length: number, { into }: LoadOptions = {}): Buffer =>
+  into !== undefined && into.length >= length ? into.subarray(0, length) : Buffer.allocUnsafeSlow(length)
+
+function whole(path: string, offset: number, bytes: Buffer, filled: number): Buffer {
+  if (filled === bytes.length) return bytes
+  throw new AgentError('INTEGRITY', `${path} ends at byte ${offset + filled}; ${offset + bytes.length} were expected.`, { subject: path })
+}
+
 class DirectoryBackend implements RepositoryPlace {
   readonly url: string
   readonly #root: string
   /** Where files are written before they are renamed into their places. */
   readonly #partial: string | undefined
   readonly #made = new Set<string>()
+  readonly #packs = new OpenPacks()
   #temporary = 0
 
   constructor(root: string, run: RunId | undefined) {
@@ -62,20 +72,22 @@ class DirectoryBackend implements RepositoryPlace {
   async load(file: FileRef, options?: LoadOptions): Promise<Buffer> {
     throwIfAborted(options)
     const path = this.#path(file)
+    const { range } = options ?? {}
     try {
+      if (file.kind === 'data' && range !== undefined) {
+        const bytes = roomFor(range.length, options)
+        return whole(path, range.offset, bytes, await this.#packs.read(path, range.offset, bytes))
+      }
       await using handle = await openInput(path)
-      const { offset, length } = options?.range ?? { offset: 0, length: (await handle.stat()).size }
-      const { into } = options ?? {}
-      const bytes = into !== undefined && into.length >= length ? into.subarray(0, length) : Buffer.allocUnsafeSlow(length)
+      const { offset, length } = range ?? { offset: 0, length: (await handle.stat()).size }
+      const bytes = roomFor(length, options)
       let filled = 0
       while (filled < length) {
         const { bytesRead } = await handle.read(bytes, filled, length - filled, offset + filled)
-        if (bytesRead === 0) {
-          throw new AgentError('INTEGRITY', `${path} ends at byte ${offset + filled}; ${offset + length} were expected.`, { subject: path })
-        }
+        if (bytesRead === 0) break
         filled += bytesRead
       }
-      return bytes
+      return whole(path, offset, bytes, filled)
     } catch (error) {
       throw fromErrno(error, path) ?? error
     }
@@ -134,6 +146,7 @@ class DirectoryBackend implements RepositoryPlace {
     const path = this.#path(file)
     try {
       await removeFile(path)
+      if (file.kind === 'data') this.#packs.forget(path)
       if (file.kind === 'lock') await removeFile(this.#temporaryOf(file, path))
       await syncDirectory(join(path, '..'))
     } catch (error) {
@@ -142,6 +155,7 @@ class DirectoryBackend implements RepositoryPlace {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#packs[Symbol.asyncDispose]()
     if (this.#partial === undefined || !this.#made.delete(this.#partial)) return
     await removeTree(this.#partial)
   }

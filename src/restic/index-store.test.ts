@@ -172,7 +172,8 @@ describe('IndexStore with a cache', () => {
       await place.store(repository, words('a', 100))
     }
     await using reader = await place.open()
-    await reader.blobs.read(Buffer.from(hash('sha256', 'a 5;'), 'hex'))
+    // Loads the index, and opens no pack: one that is open can be read to its end whoever removes it.
+    await expect(reader.blobs.read(Buffer.from(hash('sha256', 'never stored'), 'hex'))).rejects.toMatchObject({ code: 'INTEGRITY' })
     expect(await place.cached('run')).toHaveLength(1)
     // As a prune does that found nothing used: the index files go, then the packs.
     for (const name of await place.indexFiles()) await rm(join(place.path, 'repo', 'index', name))

@@ -125,7 +125,7 @@ export class ReadEngine implements AsyncDisposable {
   #start(): Threads {
     if (this.#threads !== undefined) return this.#threads
     const { workers, blockSize, key, codec } = this.#parts
-    const count = workers * 2 + 2
+    const count = workers * 6
     const slots = Array.from({ length: count }, () => new SharedArrayBuffer(slotBytes(blockSize)))
     const free = new SlotPool(count)
     const fail = (error: AgentError): void => free.fail(error)
