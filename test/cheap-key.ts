@@ -3,7 +3,8 @@ import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Secret, silentLog, systemClock } from '../src/core/index.ts'
 import { directoryBackend } from '../src/restic/index.ts'
-import { createKeyFile, openKeyFile } from '../src/restic/key-file.ts'
+import { sealKeyFile } from '../src/restic/key-file.ts'
+import { openKeyFile } from '../src/restic/open-key.ts'
 
 /** A key that costs a millisecond instead of half a second of a core, each time a repository is opened. */
 export const CHEAP_KDF = { N: 1024, r: 8, p: 1 }
@@ -18,11 +19,9 @@ export async function cheapenKey(repository: string, password: string): Promise<
   for (const name of names) if (!(await readFile(join(repository, 'keys', name), 'utf8')).includes(`"N":${CHEAP_KDF.N},`)) dear.push(name)
   if (dear.length === 0) return
   const backend = directoryBackend(repository)
-  const deps = { clock: systemClock, log: silentLog, hostname: 'test', username: 'test', pid: process.pid }
-  const master = await openKeyFile(backend, new Secret(password), { ...deps, random: randomBytes })
-  // The first bytes drawn are the master key.
-  const drawn = [Buffer.concat([master.encrypt, master.k, master.r])]
-  const random = (size: number): Uint8Array => drawn.shift() ?? randomBytes(size)
-  await createKeyFile(backend, new Secret(password), { ...deps, random }, CHEAP_KDF)
-  for (const name of dear) await rm(join(repository, 'keys', name), { force: true })
+  const deps = { clock: systemClock, log: silentLog, hostname: 'test', username: 'test', pid: process.pid, random: randomBytes }
+  const { master } = await openKeyFile(backend, new Secret(password), deps)
+  const { name, bytes } = await sealKeyFile(master, new Secret(password), deps, CHEAP_KDF)
+  await backend.save({ kind: 'key', name }, bytes)
+  for (const each of dear) await rm(join(repository, 'keys', each), { force: true })
 }

@@ -8,7 +8,9 @@ import { ffiCtr, nodeCtr } from './ctr-cipher.ts'
 import { isHexId } from './ids.ts'
 import { IndexCache } from './index-cache/index-cache.ts'
 import { IndexStore } from './index-store.ts'
-import { createKeyFile, DEFAULT_KDF, openKeyFile } from './key-file.ts'
+import { createKeyFile, DEFAULT_KDF, type OpenedKey } from './key-file.ts'
+import { KeyFiles } from './key-store.ts'
+import { openKeyFile } from './open-key.ts'
 import { pruneRepository } from './prune-repository.ts'
 import { randomPolynomial } from './polynomial.ts'
 import type {
@@ -16,6 +18,7 @@ import type {
   CheckOptions,
   Complete,
   KdfParameters,
+  KeyStore,
   PruneOptions,
   PruneReport,
   Repository,
@@ -70,13 +73,13 @@ export async function initRepository(
       retry: 'never',
     })
   }
-  const key = await createKeyFile(backend, password, deps, options.kdf ?? DEFAULT_KDF, options)
+  const opened = await createKeyFile(backend, password, deps, options.kdf ?? DEFAULT_KDF, options)
   const id = Buffer.from(deps.random(32)).toString('hex')
   const polynomial = randomPolynomial(deps.random).toString(16)
-  const files = new SealedFiles(backend, key, deps.random)
+  const files = new SealedFiles(backend, opened.master, deps.random)
   // Last, and it makes the directory layout: what has no configuration is no repository.
   await files.saveConfig(CONFIG_FILE, Buffer.from(`{"version":2,"id":"${id}","chunker_polynomial":"${polynomial}"}`), options)
-  return new ResticRepository(id, files, key, deps, settings, options)
+  return new ResticRepository(id, files, opened, deps, settings, options)
 }
 
 /**
@@ -96,8 +99,8 @@ export async function openRepository(
       next: 'Check the path, or make a repository there first.',
     })
   }
-  const key = await openKeyFile(backend, password, deps, options)
-  const files = new SealedFiles(backend, key, deps.random)
+  const opened = await openKeyFile(backend, password, deps, options)
+  const files = new SealedFiles(backend, opened.master, deps.random)
   const config = await files.loadJson(CONFIG_FILE, options)
   const { version, id } = isRecord(config) ? config : {}
   if (version === 1) {
@@ -117,13 +120,14 @@ export async function openRepository(
     )
   }
   if (!isHexId(id)) throw new AgentError('INTEGRITY', `The configuration of the repository ${backend.url} has no valid id.`)
-  return new ResticRepository(id, files, key, deps, settings, options)
+  return new ResticRepository(id, files, opened, deps, settings, options)
 }
 
 class ResticRepository implements Repository {
   readonly id: string
   readonly url: string
   readonly snapshots: SnapshotStore
+  readonly keys: KeyStore
   readonly #blobs: BlobStore
   readonly #reading: ReadEngine
   readonly #files: SealedFiles
@@ -138,7 +142,15 @@ class ResticRepository implements Repository {
   #threads: WriteThreads | undefined
   #disposed = false
 
-  constructor(id: string, files: SealedFiles, key: SealKey, deps: RepositoryDeps, settings: WriteSettings, options: RepositoryOptions) {
+  constructor(
+    id: string,
+    files: SealedFiles,
+    opened: OpenedKey,
+    deps: RepositoryDeps,
+    settings: WriteSettings,
+    options: RepositoryOptions,
+  ) {
+    const { master: key } = opened
     this.id = id
     this.url = files.backend.url
     this.#files = files
@@ -149,6 +161,7 @@ class ResticRepository implements Repository {
     this.#opener = { key, codec, ctr: (settings.codec === 'auto' ? ffiCtr() : undefined) ?? nodeCtr }
     this.#index = new IndexStore(files, deps.log, { cache: cacheOf(id, deps, options), ...options.indexSizes })
     this.snapshots = new SnapshotFiles(files, deps)
+    this.keys = new KeyFiles(files, opened, deps)
     this.#reading = new ReadEngine({ backend: files.backend, key, ...settings })
     this.#blobs = new BlobStore({
       backend: files.backend,

@@ -1,5 +1,5 @@
 import type { Compression } from './compression.ts'
-import type { Abortable, BlockSource, Clock, Log } from '../core/index.ts'
+import type { Abortable, BlockSource, Clock, Log, Secret } from '../core/index.ts'
 import type { BlockPipeline } from './block-pipeline.ts'
 import type { Amount, MostUnused, PruneFigures } from './prune-plan.ts'
 import type { Locking } from './repository-lock.ts'
@@ -49,6 +49,7 @@ export interface Repository extends AsyncDisposable {
   readonly id: string
   readonly url: string
   readonly snapshots: SnapshotStore
+  readonly keys: KeyStore
   readonly blobs: BlobReader
   readonly complete: Complete
   /**
@@ -132,6 +133,39 @@ export interface Complete {
   has(key: string): boolean
   /** Every blob is in the index now, stored by a writer of this process or looked up. */
   add(key: string): void
+}
+
+/** What a key file says of itself. `id` is its name; `created` RFC 3339. */
+export type KeyFacts = {
+  readonly id: string
+  readonly created: string
+  readonly username: string
+  readonly hostname: string
+  readonly kdf: KdfParameters
+}
+
+/** `current`: the repository was opened with it. One that cannot be used has a `problem` and no `facts`. */
+export type ListedKey =
+  | { readonly id: string; readonly current: boolean; readonly facts: KeyFacts; readonly problem?: undefined }
+  | { readonly id: string; readonly current: boolean; readonly facts?: undefined; readonly problem: string }
+
+/** The keys of a repository: each opens it, with a password of its own. */
+export interface KeyStore {
+  /** The first 20, which are those that a password is tried on. Needs no lock. */
+  list(options?: Abortable): Promise<readonly ListedKey[]>
+  /**
+   * A key for 256 random bits, which alone need no costly derivation. `keep` gets them, and the id, before the key is stored, makes them durable, and gives back what
+   * was kept, as it is read there: the key is proven to open with that. Holds a shared lock. An INTEGRITY removes the key again; after any other error it
+   * is there whole or not at all. CONFLICT.
+   */
+  addRandom(keep: (password: Secret, id: string) => Promise<Secret>, options?: Locking): Promise<KeyFacts>
+  /** A key for a password that somebody made up, with all that restic has its derivation cost. `recordKey` is told its id first. The rest as `addRandom`. */
+  add(password: Secret, options?: Locking & { readonly recordKey?: ((id: string) => Promise<void>) | undefined }): Promise<KeyFacts>
+  /**
+   * Removes a key, by its id or an unambiguous beginning of at least 6 characters, under the exclusive lock; its id. NOT_FOUND, USAGE; CONFLICT for the one that the repository
+   * was opened with, while anybody uses the repository, and where its place lets nothing be removed.
+   */
+  remove(id: string, options?: Locking): Promise<string>
 }
 
 /** The snapshots of a repository; always as the backend lists them now. */

@@ -21,7 +21,7 @@ import type { IndexRun } from '../../src/restic/index-cache/index-run.ts'
 import { MemoryStream } from '../../src/restic/index-cache/record-streams.ts'
 import { encodeIndexFile, INDEX_FILE_BLOBS } from '../../src/restic/index-file.ts'
 import { IndexStore } from '../../src/restic/index-store.ts'
-import { openKeyFile } from '../../src/restic/key-file.ts'
+import { openKeyFile } from '../../src/restic/open-key.ts'
 import { initRepository } from '../../src/restic/open-repository.ts'
 import { RepositoryIndex } from '../../src/restic/repository-index.ts'
 import { SealedFiles } from '../../src/restic/sealed-files.ts'
@@ -51,7 +51,7 @@ async function writeFiles(directory: string, blobs: number): Promise<void> {
   await using backend = directoryBackend(join(directory, 'repository'))
   await using made = await initRepository(backend, new Secret('bench'), deps, { kdf: { N: 1024, r: 8, p: 1 } })
   void made
-  const files = new SealedFiles(backend, await openKeyFile(backend, new Secret('bench'), deps), randomBytes)
+  const files = new SealedFiles(backend, (await openKeyFile(backend, new Secret('bench'), deps)).master, randomBytes)
   const words = new Uint32Array(INDEX_FILE_BLOBS * 8)
   for (let first = 0; first < blobs; first += INDEX_FILE_BLOBS) {
     const count = Math.min(INDEX_FILE_BLOBS, blobs - first)
@@ -99,7 +99,7 @@ async function load(directory: string, blobs: number, how: 'all in memory' | 're
     index = new RepositoryIndex(await cacheAt(directory).open(wanted))
   } else {
     const backend = directoryBackend(join(directory, 'repository'))
-    const files = new SealedFiles(backend, await openKeyFile(backend, new Secret('bench'), deps), randomBytes)
+    const files = new SealedFiles(backend, (await openKeyFile(backend, new Secret('bench'), deps)).master, randomBytes)
     index = await new IndexStore(files, silentLog, how === 'repository' ? { cache: cacheAt(directory) } : {}).current()
   }
   const loadMs = performance.now() - began

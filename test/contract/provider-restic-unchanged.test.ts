@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest'
 import { KIB, MIB, type PointId, Secret, silentLog, systemClock } from '../../src/core/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { type Backend, directoryBackend, type FileRef } from '../../src/restic/index.ts'
-import { openKeyFile } from '../../src/restic/key-file.ts'
+import { openKeyFile } from '../../src/restic/open-key.ts'
 import { SealedFiles } from '../../src/restic/sealed-files.ts'
 import { diskRef, expectPoint, noise, WatchedDisk, writePoint } from './provider-fixtures.ts'
 
@@ -90,7 +90,7 @@ it('looks again after the index was written anew, and does not reuse what has go
   expect((await incremental(bytes, id)).loads).toBeLessThan(EXTENTS)
   // As "restic repair index" does when a pack is lost: new index files without one block, in place of the old ones.
   await using backend = directoryBackend(join(directory, 'repository'))
-  const files = new SealedFiles(backend, await openKeyFile(backend, deps.password, deps), randomBytes)
+  const files = new SealedFiles(backend, (await openKeyFile(backend, deps.password, deps)).master, randomBytes)
   type Index = { readonly packs: readonly { readonly id: string; readonly blobs: readonly { readonly type: string }[] }[] }
   let dropped = false
   for (const name of await readdir(join(directory, 'repository', 'index'))) {

@@ -15,9 +15,9 @@ import {
   type RepositoryWriter,
   type TreeNode,
 } from '../../src/restic/index.ts'
-import { openKeyFile } from '../../src/restic/key-file.ts'
+import { openKeyFile } from '../../src/restic/open-key.ts'
 import { SealedFiles } from '../../src/restic/sealed-files.ts'
-import type { SealKey } from '../../src/restic/sealing.ts'
+import type { OpenedKey } from '../../src/restic/key-file.ts'
 import { encodeSnapshot, type Snapshot } from '../../src/restic/snapshot.ts'
 
 export const PASSWORD = 'correct horse'
@@ -31,7 +31,7 @@ export type Ran = { readonly status: number; readonly stdout: Buffer; readonly s
 export class ResticPlace implements AsyncDisposable {
   readonly directory: string
   readonly path: string
-  #key: Promise<SealKey> | undefined
+  #key: Promise<OpenedKey> | undefined
 
   private constructor(directory: string) {
     this.directory = directory
@@ -57,7 +57,7 @@ export class ResticPlace implements AsyncDisposable {
   async saveSnapshot(snapshot: Snapshot): Promise<string> {
     const backend = directoryBackend(this.path)
     this.#key ??= openKeyFile(backend, new Secret(PASSWORD), deps())
-    return new SealedFiles(backend, await this.#key, randomBytes).save('snapshot', encodeSnapshot(snapshot))
+    return new SealedFiles(backend, (await this.#key).master, randomBytes).save('snapshot', encodeSnapshot(snapshot))
   }
 
   /** Runs restic; throws when it fails. */
