@@ -13,9 +13,10 @@ import { Figures } from './figures.ts'
 import { fullAndSecond } from './full-and-second.ts'
 import { parseSize } from './image.ts'
 import { memoryParts } from './memory-parts.ts'
+import { mounts } from './mounts.ts'
 import { restores } from './restores.ts'
 
-const PARTS = ['backup', 'restore', 'memory'] as const
+const PARTS = ['backup', 'restore', 'mount', 'memory'] as const
 
 const { values } = parseArgs({
   options: {
@@ -70,6 +71,7 @@ try {
   const options = { size, rounds, changed, places, figures, vcb, others, verify: !values['no-verify'] }
   if (parts.includes('backup') || parts.includes('restore')) await fullAndSecond(options)
   if (parts.includes('restore')) await restores({ ...options, memory })
+  if (parts.includes('mount')) await mounts({ ...options, memory })
   if (parts.includes('memory')) await memoryParts({ ...options, memory })
   if (values.check !== undefined) {
     figures.goals.length = 0

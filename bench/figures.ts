@@ -8,6 +8,8 @@ export type Figure = {
   readonly tool: string
   readonly costs: readonly Cost[]
   readonly repositoryBytes?: number | undefined
+  /** What went through, where its speed counts. */
+  readonly dataBytes?: number | undefined
 }
 
 export type Goal = { readonly what: string; readonly met: boolean }
@@ -34,12 +36,12 @@ export class Figures {
     const of = (what: (cost: Cost) => number): number => median(figure.costs.map(what))
     const resident = Math.round(Math.max(...figure.costs.map(({ rssBytes }) => rssBytes)) / 1e6)
     const stored = figure.repositoryBytes === undefined ? '' : `  ${Math.round(figure.repositoryBytes / MIB)} MiB stored`
+    const seconds = of(({ wallSeconds }) => wallSeconds)
+    const speed = figure.dataBytes === undefined ? '' : `  ${Math.round(figure.dataBytes / seconds / 1e6)} MB/s`
     this.#say(
-      `  ${figure.tool.padEnd(12)} ${of(({ wallSeconds }) => wallSeconds)
+      `  ${figure.tool.padEnd(12)} ${seconds.toFixed(seconds < 1 ? 3 : 2).padStart(8)} s  ${of(({ cpuSeconds }) => cpuSeconds)
         .toFixed(2)
-        .padStart(8)} s  ${of(({ cpuSeconds }) => cpuSeconds)
-        .toFixed(2)
-        .padStart(8)} CPU s  ${String(resident).padStart(5)} MB resident${stored}`,
+        .padStart(8)} CPU s  ${String(resident).padStart(5)} MB resident${stored}${speed}`,
     )
   }
 

@@ -47,8 +47,16 @@ function childrenTicks(): number {
   return Number(fields[13]) + Number(fields[14])
 }
 
+/** User and system seconds of a process so far, all its threads. */
+export function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    .replace(/^.*\) /s, '')
+    .split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / TICKS
+}
+
 /** Highest resident memory so far; 0 once the process is gone. */
-function peakOf(pid: number | undefined): number {
+export function peakOf(pid: number | undefined): number {
   try {
     const peak = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))
     return Number(peak?.[1] ?? 0) * 1024

@@ -5,6 +5,7 @@ import {
   type ClaimId,
   type ConsistencyLevel,
   isAgentError,
+  MIB,
   type NotProtected,
   type PointId,
   throwIfAborted,
@@ -12,6 +13,7 @@ import {
   type VmConfig,
   type VmRef,
 } from '../core/index.ts'
+import { ReadAheadRoom, readingAhead } from '../disk/index.ts'
 import type { Claims } from '../journal/index.ts'
 import { openPlanned, type PlannedDisk } from '../transport/index.ts'
 import { type ConfigurationFile, readConfigurationFiles } from './configuration-files.ts'
@@ -22,6 +24,9 @@ import type { ScriptsSaid } from './guest-scripts.ts'
 import type { PointToMount, SourceDisk, VmToMount } from './mount-types.ts'
 import { recordLocks } from './record-locks.ts'
 import { transportClaims } from './transport-claims.ts'
+
+/** What the disks of a mounted point may hold in memory of what nobody has asked for yet, together. */
+const READ_AHEAD_BYTES = 16 * MIB
 
 /** How often a VM that is busy is asked for again, ms. */
 const ASK_MS = 1000
@@ -130,12 +135,14 @@ export async function openPoint(claims: Claims, { point, store, excludeDisks }: 
   const { manifest } = reader
   const excluded = manifest.disks.filter(({ label, key }) => excludeDisks.includes(label) || excludeDisks.includes(String(key)))
   const disks: SourceDisk[] = []
+  const room = new ReadAheadRoom(READ_AHEAD_BYTES)
   for (const disk of manifest.disks) {
     if (excluded.includes(disk)) continue
     const { key, label, capacityBytes, fileName, uuid, thin } = disk
     const chain = manifest.config.disks.find((each) => each.key === key)?.chain ?? []
     // The disk outlives the work that opens it, so it gets no signal of that.
-    disks.push({ key, label, capacityBytes, fileName, chain, uuid, thin, source: opened.use(await reader.disk(key)) })
+    const source = opened.use(readingAhead(await reader.disk(key), room))
+    disks.push({ key, label, capacityBytes, fileName, chain, uuid, thin, source })
   }
   if (disks.length === 0) throw new AgentError('USAGE', `The restore point ${point.slice(0, 8)} has no disk to show.`, { subject: point })
   const held = opened.move()

@@ -13,6 +13,8 @@ import {
   openFlat,
   openLocalFile,
   overlay,
+  ReadAheadRoom,
+  readingAhead,
   retrying,
   throttled,
   zeroSource,
@@ -62,6 +64,11 @@ blockSourceContract('memorySource with extents', async () => {
     image,
   }
 })
+
+blockSourceContract('readingAhead', async () => ({
+  source: readingAhead(memorySource(picture()), new ReadAheadRoom(4 * 1024 * 1024)),
+  image: picture(),
+}))
 
 blockSourceContract('zeroSource', async () => ({ source: zeroSource(100_001), image: new Uint8Array(100_001) }))
 
