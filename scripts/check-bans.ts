@@ -124,7 +124,7 @@ export const BANS: readonly Ban[] = [
     what: 'opens a database past state/, where every transaction is an effect',
     pattern: new RegExp(onlyImported('') + module('sqlite|pg|pg-pool|pg-boss'), 'g'),
     in: AGENT,
-    except: /^src\/state\/(?:state|pg-pool|pg-queue)\.ts$/,
+    except: /^src\/state\/(?:state|lock-ends|pg-pool|pg-queue)\.ts$/,
     tests: false,
     also: 'strings',
   },

@@ -20,7 +20,7 @@ import {
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
-import type { JobVms, RepositoryChecks, RepositoryPrunes, RunHistory } from '../history/index.ts'
+import type { JobVms, RepositoryChecks, RepositoryPrunes, RepositoryRenewals, RunHistory } from '../history/index.ts'
 import type { ToldMarks } from '../notices/index.ts'
 import {
   CancelWatch,
@@ -50,7 +50,7 @@ import {
 } from '../provider/index.ts'
 import type { GuestScripts } from '../quiesce/index.ts'
 import { StagePrograms } from '../stages/index.ts'
-import { hasAgentId, openAgentId } from '../state/index.ts'
+import { hasAgentId, openAgentId, openLockEnds } from '../state/index.ts'
 import type { SnapshotChanges } from '../snapshot/index.ts'
 import type { SshHosts } from '../ssh/index.ts'
 import { type Buckets, createLimits, type Limits, type NfcLimits, ProxyGuest } from '../transport/index.ts'
@@ -149,6 +149,8 @@ export class Agent implements AsyncDisposable {
   readonly prunes: RepositoryPrunes
   /** How far the checks of repositories are. */
   readonly checks: RepositoryChecks
+  /** How far the renewals of the Object Locks of repositories are. */
+  readonly renewals: RepositoryRenewals
   readonly releasers: Releasers
   /** The same for recovery, which tries each claim once a pass. */
   readonly #atOnce: Releasers
@@ -201,6 +203,7 @@ export class Agent implements AsyncDisposable {
     this.toldMarks = opened.toldMarks
     this.prunes = opened.prunes
     this.checks = opened.checks
+    this.renewals = opened.renewals
     this.#stack = opened.stack
     const patient = (forMs: number): Releasers =>
       createReleasers({
@@ -321,6 +324,7 @@ export class Agent implements AsyncDisposable {
         compression: this.config.compression,
         environment: process.env,
         cacheDirectory: join(this.config.stateDirectory, 'cache', 'index'),
+        lockEnds: (directory) => openLockEnds({ directory, clock: this.clock, log: this.log }),
         stdout: this.#stdout,
         signal: this.signal,
       })

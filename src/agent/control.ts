@@ -69,8 +69,11 @@ export function createControl(parts: ControlParts): AgentControl {
 }
 
 async function status({ agent, dispatcher, version }: ControlParts, since: string): Promise<AgentStatusView> {
-  const { journal, buckets, clock, processes, marks, checks, catalog } = agent
-  const report = await readStatus({ journal, buckets, clock, checks, catalog, isAlive: (owner) => processes.isAlive(owner) }, FINISHED)
+  const { journal, buckets, clock, processes, marks, checks, renewals, catalog } = agent
+  const report = await readStatus(
+    { journal, buckets, clock, checks, renewals, catalog, isAlive: (owner) => processes.isAlive(owner) },
+    FINISHED,
+  )
   return {
     agent: marks.agent,
     version,
@@ -249,10 +252,11 @@ async function facts({ agent, dispatcher, totals }: ControlParts): Promise<Metri
 }
 
 async function repositoryFacts(agent: Agent, { repositories }: AgentConfig): Promise<MetricFacts['repositories']> {
-  const [counts, checks] = await Promise.all([agent.catalog.counts(), agent.checks.all()])
+  const [counts, checks, renewals] = await Promise.all([agent.catalog.counts(), agent.checks.all(), agent.renewals.all()])
   return repositories.map(({ name, url }) => {
     const place = checkedPlace(url)
     const record = checks.get(place)
+    const locks = renewals.get(place)
     return {
       name,
       bytes: record?.size?.bytes,
@@ -262,6 +266,8 @@ async function repositoryFacts(agent: Agent, { repositories }: AgentConfig): Pro
       structureAt: momentOf(record?.structureAt ?? undefined),
       dataSince: momentOf(record && allReadSince(record)),
       problems: record?.problems.length,
+      renewedAt: momentOf(locks?.renewedAt),
+      shortPoints: locks?.short,
     }
   })
 }

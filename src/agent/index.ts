@@ -26,6 +26,7 @@ export { type CopyRun, type CopyRunRequest, type PointOutcome, runCopy } from '.
 export { type ForecastRun, runForecast, type VmForecast } from './foresee-run.ts'
 export { type ForgetRunRequest, runForget } from './forget-run.ts'
 export { type PruneRun, runPrune } from './prune-run.ts'
+export { type RenewRun, runRenewal, shortPoints } from './renew-run.ts'
 export { parseMostRepacked, parseMostUnused } from './config/prune.ts'
 export { type JobLine, listJobs, type VmLine } from './job-list.ts'
 export { replaceJournal } from './journal-lost.ts'

@@ -9,13 +9,16 @@ import {
   openPgJobVms,
   openPgRepositoryChecks,
   openPgRepositoryPrunes,
+  openPgRepositoryRenewals,
   openPgRunHistory,
   openSqliteJobVms,
   openSqliteRepositoryChecks,
   openSqliteRepositoryPrunes,
+  openSqliteRepositoryRenewals,
   openSqliteRunHistory,
   type RepositoryChecks,
   type RepositoryPrunes,
+  type RepositoryRenewals,
   type RunHistory,
 } from '../history/index.ts'
 import {
@@ -67,6 +70,7 @@ export type OpenedState = {
   readonly toldMarks: ToldMarks
   readonly prunes: RepositoryPrunes
   readonly checks: RepositoryChecks
+  readonly renewals: RepositoryRenewals
   readonly buckets: Buckets
   readonly processes: Processes & ProcessLookup
   /** Undefined where this proxy is alone. */
@@ -105,6 +109,7 @@ async function openOwn(config: AgentConfig, { clock, log, ids, known }: OpenStat
     toldMarks: openSqliteToldMarks(state),
     prunes: openSqliteRepositoryPrunes(state),
     checks: openSqliteRepositoryChecks(state),
+    renewals: openSqliteRepositoryRenewals(state),
     buckets: createSharedBuckets({ state, clock, log, owners: processes }),
     processes,
     proxies: undefined,
@@ -138,6 +143,7 @@ async function openShared(
     toldMarks: openPgToldMarks(state),
     prunes: openPgRepositoryPrunes(state),
     checks: openPgRepositoryChecks(state),
+    renewals: openPgRepositoryRenewals(state),
     buckets: createPgBuckets({ state, clock, log, epoch }),
     processes,
     proxies: { registry, drains: createProxyDrains(state), shown: state.shown, access, fenced },

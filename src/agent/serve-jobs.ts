@@ -1,7 +1,8 @@
 import type { RunRecord } from '../core/index.ts'
-import { AfterCycle } from './after-cycle.ts'
+import { AfterCycle, type FailedWork } from './after-cycle.ts'
 import { copyWork } from './after-copy.ts'
 import { pruneWork } from './after-prune.ts'
+import { renewalWork } from './after-renewal.ts'
 import { retentionWork } from './after-retention.ts'
 import type { Agent } from './agent.ts'
 import { runAgent } from './agent-run.ts'
@@ -60,22 +61,31 @@ export async function serveJobs(agent: Agent, options: ServeOptions): Promise<re
     )
   const config = (): AgentConfig => dispatcher?.config ?? agent.config
   let notifier: Notifier | undefined
+  const failed: FailedWork = async (...what) => notifier?.failed(...what)
   const checker = new RepositoryChecker({
     agent,
     config,
     isBusy,
-    followers: [tellFindings(events, config, async (...failed) => notifier?.failed(...failed)), ...(options.checkFollowers ?? [])],
+    followers: [tellFindings(events, config, failed), ...(options.checkFollowers ?? [])],
     stop: options.stop,
   })
   const followers = [
     totals,
     { name: 'notices', after: async (ended: RunEnded) => notifier?.after(ended) },
-    // A copy first: what the policy takes away at once is to be in the other repository. A prune last: it frees what the policy took away.
+    // What is new is protected first. Then a copy: what the policy takes away at once is to be in the other repository. A prune last: it frees what the policy took away.
     new AfterCycle(
-      [yieldWork(() => checker), copyWork(agent, config), retentionWork(agent, config), yieldWork(() => checker), pruneWork(agent, config)],
+      [
+        renewalWork(agent, config, 'points', failed),
+        yieldWork(() => checker),
+        copyWork(agent, config),
+        renewalWork(agent, config, 'copies', failed),
+        retentionWork(agent, config),
+        yieldWork(() => checker),
+        pruneWork(agent, config),
+      ],
       isBusy,
       agent,
-      async (...failed) => notifier?.failed(...failed),
+      failed,
     ),
     ...(options.followers ?? []),
   ]

@@ -36,6 +36,9 @@ export type RepositoryFacts = {
   readonly dataSince?: number | undefined
   /** What was found and not found sound since. */
   readonly problems?: number | undefined
+  /** When its Object Locks were last renewed, and how many points were not protected as long as they are to be after that. */
+  readonly renewedAt?: number | undefined
+  readonly shortPoints?: number | undefined
 }
 
 /** What /metrics shows. Asked for at every scrape: it must not ask vCenter or a repository. */

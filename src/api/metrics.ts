@@ -105,6 +105,18 @@ export function renderMetrics(facts: MetricFacts, own: ProcessFacts, now: Date, 
       (each) => seconds(each.dataSince),
     ),
     perRepository('vcb_repository_check_problems', 'What checks found and did not find sound since.', facts, ({ problems }) => problems),
+    perRepository(
+      'vcb_repository_lock_renewal_timestamp_seconds',
+      'When the Object Locks of what points need were last renewed.',
+      facts,
+      (each) => seconds(each.renewedAt),
+    ),
+    perRepository(
+      'vcb_repository_short_locked_points',
+      'Restore points that were not protected as long as they are to be after the last renewal.',
+      facts,
+      ({ shortPoints }) => shortPoints,
+    ),
     gauge('vcb_event_loop_delay_seconds', 'Delay of the event loop in the last whole minute.', [
       [{ of: 'mean' }, own.loopDelay.mean],
       [{ of: 'p50' }, own.loopDelay.p50],

@@ -81,6 +81,14 @@ const repositoryStatusView = z.object({
   structureAt: moment.optional().describe('the last whole look at its structure'),
   dataSince: moment.optional().describe('since when all of its data were read at least once'),
   problems: z.array(z.object({ what: z.string(), point: z.string().optional(), slice: count.optional(), at: moment })),
+  locks: z
+    .object({
+      renewedAt: moment.optional(),
+      short: count.describe('points that were not protected as long as they are to be after that'),
+      problem: z.object({ what: z.string(), at: moment }).optional().describe('why the last renewal did not come to its end'),
+    })
+    .optional()
+    .describe('the renewal of Object Locks'),
 })
 
 /** What `vcb status --json` says of the state database. */

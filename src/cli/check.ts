@@ -20,7 +20,10 @@ export function registerCheck(program: Command, io: CliIo, status: ExitStatus): 
     .option('--data-share <share>', 'read only a share of the data: 3/28 is the third of 28 shares, 5% another one each time')
     .addHelpText('after', examples(['vcb check --repo /backup/vms', 'vcb check --data-share 3/28', 'vcb check web1@latest --json']))
     .action(async (text: string | undefined, flags: CheckFlags) => {
-      const [{ withAgent }, { parseDataShare, runCheck }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+      const [{ withAgent }, { parseDataShare, runCheck, shortPoints }] = await Promise.all([
+        import('./session.ts'),
+        import('../agent/index.ts'),
+      ])
       const share = flags.dataShare
       if (share !== undefined && (text !== undefined || flags.structureOnly === true)) {
         throw new AgentError('USAGE', '--data-share is a share of the whole repository.', {
@@ -38,12 +41,22 @@ export function registerCheck(program: Command, io: CliIo, status: ExitStatus): 
         }
         const problems = await runCheck(agent, { point: id, readData: flags.structureOnly !== true, slices })
         if (problems.length > 0) status.exit = new AgentError('INTEGRITY', '').exit
-        output.result({ point: id, problems }, () =>
-          problems.length === 0
-            ? `${id === undefined ? 'The repository' : `Point ${id.slice(0, 8)}`} is sound.`
-            : problems
-                .map((problem) => `${problem.point === undefined ? '' : `point ${problem.point.slice(0, 8)}: `}${printable(problem.what)}`)
-                .join('\n'),
+        const short = (await shortPoints(agent)).filter(({ snapshot }) => id === undefined || snapshot === id)
+        const locks =
+          short.length === 0
+            ? []
+            : [
+                `${short.length} points need what is kept shorter than they are to be; "vcb renew-locks --dry-run" names them, and without the flag mends it.`,
+              ]
+        output.result({ point: id, problems, short }, () =>
+          [
+            ...(problems.length === 0
+              ? [`${id === undefined ? 'The repository' : `Point ${id.slice(0, 8)}`} is sound.`]
+              : problems.map(
+                  (problem) => `${problem.point === undefined ? '' : `point ${problem.point.slice(0, 8)}: `}${printable(problem.what)}`,
+                )),
+            ...locks,
+          ].join('\n'),
         )
       })
     })

@@ -22,6 +22,7 @@ import { registerOrphans } from './orphans.ts'
 import { registerPlan } from './plan.ts'
 import { registerPoints } from './points.ts'
 import { registerPrune } from './prune.ts'
+import { registerRenewLocks } from './renew-locks.ts'
 import { registerRecover } from './recover.ts'
 import { registerReport } from './report.ts'
 import { registerRestore } from './restore.ts'
@@ -85,6 +86,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerCancel(program, io, status)
   registerForget(program, io, status)
   registerPrune(program, io)
+  registerRenewLocks(program, io, status)
   registerCopy(program, io, status)
   registerRecover(program, io, status)
   registerOrphans(program, io, status)

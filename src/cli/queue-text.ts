@@ -53,7 +53,13 @@ export function reportOf({ running, leases, leftOver, limits, repositories, fini
     leases: leases.map(jobOf),
     leftOver: leftOver.map(jobOf),
     limits,
-    repositories: (repositories ?? []).map(({ size, structureAt, dataSince, ...each }) => ({ ...each, size, structureAt, dataSince })),
+    repositories: (repositories ?? []).map(({ size, structureAt, dataSince, locks, ...each }) => ({
+      ...each,
+      size,
+      structureAt,
+      dataSince,
+      locks: locks && { short: locks.short, renewedAt: locks.renewedAt, problem: locks.problem },
+    })),
     finished: finished.map(({ job, subject, begunAt, finishedAt, ...rest }) => ({
       ...rest,
       job: job as JobId,

@@ -45,9 +45,9 @@ Exit codes: 0 nothing is left over, 12 something of a process that has ended is 
         return
       }
       await withAgent(io, flags, async ({ agent, output }) => {
-        const { journal, buckets, clock, processes, checks, catalog } = agent
+        const { journal, buckets, clock, processes, checks, renewals, catalog } = agent
         const report = await readStatus(
-          { journal, buckets, clock, checks, catalog, isAlive: (owner) => processes.isAlive(owner) },
+          { journal, buckets, clock, checks, renewals, catalog, isAlive: (owner) => processes.isAlive(owner) },
           flags.all === true ? MANY : SOME,
         )
         if (report.leftOver.length > 0) status.exit = new AgentError('PARTIAL', '').exit
@@ -102,12 +102,25 @@ function textOf(report: StatusReport, now: Date): string {
 /** Problems shown of one repository; `--json` has the others. */
 const PROBLEMS = 3
 
-function repositoryLines({ url, points, size, structureAt, dataSince, problems }: StatusReport['repositories'][number]): readonly string[] {
+function repositoryLines({
+  url,
+  points,
+  size,
+  structureAt,
+  dataSince,
+  problems,
+  locks,
+}: StatusReport['repositories'][number]): readonly string[] {
   const unused = size?.unusedBytes === undefined ? '' : `, of which ${formatBytes(size.unusedBytes)} no point needs`
   const taken = size === undefined ? '' : `, ${formatBytes(size.bytes)}${unused}`
   const checked = structureAt === undefined ? 'not checked yet' : `structure checked ${structureAt}`
   const read = dataSince === undefined ? 'not all data read yet' : `all data read since ${dataSince}`
-  const lines = [`  ${printable(url)}  ${points} points${taken}, ${checked}, ${read}`]
+  const renewed =
+    locks === undefined ? '' : locks.renewedAt === undefined ? ', locks not renewed yet' : `, locks renewed ${locks.renewedAt}`
+  const lines = [`  ${printable(url)}  ${points} points${taken}, ${checked}, ${read}${renewed}`]
+  if (locks?.problem !== undefined) lines.push(`    WARNING: ${locks.problem.at}  locks not renewed: ${printable(locks.problem.what)}`)
+  if (locks !== undefined && locks.short > 0)
+    lines.push(`    WARNING: ${locks.short} points are not protected as long as they are to be; see "vcb renew-locks"`)
   if (problems.length === 0) return lines
   lines.push(`    WARNING: ${problems.length} ${problems.length === 1 ? 'problem' : 'problems'} found; see "vcb check"`)
   return [...lines, ...problems.slice(0, PROBLEMS).map(({ what, at }) => `      ${at}  ${printable(what)}`)]

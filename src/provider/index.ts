@@ -23,7 +23,7 @@ export type { RepositoryAccess, S3Access } from './repository-access.ts'
 export type { S3Place } from './s3-place.ts'
 export { formatResticPlace, type ResticPlace, type RestPlace, type SftpPlace } from './restic-place.ts'
 export { exportCatalog, type ExportedDisk, exportImage, exportNames, exportStem } from './vcb-layout.ts'
-export { type MostUnused, type PruneReport, SLICES } from '../restic/index.ts'
+export { type MostUnused, type PruneReport, type RenewReport, type ShortSnapshot, SLICES } from '../restic/index.ts'
 export { removeNewRepository } from './remove-new-repository.ts'
 export { removeLocks } from './remove-locks.ts'
 export { removeDeleted } from './remove-deleted.ts'
@@ -47,6 +47,7 @@ export type {
   PointStore,
   Problem,
   PruneRequest,
+  RenewRequest,
   RepositoryLocks,
   RepositorySize,
 } from './provider.ts'

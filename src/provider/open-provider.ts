@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream'
 import { type Abortable, AgentError, type Clock, type Log, type RunId, type Secret, type VmConfig } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
-import type { Compression } from '../restic/index.ts'
+import type { Compression, OpenLockEnds } from '../restic/index.ts'
 import type { BackupProvider, NewRepository } from './provider.ts'
 import { openBorg } from './borg-product.ts'
 import { openDirProvider, openVcbExports } from './dir-provider.ts'
@@ -43,6 +43,8 @@ export type OpenProviderOptions = Abortable & {
   readonly stdout?: Writable | undefined
   /** Where the indexes of large restic repositories are kept sorted between runs; in memory where absent. */
   readonly cacheDirectory?: string | undefined
+  /** Opens what is remembered there of the locks of a repository's files. */
+  readonly lockEnds?: OpenLockEnds | undefined
   /** Worker threads of the restic writer; default: one a core, at most 4. */
   readonly workers?: number | undefined
   /** How the restic writer compresses, default `auto`. */

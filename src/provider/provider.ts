@@ -14,7 +14,7 @@ import type {
   Verdict,
   VmConfig,
 } from '../core/index.ts'
-import type { PruneOptions, PruneReport, RepositorySize } from '../restic/index.ts'
+import type { PruneOptions, PruneReport, RenewOptions, RenewReport, RepositorySize } from '../restic/index.ts'
 
 export type { RepositorySize }
 
@@ -102,9 +102,16 @@ export interface PointStore {
    * destination; CONFIG when it lets nothing be removed; INTEGRITY, with nothing removed, when something that points need is missing.
    */
   prune?(request: PruneRequest, options?: Locking): Promise<PruneReport>
+  /**
+   * Has the destination keep what its points need as long as them, by Object Lock; absent where it keeps nothing so. Only ever longer, and a call that was cut is gone on with by the next. CONFLICT while somebody has the
+   * destination alone; CONFIG when the login may not.
+   */
+  readonly renewLocks?: ((request: RenewRequest, options?: Locking) => Promise<RenewReport>) | undefined
   /** Until when the destination keeps a point, whoever asks; undefined = it may be removed. Absent where nothing is kept so. */
   lockedUntil?(id: PointId, options?: Abortable): Promise<Date | undefined>
 }
+
+export type RenewRequest = Pick<RenewOptions, 'dryRun' | 'onProgress'>
 
 export type PruneRequest = Pick<PruneOptions, 'dryRun' | 'mostUnused' | 'mostRepackedBytes' | 'onProgress'>
 

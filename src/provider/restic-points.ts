@@ -1,5 +1,13 @@
 import { type Abortable, AgentError, type BlockSource, isAgentError, type Log, type PointId, type PointSummary } from '../core/index.ts'
-import type { BlobReader, Locking as ResticLocking, PruneReport, Repository, StoredSnapshot, TreeNode } from '../restic/index.ts'
+import type {
+  BlobReader,
+  Locking as ResticLocking,
+  PruneReport,
+  RenewReport,
+  Repository,
+  StoredSnapshot,
+  TreeNode,
+} from '../restic/index.ts'
 import { ExtentsSource } from './extents-source.ts'
 import { EXTENT_FILE, extentDirectory, type ImageLayout, layoutOf } from './image-layout.ts'
 import { imageOf, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, parseManifest, type StoredManifest, summarise } from './manifest.ts'
@@ -17,6 +25,7 @@ import {
   type PointStore,
   type Problem,
   type PruneRequest,
+  type RenewRequest,
 } from './provider.ts'
 import { openParentImage } from './restic-parent-image.ts'
 
@@ -106,6 +115,13 @@ export class ResticPoints implements PointStore {
 
   prune(request: PruneRequest, options?: Locking): Promise<PruneReport> {
     return this.#repository.prune({ ...request, ...resticLocking(this.#url, options) })
+  }
+
+  get renewLocks(): ((request: RenewRequest, options?: Locking) => Promise<RenewReport>) | undefined {
+    const { renewLocks } = this.#repository
+    if (renewLocks === undefined) return undefined
+    // Snapshots of other programs are theirs to lock.
+    return (request, options) => renewLocks({ ...request, ...resticLocking(this.#url, options), wants: isOurs })
   }
 
   lockedUntil(id: PointId, options?: Abortable): Promise<Date | undefined> {

@@ -15,7 +15,7 @@ import { resticLocking, ResticPoints, type ResticReader } from './restic-points.
 import { ResticWriter } from './restic-writer.ts'
 
 export type ResticProviderOptions = RepositoryDeps &
-  Pick<RepositoryOptions, 'workers' | 'compression' | 'cacheDirectory' | 'indexSizes' | 'signal'> & {
+  Pick<RepositoryOptions, 'workers' | 'compression' | 'cacheDirectory' | 'lockEnds' | 'indexSizes' | 'signal'> & {
     readonly password: Secret
     /** How the server of a repository that is not in a directory is reached. */
     readonly place?: PlaceDeps | undefined
@@ -36,6 +36,7 @@ export async function openResticProvider(place: string | Backend, options: Resti
     workers: options.workers,
     compression: options.compression,
     cacheDirectory: options.cacheDirectory,
+    lockEnds: options.lockEnds,
     indexSizes: options.indexSizes,
     signal: options.signal,
   }

@@ -50,6 +50,23 @@ export interface Backend extends AsyncDisposable {
   remove(file: FileRef, options?: Abortable): Promise<void>
   /** Until when its server keeps a file; undefined = it may be removed. Absent where servers keep nothing. */
   lockedUntil?(file: FileRef, options?: Abortable): Promise<Date | undefined>
+  /** Where the server is told to keep what is saved; absent elsewhere. */
+  readonly locks?: FileLocks | undefined
+}
+
+/** How a server that keeps each file but locks from when it is saved (Object Lock) is told to keep some longer. Calls may run concurrently. */
+export interface FileLocks {
+  /** So long from when a file is saved, ms. */
+  readonly forMs: number
+  /** Until when a file is kept, gone by or not; undefined = it is not. NOT_FOUND; CONFIG when the login may not ask. */
+  end(file: FileRef, options?: Abortable): Promise<Date | undefined>
+  /**
+   * Has a file kept until `least` at least: one that is not is kept until `to` from now on, in the mode that it is kept in. No lock is made shorter, whoever asks for what meanwhile. Tells until when it is
+   * kept then. Idempotent. NOT_FOUND; CONFIG when the login may not, or the server does not do it.
+   */
+  keep(file: FileRef, least: Date, to: Date, options?: Abortable): Promise<{ readonly until: Date; readonly lengthened: boolean }>
+  /** Takes a file that is kept out of every listing; its bytes stay with the server until then. A missing one is success. CONFLICT where the server refuses. */
+  hide(file: FileRef, options?: Abortable): Promise<void>
 }
 
 /** A backend that also knows what a process that died leaves behind there. Both are called when no such process lives, and are idempotent. */

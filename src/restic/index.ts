@@ -6,13 +6,14 @@
  * Layout and invariants: docs/formats/restic-repository.md.
  */
 export type { Compression } from './compression.ts'
-export { type Backend, CONFIG_FILE, type FileKind, type FileRef, type RepositoryPlace } from './backend.ts'
+export { type Backend, CONFIG_FILE, type FileKind, type FileLocks, type FileRef, type RepositoryPlace } from './backend.ts'
 export type { BlockPipeline, BlockSlot, StoredBlock } from './block-pipeline.ts'
 export { directoryBackend, type DirectoryBackendOptions } from './directory-backend.ts'
 export { restBackend, type RestBackendDeps } from './rest-backend.ts'
 export type { RestLogin } from './rest/rest-client.ts'
 export type { ServerTrust } from './rest/server-trust.ts'
 export { type ServerFiles, sftpBackend, type SftpBackendDeps } from './sftp-backend.ts'
+export type { LockEnds, OpenLockEnds } from './lock-ends.ts'
 export type { Amount, MostUnused } from './prune-plan.ts'
 export { BlobIds, ID_BYTES, idBytes, idHex, isHexId } from './ids.ts'
 export { initRepository, openRepository } from './open-repository.ts'
@@ -27,6 +28,8 @@ export type {
   ListedKey,
   PruneOptions,
   PruneReport,
+  RenewOptions,
+  RenewReport,
   Repository,
   RepositoryDeps,
   RepositoryLease,
@@ -34,6 +37,7 @@ export type {
   RepositoryProblem,
   RepositorySize,
   RepositoryWriter,
+  ShortSnapshot,
   SnapshotRemoval,
   SnapshotStore,
   WriterStats,

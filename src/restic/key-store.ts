@@ -3,6 +3,7 @@ import { DEFAULT_KDF, type OpenedKey, parseKeyFile, RANDOM_KDF, sealKeyFile, uns
 import { loadKeyFiles } from './open-key.ts'
 import type { KdfParameters, KeyFacts, KeyStore, ListedKey, RepositoryDeps } from './repository.ts'
 import { type Locking, RepositoryLock } from './repository-lock.ts'
+import { removeOrHide } from './remove-or-hide.ts'
 import type { SealedFiles } from './sealed-files.ts'
 
 /** 256 bits. */
@@ -76,7 +77,7 @@ export class KeyFiles implements KeyStore {
       )
     }
     await lock.verify(options)
-    await backend.remove({ kind: 'key', name }, options)
+    await removeOrHide(backend, { kind: 'key', name }, options)
     return name
   }
 
@@ -114,7 +115,7 @@ export class KeyFiles implements KeyStore {
 
   async #withdraw(name: string, why: AgentError): Promise<void> {
     try {
-      await this.#files.backend.remove({ kind: 'key', name })
+      await removeOrHide(this.#files.backend, { kind: 'key', name })
     } catch (error) {
       throw new AgentError(why.code, `${why.message} It could not be removed again: ${toAgentError(error).message}`, {
         subject: name,

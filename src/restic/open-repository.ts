@@ -10,6 +10,7 @@ import { IndexCache } from './index-cache/index-cache.ts'
 import { IndexStore } from './index-store.ts'
 import { createKeyFile, DEFAULT_KDF, type OpenedKey } from './key-file.ts'
 import { KeyFiles } from './key-store.ts'
+import type { LockEnds } from './lock-ends.ts'
 import { openKeyFile } from './open-key.ts'
 import { pruneRepository } from './prune-repository.ts'
 import { randomPolynomial } from './polynomial.ts'
@@ -21,6 +22,8 @@ import type {
   KeyStore,
   PruneOptions,
   PruneReport,
+  RenewOptions,
+  RenewReport,
   Repository,
   RepositoryDeps,
   RepositoryLease,
@@ -30,6 +33,7 @@ import type {
   SnapshotStore,
 } from './repository.ts'
 import { ReadEngine } from './read-engine.ts'
+import { renewLocks } from './renew-locks.ts'
 import { type Locking, refuseConflicts, RepositoryLock } from './repository-lock.ts'
 import { SnapshotWriter } from './repository-writer.ts'
 import { SealedFiles } from './sealed-files.ts'
@@ -136,6 +140,7 @@ class ResticRepository implements Repository {
   readonly #settings: WriteSettings
   readonly #index: IndexStore
   readonly #opener: BlobOpener
+  readonly #openEnds: (() => Promise<LockEnds>) | undefined
   readonly #writers = new Set<RepositoryWriter>()
   #engine: WriteEngine | undefined
   /** Of the last engine, while there is none. */
@@ -157,6 +162,8 @@ class ResticRepository implements Repository {
     this.#key = key
     this.#deps = deps
     this.#settings = settings
+    const { lockEnds, cacheDirectory } = options
+    if (lockEnds !== undefined && cacheDirectory !== undefined) this.#openEnds = () => lockEnds(join(cacheDirectory, id))
     const codec = zstdCodec(treeLevel(settings.compression), settings.codec)
     this.#opener = { key, codec, ctr: (settings.codec === 'auto' ? ffiCtr() : undefined) ?? nodeCtr }
     this.#index = new IndexStore(files, deps.log, { cache: cacheOf(id, deps, options), ...options.indexSizes })
@@ -243,6 +250,21 @@ class ResticRepository implements Repository {
     const { packSize } = this.#settings
     const parts = { files: this.#files, index, blobs, snapshots, opener: this.#opener, random: this.#deps.random, packSize }
     return await pruneRepository({ ...parts, lock: options.dryRun === true ? undefined : lock }, { ...options, signal })
+  }
+
+  get renewLocks(): ((options?: RenewOptions) => Promise<RenewReport>) | undefined {
+    const { locks } = this.#files.backend
+    if (locks === undefined) return undefined
+    return async (options = {}) => {
+      await using lock = options.dryRun === true ? await this.#lockForReading(options) : await this.#lock(options)
+      const signal = anySignal(options.signal, lock?.signal)
+      const { snapshots } = this
+      const { clock, log } = this.#deps
+      const parts = { files: this.#files, locks, index: this.#index, blobs: this.#blobs, snapshots, clock, log }
+      const report = await renewLocks({ ...parts, openEnds: this.#openEnds }, { ...options, signal })
+      throwIfAborted({ signal })
+      return report
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -6,6 +6,7 @@ import type { IndexStore } from './index-store.ts'
 import { PackTable } from './pack-table.ts'
 import { ServerKept } from './pinned-packs.ts'
 import { type ListedPack, planPrune, type PruneFacts, type PrunePlan } from './prune-plan.ts'
+import { removeOrHide } from './remove-or-hide.ts'
 import { repack } from './repack.ts'
 import type { PruneOptions, PruneReport, SnapshotStore } from './repository.ts'
 import type { RepositoryLock } from './repository-lock.ts'
@@ -72,7 +73,8 @@ async function takeSurvey({ files, index: store, blobs, snapshots }: PruneParts,
   }
   unreferenced.sort((a, b) => (a.name < b.name ? -1 : 1))
   const kept = new ServerKept(files.backend, table)
-  await kept.askForIndex(store.files, options)
+  // A locked index file that can be hidden stands in nobody's way.
+  if (files.backend.locks === undefined) await kept.askForIndex(store.files, options)
   const facts = { index, table, used: used.records, sizes, unreferenced, pinned: kept.pinned, pinnedStray: kept.stray }
   return { facts, kept, snapshots: new Set(used.snapshots) }
 }
@@ -214,7 +216,10 @@ class PruneRun {
         throwIfAborted(this.#options)
         if (++this.#removals % LOOK_EVERY === 0) await this.#lock.verify(this.#options)
         try {
-          await backend.remove({ kind, name: next.name }, this.#options)
+          const file = { kind, name: next.name }
+          // Its own new index files, kept as well, name all that a superseded one is needed for.
+          if (kind === 'index') await removeOrHide(backend, file, this.#options)
+          else await backend.remove(file, this.#options)
         } catch (error) {
           throwIfAborted(this.#options)
           if (!isAgentError(error, 'CONFLICT', 'CONFIG')) throw error

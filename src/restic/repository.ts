@@ -1,6 +1,7 @@
 import type { Compression } from './compression.ts'
 import type { Abortable, BlockSource, Clock, Log, Secret } from '../core/index.ts'
 import type { BlockPipeline } from './block-pipeline.ts'
+import type { OpenLockEnds } from './lock-ends.ts'
 import type { Amount, MostUnused, PruneFigures } from './prune-plan.ts'
 import type { Locking } from './repository-lock.ts'
 import type { Snapshot, StoredSnapshot } from './snapshot.ts'
@@ -39,6 +40,8 @@ export type RepositoryOptions = Abortable & {
    * memory: about 60 bytes a blob.
    */
   readonly cacheDirectory?: string | undefined
+  /** Opens what is remembered of the locks of files, in a directory of the repository's own below that one; each renewal asks for all of them where it is absent. */
+  readonly lockEnds?: OpenLockEnds | undefined
   /** For tests: from how many blobs on an index is kept in the cache, and leaves memory. */
   readonly indexSizes?: { readonly cacheBlobs: number; readonly spillBlobs: number } | undefined
 }
@@ -71,6 +74,43 @@ export interface Repository extends AsyncDisposable {
    * nothing be removed; INTEGRITY, with nothing removed, when anything that snapshots need is missing or damaged.
    */
   prune(options?: PruneOptions): Promise<PruneReport>
+  /**
+   * Has the server keep what kept snapshots need as long as them: each at least as long as a file is kept from when it is saved, counted from when the snapshot was made. No lock is made shorter, and
+   * what was cut is gone on with by the next call. Absent where the place keeps nothing so. Holds a non-exclusive lock meanwhile. CONFLICT; CONFIG when the login may not.
+   */
+  readonly renewLocks?: ((options?: RenewOptions) => Promise<RenewReport>) | undefined
+}
+
+export type RenewOptions = Locking & {
+  /** Only say what would be done. */
+  readonly dryRun?: boolean | undefined
+  /** Snapshots that are to be kept; all when absent. */
+  readonly wants?: ((snapshot: StoredSnapshot) => boolean) | undefined
+  /** Told how many files were asked for and made longer so far. */
+  readonly onProgress?: ((asked: number, lengthened: number) => void) | undefined
+  /** For tests: how far ahead locks are made longer, ms. */
+  readonly aheadMs?: number | undefined
+}
+
+/** What was done, or would be. */
+export type RenewReport = {
+  /** Those looked at: kept, and made so lately that they are still to be protected. */
+  readonly snapshots: number
+  /** Files whose lock was asked for, and those that were (or would be) made longer. The others were known to be kept long enough. */
+  readonly asked: number
+  readonly lengthened: number
+  /** Snapshots that are, after what was done, not protected as long as they are to be. Moments are ISO 8601. */
+  readonly short: readonly ShortSnapshot[]
+}
+
+export type ShortSnapshot = {
+  readonly snapshot: string
+  readonly time: string
+  /** Until when it is to be protected; both are empty when the snapshot itself cannot be read. */
+  readonly wanted: string
+  /** When the first file that it needs may be removed; undefined: something that it needs is missing, or cannot be read. */
+  readonly until: string | undefined
+  readonly problem?: string | undefined
 }
 
 export type PruneOptions = Locking & {

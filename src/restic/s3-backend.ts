@@ -1,9 +1,17 @@
 import { createHash, hash } from 'node:crypto'
 import { type Abortable, AgentError, effect, isAgentError, MIB, type RunId, throwIfAborted, unlessAborted } from '../core/index.ts'
-import { CONFIG_FILE, type FileKind, type FileRef, type LoadOptions, type RepositoryPlace, type SaveOptions } from './backend.ts'
+import {
+  CONFIG_FILE,
+  type FileKind,
+  type FileLocks,
+  type FileRef,
+  type LoadOptions,
+  type RepositoryPlace,
+  type SaveOptions,
+} from './backend.ts'
 import { isHexId } from './ids.ts'
 import { FOLDERS, layoutPath } from './layout.ts'
-import { Bucket, type UnfinishedUpload } from './s3/bucket.ts'
+import { Bucket, type LockMode, type Retention, type UnfinishedUpload } from './s3/bucket.ts'
 import { S3Client, type S3ClientOptions } from './s3/s3-client.ts'
 import { Tries, type TriesDeps } from './tries.ts'
 
@@ -14,6 +22,8 @@ const PARTS_FROM = 64 * MIB
 const PART = 16 * MIB
 /** No upload of ours lasts so long: what is older is a dead process's. ms */
 const ABANDONED_AFTER = 24 * 60 * 60_000
+/** How often a server is told to make a lock longer that says it did and has not. */
+const LENGTHENED_AT_MOST = 3
 const DAY = 24 * 60 * 60_000
 
 export type ObjectLock = {
@@ -136,6 +146,11 @@ class S3Backend implements RepositoryPlace {
         next: 'Remove it after that.',
       })
     }
+    await this.#remove(file, options)
+  }
+
+  async #remove(file: FileRef, options: Abortable): Promise<void> {
+    const key = this.#key(file)
     await effect({ kind: 'upload', what: `remove ${file.kind}`, on: `${this.url} ${key}` }, () =>
       this.#do(file.kind, options, () => this.#bucket.remove(key, options)),
     )
@@ -146,9 +161,96 @@ class S3Backend implements RepositoryPlace {
     const until = await this.#do(file.kind, options, async () => {
       const stored = await this.#bucket.head(key, options)
       if (stored === undefined) return undefined
-      return stored.lockedUntil ?? (this.#deps.objectLock === undefined ? undefined : await this.#bucket.retention(key, options))
+      return stored.lockedUntil ?? (this.#deps.objectLock === undefined ? undefined : await this.#retentionIfTold(key, options))
     })
     return until === undefined || until <= this.#deps.clock.now().getTime() ? undefined : new Date(until)
+  }
+
+  get locks(): FileLocks | undefined {
+    const { objectLock } = this.#deps
+    if (objectLock === undefined) return undefined
+    return {
+      forMs: objectLock.days * DAY,
+      end: async (file, options = {}) => {
+        const kept = await this.#kept(file, options)
+        return kept === undefined ? undefined : new Date(kept.until)
+      },
+      keep: (file, least, to, options = {}) => this.#keep(file, least, to, objectLock, options),
+      hide: (file, options = {}) => this.#remove(file, options),
+    }
+  }
+
+  async #keep(
+    file: FileRef,
+    least: Date,
+    to: Date,
+    objectLock: ObjectLock,
+    options: Abortable,
+  ): Promise<{ readonly until: Date; readonly lengthened: boolean }> {
+    const key = this.#key(file)
+    // Servers keep whole seconds.
+    const until = Math.ceil(Math.max(least.getTime(), to.getTime()) / 1000) * 1000
+    let kept = await this.#kept(file, options)
+    let [lengthened, refused] = [false, undefined as AgentError | undefined]
+    for (let tries = 1; (kept?.until ?? 0) < least.getTime(); tries++) {
+      if (tries > LENGTHENED_AT_MOST || refused !== undefined) throw this.#notLengthened(key, refused)
+      const retention = { mode: kept?.mode ?? modeOf(objectLock), until }
+      try {
+        await effect({ kind: 'upload', what: `lengthen the lock of ${file.kind}`, on: `${this.url} ${key}` }, () =>
+          this.#do(file.kind, options, () => this.#bucket.retain(key, retention, options)),
+        )
+        lengthened = true
+      } catch (error) {
+        // What somebody else has made longer than this meanwhile is refused as well.
+        if (!isAgentError(error, 'CONFIG', 'CONFLICT')) throw error
+        refused = error
+      }
+      // Servers have been seen that compare no digest of this, and that let one of two who ask at the same time undo what the other was told is done.
+      kept = await this.#kept(file, options)
+    }
+    if (lengthened && kept?.until !== until) {
+      const told = {
+        repository: this.url,
+        file: key,
+        asked: new Date(until).toISOString(),
+        until: new Date(kept?.until ?? 0).toISOString(),
+      }
+      this.#deps.log.warn('a file is kept until another moment than was asked for', told)
+    }
+    return { until: new Date(kept?.until ?? 0), lengthened }
+  }
+
+  #notLengthened(key: string, refused: AgentError | undefined): AgentError {
+    const why = refused === undefined ? '.' : `: ${refused.message}`
+    return new AgentError('CONFIG', `The Object Lock of ${key} in ${this.#bucket.where} could not be made longer${why}`, {
+      subject: this.url,
+      next: 'Give the key pair the right s3:PutObjectRetention; until then restore points lose their protection before their time.',
+      retry: 'never',
+      cause: refused,
+    })
+  }
+
+  async #kept(file: FileRef, options: Abortable): Promise<Retention | undefined> {
+    const key = this.#key(file)
+    const kept = await this.#do(file.kind, options, async () => {
+      const stored = await this.#bucket.head(key, options)
+      if (stored === undefined) return 'missing'
+      const { lockedUntil: until, lockMode: mode } = stored
+      return until === undefined || mode === undefined ? await this.#bucket.retention(key, options) : { mode, until }
+    })
+    if (kept === 'missing') throw new AgentError('NOT_FOUND', `There is no ${key} in ${this.#bucket.where}.`, { subject: key })
+    return kept
+  }
+
+  /** A key pair that may not ask is told nothing; what it may not remove the server refuses then. */
+  async #retentionIfTold(key: string, options: Abortable): Promise<number | undefined> {
+    try {
+      const kept = await this.#bucket.retention(key, options)
+      return kept === undefined || kept === 'missing' ? undefined : kept.until
+    } catch (error) {
+      if (!isAgentError(error, 'CONFIG')) throw error
+      return undefined
+    }
   }
 
   /**
@@ -220,11 +322,11 @@ class S3Backend implements RepositoryPlace {
     }
   }
 
-  #retain(kind: FileKind): { readonly mode: 'GOVERNANCE' | 'COMPLIANCE'; readonly until: Date } | undefined {
+  #retain(kind: FileKind): { readonly mode: LockMode; readonly until: Date } | undefined {
     const { objectLock, clock } = this.#deps
     if (objectLock === undefined || kind === 'lock') return undefined
     return {
-      mode: objectLock.mode === 'governance' ? 'GOVERNANCE' : 'COMPLIANCE',
+      mode: modeOf(objectLock),
       until: new Date(clock.now().getTime() + objectLock.days * DAY),
     }
   }
@@ -248,6 +350,8 @@ class S3Backend implements RepositoryPlace {
     return `${this.#before}${layoutPath(file)}`
   }
 }
+
+const modeOf = ({ mode }: ObjectLock): LockMode => (mode === 'governance' ? 'GOVERNANCE' : 'COMPLIANCE')
 
 /** Whatever did it, no other try can help. */
 const changedInMemory = (file: FileRef): AgentError =>

@@ -27,6 +27,7 @@ export {
   type RegisteredProxy,
 } from './proxy-registry.ts'
 export { setStateAside } from './set-aside.ts'
+export { LockEndsFile, openLockEnds } from './lock-ends.ts'
 export { openState, type OpenStateOptions, type State } from './state.ts'
 export { Row, type SqlValue, type Statement } from './statement.ts'
 export { HEARTBEAT_S, type TakenWork, type WorkItem, type WorkQueue } from './work-queue.ts'

@@ -144,4 +144,14 @@ export const MIGRATIONS: readonly string[] = [
     record      TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  // When the Object Locks of each repository were renewed last, and why not since.
+  `
+  CREATE TABLE repository_renewal (
+    repository    TEXT PRIMARY KEY,
+    renewed_at    TEXT,
+    short_points  INTEGER NOT NULL,
+    problem       TEXT,
+    problem_at    TEXT
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]

@@ -168,4 +168,14 @@ export const PG_MIGRATIONS: readonly string[] = [
     record      text NOT NULL
   );
   `,
+  // When the Object Locks of each repository were renewed last, and why not since.
+  `
+  CREATE TABLE repository_renewal (
+    repository    text PRIMARY KEY,
+    renewed_at    text,
+    short_points  integer NOT NULL,
+    problem       text,
+    problem_at    text
+  );
+  `,
 ]

@@ -185,4 +185,43 @@ describePeers([...S3_SERVER_PEERS, 'restic'], 'a repository in a bucket', (progr
     expect(await pointsOf()).toEqual([older, newer])
     expect(await restic(bucket, 'list', 'locks')).toBe('')
   }, 120_000)
+
+  it('with Object Lock, vcb renew-locks keeps what young points need as long as them, and says so before and after', async () => {
+    const bucket = await makeBucket(server, { objectLock: true })
+    await configure(bucket, ', objectLock: { mode: governance, days: 2 }')
+    await makeRepository(bucket)
+    for (let night = 0; night < 2; night++) await session.json(['backup', 'web01', '--quiesce', 'none'])
+    // As if they were of two nights ago, in effect: what is to be kept is to be so for longer than it was saved for.
+    await configure(bucket, ', objectLock: { mode: governance, days: 30 }')
+    const points = await pointsOf()
+    const planned = await session.json(['renew-locks', '--dry-run'])
+    expect(planned).toMatchObject({ dryRun: true, snapshots: 2 })
+    expect(planned.lengthened).toBeGreaterThan(5)
+    expect(planned.short.map(({ snapshot }: Json) => snapshot).toSorted()).toEqual(points.toSorted())
+    const checked = await session.json(['check', '--structure-only'])
+    expect(checked.problems).toEqual([])
+    expect(checked.short).toEqual(planned.short)
+    expect((await session.vcb('check', '--structure-only')).out).toMatch(/2 points need what is kept shorter than .*renew-locks/u)
+    const done = await session.json(['renew-locks'])
+    expect(done).toMatchObject({ dryRun: false, snapshots: 2, lengthened: planned.lengthened, short: [] })
+    expect(await session.json(['renew-locks'])).toMatchObject({ asked: 0, lengthened: 0, short: [] })
+    expect((await session.json(['check', '--structure-only'])).short).toEqual([])
+    const text = await session.vcb('renew-locks')
+    expect(text).toMatchObject({ exit: 0, out: expect.stringMatching(/^Made 0 locks longer for 2 points in restic:s3:/u) })
+    const { repositories, finished } = await session.json(['status'])
+    expect(repositories.filter(({ locks }: Json) => locks !== undefined)).toMatchObject([
+      { points: 2, locks: { short: 0, renewedAt: expect.any(String) } },
+    ])
+    expect(finished.filter(({ kind }: Json) => kind === 'renew-locks').length).toBeGreaterThan(3)
+    expect((await session.vcb('status')).out).toContain(', locks renewed 20')
+    expect(await restic(bucket, 'list', 'locks')).toBe('')
+    await restic(bucket, 'check', '--read-data')
+    const other = await makeBucket(server)
+    await configure(other)
+    await makeRepository(other)
+    expect((await session.json(['renew-locks'], 2)).error).toMatchObject({
+      code: 'USAGE',
+      message: expect.stringContaining('is not kept by Object Lock'),
+    })
+  }, 120_000)
 })

@@ -92,7 +92,11 @@ it('whatever a server answers to whatever call, the result is sound or one Agent
     head: async () => ((await bucket.head('k'))?.size ?? 0) >= 0,
     get: async () => Buffer.isBuffer(await bucket.get('k', { into: Buffer.alloc(100) })) || true,
     range: async () => ((await bucket.get('k', { range: { offset: 3, length: 5 } }))?.length ?? 5) === 5,
-    retention: async () => Number.isFinite((await bucket.retention('k')) ?? 0),
+    retention: async () => {
+      const kept = await bucket.retention('k')
+      return kept === undefined || kept === 'missing' || Number.isFinite(kept.until)
+    },
+    retain: async () => (await bucket.retain('k', { mode: 'GOVERNANCE', until: 1_800_000_000_000 })) === undefined,
     lock: async () => typeof (await bucket.hasObjectLock()) === 'boolean',
     put: async () => (await bucket.put('k', data, { sha256 })) === undefined,
     parts: async () => (await bucket.putInParts('k', data, 2, { sha256 })) === undefined,

@@ -1,15 +1,22 @@
-import { hash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 import { type Abortable, AgentError, isAgentError } from '../../core/index.ts'
 import type { S3Client } from './s3-client.ts'
+import { readRefusal } from './s3-error.ts'
 import { readXmlAnswer, type XmlElement } from './xml-answer.ts'
 
 /** Keys of one page of a listing: the most that S3 gives. */
 const PAGE = 1000
 
+export type LockMode = 'GOVERNANCE' | 'COMPLIANCE'
+
+/** How a version is kept; `until`: ms since 1970. */
+export type Retention = { readonly mode: LockMode; readonly until: number }
+
 export type StoredObject = {
   readonly size: number
   /** Until when nobody may remove this version, ms since 1970; undefined = not locked, or the server does not say. */
   readonly lockedUntil: number | undefined
+  readonly lockMode: LockMode | undefined
 }
 
 export type ListedObject = { readonly key: string; readonly size: number }
@@ -20,7 +27,7 @@ export type PutOptions = Abortable & {
   /** MD5 in base64, which AWS wants with a retention. */
   readonly md5?: string | undefined
   readonly storageClass?: string | undefined
-  readonly retain?: { readonly mode: 'GOVERNANCE' | 'COMPLIANCE'; readonly until: Date } | undefined
+  readonly retain?: { readonly mode: LockMode; readonly until: Date } | undefined
 }
 
 export type UnfinishedUpload = { readonly key: string; readonly id: string; readonly begunAt: number }
@@ -107,21 +114,37 @@ export class Bucket implements AsyncDisposable {
     const size = Number(headers['content-length'] ?? Number.NaN)
     if (!Number.isSafeInteger(size) || size < 0) throw this.#strange(what, 'it does not say how long it is')
     const until = Date.parse(headers['x-amz-object-lock-retain-until-date'] ?? '')
-    return { size, lockedUntil: Number.isNaN(until) ? undefined : until }
+    const lock = Number.isNaN(until) ? undefined : until
+    return { size, lockedUntil: lock, lockMode: lock === undefined ? undefined : modeOf(headers['x-amz-object-lock-mode']) }
   }
 
-  /** The end of an object's retention, ms since 1970; undefined where there is none. For servers that do not tell it with `head`. */
-  async retention(key: string, options: Abortable = {}): Promise<number | undefined> {
+  /** How an object's newest version is kept: undefined where it is not, `missing` where there is no such object. CONFIG when the key pair may not ask. */
+  async retention(key: string, options: Abortable = {}): Promise<Retention | 'missing' | undefined> {
     const what = `read the retention of ${key}`
+    const { status, body } = await this.#client.send({ method: 'GET', key, query: { retention: '' }, what }, { ...options, also: [404] })
+    if (status === 404) return readRefusal(status, {}, body, this.#client.host).code === 'NoSuchKey' ? 'missing' : undefined
+    const root = readXmlAnswer(body, this.#client.host, 'Retention')
+    const [mode, until] = [modeOf(root.string('Mode')), Date.parse(root.string('RetainUntilDate') ?? '')]
+    if (mode === undefined || Number.isNaN(until)) throw this.#strange(what, 'a retention without mode or moment')
+    return { mode, until }
+  }
+
+  /** Has an object's newest version kept until then. What would be kept shorter by it is refused by the server: the right to do so all the same is not asked for. */
+  async retain(key: string, { mode, until }: Retention, options: Abortable = {}): Promise<void> {
+    const moment = new Date(until).toISOString()
+    const body = Buffer.from(
+      `<Retention xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Mode>${mode}</Mode><RetainUntilDate>${moment}</RetainUntilDate></Retention>`,
+    )
+    const headers = { 'content-type': 'application/xml', 'content-md5': createHash('md5').update(body).digest('base64') }
+    const query = { retention: '' }
+    const what = `lengthen the lock of ${key}`
+    const request = { method: 'PUT', key, query, body, bodySha256: hash('sha256', body), headers, what } as const
     try {
-      const { status, body } = await this.#client.send({ method: 'GET', key, query: { retention: '' }, what }, { ...options, also: [404] })
-      if (status === 404) return undefined
-      const until = Date.parse(readXmlAnswer(body, this.#client.host, 'Retention').string('RetainUntilDate') ?? '')
-      return Number.isNaN(until) ? undefined : until
+      await this.#client.send(request, options)
     } catch (error) {
-      // A bucket without Object Lock.
-      if (isAgentError(error, 'CONFIG')) return undefined
-      throw error
+      // Of a server that reads it before it compares its digest: it was damaged on its way.
+      if (!isAgentError(error, 'CONFIG') || !String(error.cause).includes('MalformedXML')) throw error
+      throw new AgentError('UNAVAILABLE', `${this.#client.host} could not ${what} (MalformedXML).`, { subject: key, cause: error })
     }
   }
 
@@ -229,6 +252,8 @@ export class Bucket implements AsyncDisposable {
     })
   }
 }
+
+const modeOf = (text: string | undefined): LockMode | undefined => (text === 'GOVERNANCE' || text === 'COMPLIANCE' ? text : undefined)
 
 function putHeaders({ storageClass, retain }: PutOptions): Record<string, string> {
   return {
