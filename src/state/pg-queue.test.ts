@@ -110,6 +110,25 @@ describePeer('postgres', 'WorkQueue', (path) => {
     expect(await living.take(work('old', 'old at 23:00'))).toBeUndefined()
   })
 
+  it('leaves work that runs for days to who keeps it', async () => {
+    const database = await server.database()
+    await using one = await open(database, { monitorS: 1 })
+    await using two = await open(database, { monitorS: 1 })
+    const taken = (await one.take(work('large'))) ?? expect.fail()
+    const forgotten = (await two.take(work('other'))) ?? expect.fail()
+    // Three seconds before pg-boss takes them for dead, though both are heard of.
+    server.sql(
+      "UPDATE vcb_queue.job SET started_on = started_on - interval '23 hours 59 minutes 57 seconds', heartbeat_on = now()",
+      database,
+    )
+    await one.keep([taken])
+    await expect.poll(() => one.take(work('other')), { timeout: 20_000, interval: 200 }).toMatchObject({ before: 1 })
+    expect(forgotten.before).toBe(0)
+    expect(await two.take(work('large'))).toBeUndefined()
+    await one.done(taken)
+    expect(await two.take(work('large'))).toBeUndefined()
+  })
+
   it('waits for a server that restarts', async () => {
     const database = await server.database()
     await using queue = await open(database)

@@ -23,13 +23,17 @@ const SCHEMA = 'vcb_queue'
 const QUEUE = 'runs'
 /** Taken anew so often at most, when one proxy after the other dies of it. */
 const RETRIES = 20
-/** A run takes no longer, or its VM is tried elsewhere, where its lock says that it runs. pg-boss allows no more. Seconds. */
-const LONGEST_RUN_S = 24 * 3600
+/** From its last beginning on, work that nobody keeps goes to another at the latest; pg-boss allows no more. Whoever keeps it begins it anew before. Seconds. */
+const EXPIRES_S = 24 * 3600
+/** So often work that is kept begins anew for pg-boss: a run may take days, and is dead when its proxy is silent, not when it is slow. ms */
+const BEGUN_ANEW_MS = 600_000
 /** Work that was done is known for so long: offered again within it, it is not new. Seconds. */
 const KNOWN_S = 7 * 24 * 3600
 /** Nobody took it for so long: the next one that offers it decides anew. Seconds. */
 const WAITS_S = 24 * 3600
 const PAUSE_MS = 250
+/** pg-boss has no call for it: its expiration counts from there. */
+const BEGIN_ANEW = `UPDATE ${SCHEMA}.job SET started_on = ${SCHEMA}.job_now() WHERE name = $1 AND id = ANY($2::uuid[]) AND state = 'active'`
 
 /**
  * The queue by pg-boss, in a schema of its own beside ours. Exactly once by two of its means: the queue's policy is `exclusive`, so that one work about the same thing
@@ -78,6 +82,7 @@ class BossQueue implements WorkQueue {
   readonly #boss: PgBoss
   readonly #options: OpenPgQueueOptions
   #opened: Promise<void> | undefined
+  #begunAnew = Number.NEGATIVE_INFINITY
   close: () => Promise<void> = async () => undefined
 
   constructor(boss: PgBoss, options: OpenPgQueueOptions) {
@@ -103,6 +108,10 @@ class BossQueue implements WorkQueue {
     if (work.length === 0) return
     const ids = work.map(({ id }) => id)
     await this.patiently(() => this.#boss.touch(QUEUE, ids))
+    const now = this.#options.clock.monotonicMs()
+    if (now - this.#begunAnew < BEGUN_ANEW_MS) return
+    await this.patiently(() => this.#boss.getDb().executeSql(BEGIN_ANEW, [QUEUE, ids]))
+    this.#begunAnew = now
   }
 
   async done({ id }: TakenWork): Promise<void> {
@@ -165,7 +174,7 @@ class BossQueue implements WorkQueue {
         retryLimit: RETRIES,
         retryDelay: 0,
         heartbeatSeconds: this.#options.heartbeatS ?? HEARTBEAT_S,
-        expireInSeconds: LONGEST_RUN_S,
+        expireInSeconds: EXPIRES_S,
         retentionSeconds: WAITS_S,
         deleteAfterSeconds: KNOWN_S,
       }),
