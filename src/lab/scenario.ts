@@ -62,7 +62,8 @@ const vmSchema = z.strictObject({
   annotation: z.string().default(''),
   disks: z.array(diskSchema).max(256).default([]),
   networks: z.array(nicSchema).default([]),
-  cdrom: z.boolean().default(false),
+  /** A name: of the datastore that its image lies on, if not the VM's own. */
+  cdrom: z.union([z.boolean(), z.string()]).default(false),
   usb: z.boolean().default(false),
   serial: z.boolean().default(false),
   /** Snapshots of a user's own, oldest first, made at the first start. */

@@ -268,10 +268,16 @@ function configOf(vm: ScenarioVm, store: string, unit: string, words: string, se
     const mac = seeded.mac(words, 'nic', index)
     devices.push({ kind: 'nic', key: 4000 + index, nic: nic.type, network: nic.network, mac, unit: 7 + index, connected: true })
   })
-  if (vm.cdrom) {
+  if (vm.cdrom !== false) {
     const controllerKey = controllerFor('ide', 1)
     const number = free(controllerKey)
-    devices.push({ kind: 'cdrom', key: 3002 + number, controllerKey, unit: number, iso: `[${store}] iso/tools.iso` })
+    devices.push({
+      kind: 'cdrom',
+      key: 3002 + number,
+      controllerKey,
+      unit: number,
+      iso: `[${vm.cdrom === true ? store : vm.cdrom}] iso/tools.iso`,
+    })
   }
   if (vm.usb) devices.push({ kind: 'usb', key: 7000 })
   if (vm.serial) devices.push({ kind: 'serial', key: 9000, unit: 0, file: `[${store}] ${unit}/serial.txt` })

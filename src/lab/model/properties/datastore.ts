@@ -1,7 +1,7 @@
 import { type LabObject, labRef, type LabValue } from '../../wire/index.ts'
 import type { Endpoint } from '../endpoint.ts'
 import type { DatastoreEntity } from '../entity.ts'
-import { datastoresOf } from './vm.ts'
+import { datastoresUsedBy } from './vm.ts'
 
 /** Properties of a Datastore beyond those of every entity. */
 export function datastoreProperty(endpoint: Endpoint, store: DatastoreEntity, name: string): LabValue {
@@ -50,7 +50,7 @@ export function datastoreProperty(endpoint: Endpoint, store: DatastoreEntity, na
     case 'vm':
       return view
         .vms()
-        .filter((vm) => datastoresOf(view, vm).includes(store.id))
+        .filter((vm) => datastoresUsedBy(view, vm).includes(store.id))
         .map((vm) => view.vmRef(vm))
     case 'browser':
       return labRef('HostDatastoreBrowser', `datastoreBrowser-${view.ref(store).value}`)

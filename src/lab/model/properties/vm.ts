@@ -43,7 +43,7 @@ export function vmProperty(view: View, files: Files, vm: VmRecord, name: string)
     case 'storage':
       return storage(view, files, vm)
     case 'datastore':
-      return datastoresOf(view, vm)
+      return datastoresUsedBy(view, vm)
         .map((store) => view.refOf(store))
         .filter((ref) => ref !== undefined)
     case 'network':
@@ -362,6 +362,13 @@ export function datastoresOf(view: View, vm: VmRecord): string[] {
     ),
   )
   return [...names].map((name) => view.world.datastore(name)?.id).filter((id) => id !== undefined)
+}
+
+/** Those and what a CD drive's image lies on, as `VirtualMachine.datastore` and `Datastore.vm` have them. */
+export function datastoresUsedBy(view: View, vm: VmRecord): string[] {
+  const images = vm.config.devices.flatMap((device) => (device.kind === 'cdrom' ? [/^\[([^\]]+)\]/.exec(device.iso ?? '')?.[1] ?? ''] : []))
+  const ids = images.map((name) => view.world.datastore(name)?.id).filter((id) => id !== undefined)
+  return [...new Set([...datastoresOf(view, vm), ...ids])]
 }
 
 function networksOf(view: View, vm: VmRecord): LabValue {
