@@ -14,6 +14,7 @@ import { registerHistory } from './history.ts'
 import { registerInit } from './init.ts'
 import type { CliIo } from './io.ts'
 import { registerJobs } from './jobs.ts'
+import { registerKey } from './key.ts'
 import { registerLab } from './lab.ts'
 import { registerLeases } from './leases.ts'
 import { registerMount } from './mount.ts'
@@ -93,6 +94,7 @@ export function createProgram(io: CliIo, status: ExitStatus): Command {
   registerConfig(program, io, status)
   registerDoctor(program, io, status)
   registerInit(program, io)
+  registerKey(program, io)
   registerAgent(program, io, status, VERSION)
   registerJobs(program, io)
   registerHistory(program, io)

@@ -1,7 +1,7 @@
 import { AgentError, type Clock, isAgentError, isThere, type MoRef, toAgentError } from '../core/index.ts'
 import { type Releaser, type Releasers, type VmLocks, vmLockReleaser } from '../journal/index.ts'
 import { presentReleasers } from '../mount/index.ts'
-import { type RemovalDeps, removeDeleted, removeLocks, removeNewRepository, removePartials } from '../provider/index.ts'
+import { type RemovalDeps, removeDeleted, removeLocks, removeNewRepository, removePartials, settleNewKey } from '../provider/index.ts'
 import type { GuestScripts } from '../quiesce/index.ts'
 import type { StagePrograms } from '../stages/index.ts'
 import { createSnapshots, presentVm, type SnapshotChanges, type Snapshots } from '../snapshot/index.ts'
@@ -132,6 +132,10 @@ export function createReleasers(deps: ReleaseDeps): Releasers {
     newRepository: {
       find: async (claim) => claim.args,
       release: async (ref) => removeNewRepository(ref, (await deps.destinations?.(ref.url))?.place),
+    },
+    repositoryKey: {
+      find: async (claim) => claim.args,
+      release: async (ref) => settleNewKey(ref, (await deps.destinations?.(ref.url))?.place),
     },
     repositoryLock: {
       find: async (claim) => claim.args,

@@ -9,6 +9,9 @@ export type MountDirectory = {
   readonly ready: boolean
 }
 
+/** A file with a password and nothing else. `sha256` of what is in it, hex, proves that it is this one: of 256 random bits it tells nothing. */
+export type PasswordFile = { readonly path: string; readonly sha256: string }
+
 /**
  * Every kind of thing the agent may hold outside its process, with what is known before the effect (`args`) and what is needed to undo it
  * (`ref`). All of it is plain JSON in the journal. A new kind is one entry here and one releaser; nothing else knows the list.
@@ -47,6 +50,14 @@ export interface ClaimKinds {
   }
   /** A repository being made, by the name of its first file. Kept once it is complete. */
   newRepository: { args: { readonly url: string; readonly key: string }; ref: { readonly url: string; readonly key: string } }
+  /**
+   * A key being added to a repository, by the name of its file, and the local file that its password is written to first. Released: a password whose key did not come to be goes;
+   * a key that is there stays, with its password.
+   */
+  repositoryKey: {
+    args: { readonly url: string; readonly key: string; readonly password?: PasswordFile | undefined }
+    ref: { readonly url: string; readonly key: string; readonly password?: PasswordFile | undefined }
+  }
   /** Lock files of ours in a repository, by name. A lock is written again under a new name every few minutes, and the claim follows it. */
   repositoryLock: {
     args: { readonly url: string; readonly names: readonly string[] }

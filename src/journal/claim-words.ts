@@ -16,6 +16,7 @@ const WORDS: { readonly [K in ClaimKind]: (claim: Facts) => string } = {
   repositoryWrite: ({ args }) => `unfinished data of run ${text(args, 'run')} in ${text(args, 'url')}`,
   pointRemoval: ({ args }) => `what is left of the removed point ${text(args, 'point')} in ${text(args, 'url')}`,
   newRepository: ({ args }) => `the unfinished repository ${text(args, 'url')}`,
+  repositoryKey: ({ args }) => `the new key ${text(args, 'key').slice(0, 8)} of repository ${text(args, 'url')}`,
   repositoryLock: ({ args }) => `the lock on repository ${text(args, 'url')}`,
   partialFile: ({ args, ref }) => `the unfinished ${optional(ref, 'path') ?? text(args, 'path')}`,
   fuseMount: ({ args }) => `the files shown in ${text(args, 'path')}`,

@@ -1,7 +1,15 @@
 import { optional } from './claim-words.ts'
 import type { JournaledClaim, JournaledJob } from './journal.ts'
 
-const LOCAL: ReadonlySet<string> = new Set(['fuseMount', 'loopDevice', 'volumeMount', 'mountDirectory', 'partialFile', 'stagePrograms'])
+const LOCAL: ReadonlySet<string> = new Set([
+  'fuseMount',
+  'loopDevice',
+  'volumeMount',
+  'mountDirectory',
+  'partialFile',
+  'repositoryKey',
+  'stagePrograms',
+])
 const IN_REPOSITORY: ReadonlySet<string> = new Set(['repositoryWrite', 'newRepository', 'repositoryLock', 'pointRemoval'])
 /** As restic writes them, with or without the name of its format. All other destinations are paths, devices or programs of one machine. */
 const SERVER = /^(?:restic:)?(?:s3|sftp|rest):/u

@@ -26,6 +26,7 @@ export { exportCatalog, type ExportedDisk, exportImage, exportNames, exportStem 
 export { type MostUnused, type PruneReport, type RenewReport, type ShortSnapshot, SLICES } from '../restic/index.ts'
 export { removeNewRepository } from './remove-new-repository.ts'
 export { removeLocks } from './remove-locks.ts'
+export { settleNewKey } from './settle-new-key.ts'
 export { removeDeleted } from './remove-deleted.ts'
 export { removePartials, type RemovalDeps, type RunPlaces, type ProductDeps } from './remove-partials.ts'
 export type {
@@ -36,6 +37,10 @@ export type {
   DiskProgress,
   DiskWritten,
   Locking,
+  KeyFacts,
+  KeyStore,
+  ListedKey,
+  NewKey,
   NewRepository,
   ParentDigests,
   PointDeletion,

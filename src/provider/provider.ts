@@ -14,12 +14,28 @@ import type {
   Verdict,
   VmConfig,
 } from '../core/index.ts'
-import type { PruneOptions, PruneReport, RenewOptions, RenewReport, RepositorySize } from '../restic/index.ts'
+import type {
+  KeyFacts,
+  KeyStore,
+  ListedKey,
+  PruneOptions,
+  PruneReport,
+  RenewOptions,
+  RenewReport,
+  RepositorySize,
+} from '../restic/index.ts'
 
-export type { RepositorySize }
+export type { KeyFacts, KeyStore, ListedKey, RepositorySize }
 
 /** A repository that is being made: the key file is the first of its files. */
 export type NewRepository = { readonly url: string; readonly key: string }
+
+/** A key being added to a repository, and the local file that its password is written to first, with the SHA-256 of that file in hex. */
+export type NewKey = {
+  readonly url: string
+  readonly key: string
+  readonly password?: { readonly path: string; readonly sha256: string } | undefined
+}
 
 /** Lock files in a repository: what removes them when their process is gone, without the repository's password. */
 export type RepositoryLocks = { readonly url: string; readonly names: readonly string[] }
@@ -62,6 +78,8 @@ export interface BackupProvider extends AsyncDisposable {
   refuseIfHeld?(options?: Abortable): Promise<void>
   /** Points that can be listed and read back; undefined for a destination that only takes a stream (a tape, standard output). */
   readonly points: PointStore | undefined
+  /** What else opens it; absent where passwords are not its own affair. */
+  readonly keys?: KeyStore<Locking> | undefined
 }
 
 export type PointRequest = {

@@ -3,6 +3,7 @@ import {
   type Backend,
   initRepository,
   type KdfParameters,
+  type KeyStore,
   openRepository,
   type Repository,
   type RepositoryDeps,
@@ -11,6 +12,7 @@ import {
 import { DEFAULT_SIZES, LARGEST_BLOCK, type LayoutSizes } from './image-layout.ts'
 import { openPlace, type PlaceDeps } from './open-place.ts'
 import type { BackupProvider, BackupWriter, Locking, NewRepository, PointRequest, PointStore } from './provider.ts'
+import { resticKeys } from './restic-keys.ts'
 import { resticLocking, ResticPoints, type ResticReader } from './restic-points.ts'
 import { ResticWriter } from './restic-writer.ts'
 
@@ -67,6 +69,7 @@ class ResticProvider implements BackupProvider {
   readonly incremental: Verdict = { ok: true }
   readonly digests: Verdict = { ok: true, note: 'ids of blobs are digests of blocks' }
   readonly points: PointStore
+  readonly keys: KeyStore<Locking>
   readonly #points: ResticPoints
   readonly #repository: Repository
   readonly #backend: Backend
@@ -80,6 +83,7 @@ class ResticProvider implements BackupProvider {
     this.#backend = backend
     this.#points = new ResticPoints(repository, this.url, options.log)
     this.points = this.#points
+    this.keys = resticKeys(repository.keys, this.url)
     this.#username = options.username
     this.#sizes = options.sizes ?? DEFAULT_SIZES
     this.#log = options.log

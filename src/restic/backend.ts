@@ -75,7 +75,7 @@ export interface RepositoryPlace extends Backend {
   removeHalfSaved(run: RunId): Promise<readonly string[]>
   /**
    * Removes what an `initRepository` left that did not come to its end: its key file, the parts of files being saved, and folders while they are
-   * empty. A repository with a configuration is complete and stays.
+   * empty. A repository with a configuration is complete and stays, but for the parts of a key of this name that was being added to it.
    */
   removeUnfinished(key: string): Promise<void>
 }

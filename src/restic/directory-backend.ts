@@ -174,10 +174,10 @@ class DirectoryBackend implements RepositoryPlace {
   }
 
   async removeUnfinished(key: string): Promise<void> {
-    if ((await this.stat(CONFIG_FILE)) !== undefined) return
-    for (const name of await readNames(this.#root)) if (name.startsWith('config-tmp-')) await removeFile(join(this.#root, name))
     const keys = join(this.#root, FOLDERS.key)
     for (const name of await readNames(keys)) if (name.startsWith(`${key}-tmp-`)) await removeFile(join(keys, name))
+    if ((await this.stat(CONFIG_FILE)) !== undefined) return
+    for (const name of await readNames(this.#root)) if (name.startsWith('config-tmp-')) await removeFile(join(this.#root, name))
     await this.remove({ kind: 'key', name: key })
     const packs = join(this.#root, FOLDERS.data)
     for (const name of await readNames(packs)) await removeIfEmpty(join(packs, name))

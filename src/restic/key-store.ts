@@ -77,7 +77,16 @@ export class KeyFiles implements KeyStore {
       )
     }
     await lock.verify(options)
-    await removeOrHide(backend, { kind: 'key', name }, options)
+    try {
+      await removeOrHide(backend, { kind: 'key', name }, options)
+    } catch (error) {
+      if (!isAgentError(error, 'CONFLICT', 'CONFIG', 'AUTH')) throw error
+      throw new AgentError('CONFIG', `${backend.url} does not let the key ${name} be removed: ${error.message}`, {
+        subject: name,
+        next: 'Remove it on the server itself, or with a login that may remove, with "vcb key remove" or "restic key remove".',
+        cause: error,
+      })
+    }
     return name
   }
 

@@ -189,8 +189,8 @@ export type ListedKey =
   | { readonly id: string; readonly current: boolean; readonly facts: KeyFacts; readonly problem?: undefined }
   | { readonly id: string; readonly current: boolean; readonly facts?: undefined; readonly problem: string }
 
-/** The keys of a repository: each opens it, with a password of its own. */
-export interface KeyStore {
+/** The keys of a repository: each opens it, with a password of its own. `L` is how its lock is asked for. */
+export interface KeyStore<L extends Abortable = Locking> {
   /** The first 20, which are those that a password is tried on. Needs no lock. */
   list(options?: Abortable): Promise<readonly ListedKey[]>
   /**
@@ -198,14 +198,14 @@ export interface KeyStore {
    * was kept, as it is read there: the key is proven to open with that. Holds a shared lock. An INTEGRITY removes the key again; after any other error it
    * is there whole or not at all. CONFLICT.
    */
-  addRandom(keep: (password: Secret, id: string) => Promise<Secret>, options?: Locking): Promise<KeyFacts>
+  addRandom(keep: (password: Secret, id: string) => Promise<Secret>, options?: L): Promise<KeyFacts>
   /** A key for a password that somebody made up, with all that restic has its derivation cost. `recordKey` is told its id first. The rest as `addRandom`. */
-  add(password: Secret, options?: Locking & { readonly recordKey?: ((id: string) => Promise<void>) | undefined }): Promise<KeyFacts>
+  add(password: Secret, options?: L & { readonly recordKey?: ((id: string) => Promise<void>) | undefined }): Promise<KeyFacts>
   /**
    * Removes a key, by its id or an unambiguous beginning of at least 6 characters, under the exclusive lock; its id. NOT_FOUND, USAGE; CONFLICT for the one that the repository
-   * was opened with, while anybody uses the repository, and where its place lets nothing be removed.
+   * was opened with, and while anybody uses the repository; CONFIG where its place lets nothing be removed.
    */
-  remove(id: string, options?: Locking): Promise<string>
+  remove(id: string, options?: L): Promise<string>
 }
 
 /** The snapshots of a repository; always as the backend lists them now. */

@@ -135,12 +135,13 @@ class SftpBackend implements RepositoryPlace {
   }
 
   async removeUnfinished(key: string): Promise<void> {
+    const keys = this.#inside(FOLDERS.key)
+    await this.#changing('remove unfinished', keys, () => this.#do('key', {}, (files) => removeNamed(files, keys, `${key}-tmp-`)))
     if ((await this.stat(CONFIG_FILE)) !== undefined) return
     await this.remove({ kind: 'key', name: key })
     await this.#changing('remove unfinished', this.#root, () =>
       this.#do('key', {}, async (files) => {
         await removeNamed(files, this.#root, 'config-tmp-')
-        await removeNamed(files, this.#inside(FOLDERS.key), `${key}-tmp-`)
         const packs = this.#inside(FOLDERS.data)
         for (const { name, directory } of await files.list(packs)) if (directory) await files.removeDirectory(`${packs}/${name}`)
         for (const name of Object.values(FOLDERS)) await files.removeDirectory(this.#inside(name))

@@ -113,6 +113,7 @@ const PATHS: readonly Path[] = [
     path: [{ calls: 'removePartials', from: REGISTRY }],
   },
   { kind: 'newRepository', undoes: 'a repository that was not made to its end', path: [{ calls: 'removeNewRepository', from: REGISTRY }] },
+  { kind: 'repositoryKey', undoes: 'a password whose key did not come to be', path: [{ calls: 'settleNewKey', from: REGISTRY }] },
   { kind: 'repositoryLock', undoes: 'lock files of a repository', path: [{ calls: 'removeLocks', from: REGISTRY }] },
   {
     kind: 'pointRemoval',

@@ -34,11 +34,15 @@ export type Flow = {
   readonly forgets?: true
   /** What it was to undo is nobody's job: the command is run again after recovery, and must come to its end. */
   readonly again?: true
+  /** It adds a key to the repository, and makes the file of its password. */
+  readonly addsKey?: true
   /** The jobs of its configuration. */
   readonly jobs?: (place: Place) => readonly object[]
   /** Backed up after the recovery of sampled cuts, to see that nothing stands in the way. */
   readonly next: string
 }
+
+export const newKeyFile = (place: Place): string => join(place.world, 'repo-key')
 
 /** A lease that ends by itself soon after it is ready, however long that took, in the command's own process. */
 const BRIEFLY: readonly string[] = ['--idle', '300ms', '--foreground']
@@ -248,6 +252,15 @@ export const flows: readonly Flow[] = [
     template: 'bare',
     argv: () => ['init'],
     lab: false,
+    next: 'beta',
+  },
+  {
+    name: 'key-add',
+    about: 'a key of random bits, and the file with its password; alone covers the claim repositoryKey',
+    template: 'empty',
+    argv: (place) => ['key', 'add', '--random', newKeyFile(place)],
+    lab: false,
+    addsKey: true,
     next: 'beta',
   },
   forgetFlow(),

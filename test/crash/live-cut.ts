@@ -6,14 +6,14 @@ import { promisify } from 'node:util'
 import type { PointSummary } from '../../src/core/index.ts'
 import type { Lab } from '../../src/lab/index.ts'
 import { type Cut, cutText, type Ended, type Recorded, recordEffects, runChild, runInside } from './commands.ts'
-import type { Flow } from './flows.ts'
+import { type Flow, newKeyFile } from './flows.ts'
 import { environmentFor, killedWorld } from './killed-world.ts'
 import { judgeLab } from './lab-end.ts'
 import { type Observation, observe } from './observation.ts'
 import { loadWorld, openLab, type Place } from './place.ts'
 import { leftover, type Problem } from './problems.ts'
 import { judgeProxy } from './proxy-end.ts'
-import { judgeDirectory, judgeRepository, type RepositoryEnd } from './repository-end.ts'
+import { judgeDirectory, judgeKeys, judgeRepository, type RepositoryEnd } from './repository-end.ts'
 import { factsOf, makeTemplate } from './templates.ts'
 
 const run = promisify(execFile)
@@ -82,6 +82,7 @@ async function achieved(
   if (command === 'mount') return out.includes('is shown in')
   if (command === 'backup' || command === 'agent') return pointsAfter > pointsBefore
   if (command === 'init') return (await readdir(place.repository)).includes('config')
+  if (flow.addsKey === true) return existsSync(newKeyFile(place))
   if (lab === undefined) return true
   const { vms } = await lab.control.state()
   if (flow.again === true) return vms.every((vm) => vm.snapshots.every(({ name }) => !name.startsWith('vcb-proxy')))
@@ -136,6 +137,7 @@ async function judge(
   const problems = [
     ...repository.problems,
     ...(await judgeDirectory(place, flow, repository.last)),
+    ...(flow.addsKey === true ? await judgeKeys(place) : []),
     ...(lab === undefined || after === undefined ? [] : await judgeLab(lab, flow, before, after, repository.last)),
     ...(await judgeProxy(place)),
   ]

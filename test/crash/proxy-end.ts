@@ -10,7 +10,7 @@ export async function judgeProxy(place: Place): Promise<Problem[]> {
     ...(await judgeJournal(place)),
     ...(await readdir(place.temporary)).map((name) => leftover(`the temporary file ${name}`)),
     ...(await strangersIn(place.state, /^(state\.sqlite(-wal|-shm)?|agent-id|cache)$/)),
-    ...(await strangersIn(place.world, /^(lab|repo|state|restored|tmp|repo-password|vcb\.log|vcb\.yaml)$/)),
+    ...(await strangersIn(place.world, /^(lab|repo|state|restored|tmp|repo-password|repo-key|vcb\.log|vcb\.yaml)$/)),
     ...(await processesOf(place)),
     ...(await mountsOf(place)),
   ]

@@ -1,11 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { hostname, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { type BlockSource, type PointSummary, Secret, silentLog, systemClock } from '../../src/core/index.ts'
 import { localDiskFiles, openDisk } from '../../src/disk/index.ts'
 import { type BackupProvider, openProvider } from '../../src/provider/index.ts'
-import type { Flow } from './flows.ts'
+import { type Flow, newKeyFile } from './flows.ts'
 import type { SeenVm } from './observation.ts'
 import type { Place } from './place.ts'
 import { leftover, type Problem, wrongDigest } from './problems.ts'
@@ -86,7 +86,24 @@ export async function judgeDirectory(place: Place, flow: Flow, last: ReadonlyMap
   return problems
 }
 
-async function open(place: Place, scheme: Flow['scheme']): Promise<BackupProvider | undefined> {
+/** A new key and the file with its password: both, and the one fits the other, or neither. */
+export async function judgeKeys(place: Place): Promise<Problem[]> {
+  await using provider = await open(place, undefined)
+  const keys = (await provider?.keys?.list()) ?? []
+  const added = keys.find(({ current }) => !current)
+  let text: string
+  try {
+    text = await readFile(newKeyFile(place), 'utf8')
+  } catch {
+    return added === undefined ? [] : [leftover(`the key ${added.id}, whose password nobody has`)]
+  }
+  if (added === undefined) return [leftover('the file of a password that opens nothing')]
+  await using opened = await open(place, undefined, text.trimEnd())
+  const current = (await opened?.keys?.list())?.find((each) => each.current)
+  return current?.id === added.id ? [] : [leftover(`the file of a password opens ${String(current?.id)}, not ${added.id}`)]
+}
+
+async function open(place: Place, scheme: Flow['scheme'], password = 'correct horse battery staple'): Promise<BackupProvider | undefined> {
   const names = await readdir(place.repository).catch((): string[] => [])
   // A repository that was being made is none before it has its config, and can be made again.
   if (scheme === undefined ? !names.includes('config') : names.length === 0) return undefined
@@ -97,7 +114,7 @@ async function open(place: Place, scheme: Flow['scheme']): Promise<BackupProvide
     hostname: hostname(),
     username: userInfo().username,
     pid: process.pid,
-    password: new Secret('correct horse battery staple'),
+    password: new Secret(password),
   })
 }
 

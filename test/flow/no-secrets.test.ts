@@ -25,6 +25,7 @@ const SECRETS = {
   wrongVcenter: secretOf('wrong-vcenter'),
   repository: secretOf('repository'),
   wrongRepository: secretOf('wrong-repository'),
+  second: secretOf('second-key'),
   rest: secretOf('rest'),
   sftp: secretOf('sftp'),
   s3: secretOf('s3-secret-key'),
@@ -43,6 +44,8 @@ let certificate: ServerCertificate
 let mirror: Server
 let tlsMirror: Server
 let tokens: Record<string, string>
+/** What `vcb key add --random` drew. */
+let drawn = ''
 const shown: { what: string; text: string }[] = []
 /** What the mirrors were sent: that there was something to leak. */
 let sent = ''
@@ -133,6 +136,12 @@ it('commands that succeed, and logins and servers that fail', async () => {
   await vcb({}, 'init')
   expect((await vcb({}, 'backup', 'web01', '--quiesce', 'none')).exit).toBe(0)
   for (const argv of [['points'], ['status'], ['history'], ['config', 'explain'], ['audit']]) await vcb({}, ...argv)
+  expect((await vcb({}, 'key', 'add', '--random', secretFile('drawn'), '--json')).exit).toBe(0)
+  drawn = (await readFile(secretFile('drawn'), 'utf8')).trim()
+  const withDrawn = { VCB_REPO_PASSWORD_FILE: secretFile('drawn') }
+  for (const argv of [['key', 'list'], ['key', 'list', '--json'], ['points'], ['config', 'explain']])
+    expect((await vcb(withDrawn, ...argv)).exit).toBe(0)
+  expect((await vcb({}, 'key', 'add', '--password-file', secretFile('second'))).exit).toBe(0)
   const failing: readonly (readonly [Record<string, string>, readonly string[]])[] = [
     [{ VCB_PASSWORD_FILE: secretFile('wrongVcenter') }, ['vms']],
     [
@@ -152,6 +161,8 @@ it('commands that succeed, and logins and servers that fail', async () => {
       ['doctor'],
     ],
     [{ VCB_REPO_PASSWORD_FILE: secretFile('wrongRepository') }, ['points']],
+    [{}, ['key', 'add', '--random', secretFile('drawn')]],
+    [{ VCB_REPO_PASSWORD_FILE: secretFile('wrongRepository') }, ['key', 'add', '--random', secretFile('never')]],
     [
       {
         VCB_STATE_URL: `postgres://vcb@127.0.0.1:${portOf(mirror)}/vcb`,
@@ -325,7 +336,8 @@ it('an agent whose runs fail, whose notices are refused, and whose callers have 
 
 it('left none of them in what is on disk or was shown', async () => {
   const lab = (await readFile(session.lab.passwordFile, 'utf8')).trim()
-  const find = secretFinder({ ...SECRETS, ...tokens, lab })
+  expect(drawn).toMatch(/^[\w-]{43}$/)
+  const find = secretFinder({ ...SECRETS, ...tokens, lab, drawn })
   const found: string[] = []
   let bytes = 0
   for (const { what, text } of shown) found.push(...find(Buffer.from(text)).map((name) => `${name} in what "vcb ${what}" shows`))

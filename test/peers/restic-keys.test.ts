@@ -3,6 +3,7 @@ import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
+import { main } from '../../src/cli/main.ts'
 import { Secret } from '../../src/core/index.ts'
 import { directoryBackend, openRepository, type Repository } from '../../src/restic/index.ts'
 import { RANDOM_KDF, sealKeyFile } from '../../src/restic/key-file.ts'
@@ -28,7 +29,50 @@ const keysOf = async (place: ResticPlace, password: string): Promise<readonly Re
 const openWith = (place: ResticPlace, password: string): Promise<Repository> =>
   openRepository(directoryBackend(place.path), new Secret(password), deps())
 
+/** The command itself, with the password in a file. */
+async function vcb(
+  place: ResticPlace,
+  passwordFile: string,
+  ...argv: readonly string[]
+): Promise<{ status: number; out: string; err: string }> {
+  const said = { out: '', err: '' }
+  const status = await main(
+    [...argv, '--repo', place.path, '--repo-password-file', passwordFile, '--state-dir', join(place.directory, 'state')],
+    {
+      environment: {},
+      out: (text) => void (said.out += text),
+      err: (text) => void (said.err += text),
+      interactive: false,
+      signal: new AbortController().signal,
+    },
+  )
+  return { status, ...said }
+}
+
 describePeer('restic', 'keys between us and stock restic', () => {
+  it('the file that "vcb key add --random" writes is a password file for restic; what restic revokes opens nothing with vcb', async () => {
+    await using place = await ResticPlace.make()
+    {
+      await using repository = await place.init()
+      await backupImage(repository, testImage(2))
+    }
+    const [typed, random] = [join(place.directory, 'typed'), join(place.directory, 'random')]
+    await writeFile(typed, `${PASSWORD}\n`)
+    const added = await vcb(place, typed, 'key', 'add', '--random', random, '--json')
+    expect(added).toMatchObject({ status: 0, err: '' })
+    const { id } = (JSON.parse(added.out) as { key: { id: string } }).key
+    const stock = async (...args: readonly string[]): Promise<string> =>
+      (await run('restic', ['-r', place.path, '--password-file', random, '--no-cache', ...args], { env: { PATH: process.env['PATH'] } }))
+        .stdout
+    expect(JSON.parse(await stock('snapshots', '--json'))).toHaveLength(1)
+    expect(await stock('check', '--read-data')).toContain('no errors were found')
+    expect(await stock('key', 'list')).toContain(`*${id.slice(0, 8)}`)
+    expect(await vcb(place, random, 'points')).toMatchObject({ status: 0, err: '' })
+    await place.restic('key', 'remove', id)
+    expect(await vcb(place, random, 'points')).toMatchObject({ status: 4, err: expect.stringContaining('does not open the repository') })
+    expect((await vcb(place, typed, 'key', 'list')).out.split('\n')).toHaveLength(3)
+  })
+
   it('restic opens, checks and lists with a key of random bits, and takes it away: then it opens nothing any more', async () => {
     await using place = await ResticPlace.make()
     let password = ''
