@@ -36,7 +36,7 @@ export function registerKey(program: Command, io: CliIo): void {
         'A file that is there is never written over. Cut off at any moment, the file and the key are both there after "vcb recover", or neither.',
         examples([
           'vcb key add --random /etc/vcb/repo.key',
-          'vcb key add --password-file /root/second.pw --repo sftp:backup@nas:/backup/vms --json',
+          'vcb key add --password-file /etc/vcb/second.pw --repo sftp:backup@nas:/backup/vms --json',
         ]),
       ].join('\n'),
     )
@@ -73,7 +73,7 @@ export function registerKey(program: Command, io: CliIo): void {
       [
         '',
         'Nobody may use the repository meanwhile. The key that this command itself opens the repository with is never removed.',
-        examples(['vcb key remove 5f1d3a2c', 'vcb key remove 5f1d3a2c --repo-password-file /root/repo.pw']),
+        examples(['vcb key remove 5f1d3a2c', 'vcb key remove 5f1d3a2c --repo-password-file /etc/vcb/repo.pw']),
       ].join('\n'),
     )
     .action(async (id: string, flags: CommandFlags) => {
