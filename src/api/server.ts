@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestListener, Server } from 'node:http'
 import type { Socket } from 'node:net'
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { AgentError, type Clock, type Log, toAgentError, unlessAborted } from '../core/index.ts'
 import type { AgentControl, Caller } from './agent-control.ts'
 import type { Decision } from './access.ts'
@@ -66,6 +66,8 @@ declare module 'fastify' {
 
 /** The routes over one HTTP server, which `make` makes and whoever calls this listens with and closes. */
 export async function serveRoutes(deps: ServerDeps, gate: Gate, make: (listener: RequestListener) => Server): Promise<FastifyInstance> {
+  // Here, so that no other command loads it.
+  const { fastify } = await import('fastify')
   const app = fastify({
     serverFactory: (handler) => make(handler),
     logger: false,
