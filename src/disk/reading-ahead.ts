@@ -19,8 +19,8 @@ class ReadingAhead implements BlockSource {
   readonly #places: ForwardPlace[] = []
   readonly #underWay = new Set<Promise<void>>()
   readonly #closing = new AbortController()
-  /** Large reads under way. */
-  #large = 0
+  /** Bytes that readers have asked for and not got yet. */
+  #asked = 0
 
   constructor(source: BlockSource, room: ReadAheadRoom) {
     this.size = source.size
@@ -45,12 +45,11 @@ class ReadingAhead implements BlockSource {
       parts.push(piece.copy(from, target, options).then((had) => (had ? undefined : this.#source.read(from, target, options))))
     }
     if (at < end) parts.push(this.#source.read(at, part(at, end), options))
-    const large = into.length < PIECE_BYTES ? 0 : 1
-    // Who has several large reads under way needs nobody to read ahead of him.
-    if (large === 0 || this.#large === 0) this.#watch(place.extend())
+    // Who has enough under way needs nobody to read ahead of him, and is spared a copy.
+    if (this.#asked < PIECE_BYTES) this.#watch(place.extend())
     const whole = together(parts)
-    this.#large += large
-    const ended = (): void => void (this.#large -= large)
+    this.#asked += into.length
+    const ended = (): void => void (this.#asked -= into.length)
     this.#watch(whole.then(ended, ended)) // an error is the caller's
     return whole
   }
