@@ -21,6 +21,12 @@ export const pruneWork = (agent: Agent, config: () => AgentConfig): CycleWork =>
     const now = agent.clock.now()
     await using provider = await agent.openRepository(repository, { run })
     if (provider.points?.prune === undefined) return
+    // Of all agents that count together one prunes.
+    await using token = await agent.buckets.tokens(`prune ${provider.url}`, `prunes of ${provider.url}`, 1).tryTake(job.name)
+    if (token === undefined) {
+      agent.log.info('another agent prunes the repository', { repository: provider.url })
+      return
+    }
     const last = await agent.prunes.last(provider.url)
     // A clock that was ahead once does not keep it from being pruned until then.
     if (last !== undefined && last <= now && now.getTime() - last.getTime() < rule.everyMs) return

@@ -10,6 +10,7 @@ import { RepositoryLock } from './repository-lock.ts'
 import { SealedFiles } from './sealed-files.ts'
 import { sealKeyFrom } from './sealing.ts'
 import { fastDirectory } from '../../test/fast-directory.ts'
+import { hurriedClock } from '../../test/hurried-clock.ts'
 
 const MINUTE = 60_000
 
@@ -138,6 +139,27 @@ describe('RepositoryLock', () => {
     expect(await place.names()).toHaveLength(1)
     taken = await place.take(false, rival)
     await taken[Symbol.asyncDispose]()
+  })
+
+  it('of several that come at the same moment one has it, and the others are told who', async () => {
+    await using place = await Place.make()
+    const deps = (host: string): RepositoryDeps => ({ ...place.deps(host, 1), random: randomBytes, clock: hurriedClock(20) })
+    for (let round = 0; round < 5; round++) {
+      const come = ['one', 'two', 'three'].map((host) => RepositoryLock.take(place.files(), deps(host), { exclusive: true }))
+      const ended = await Promise.allSettled(come)
+      const taken = ended.filter((each) => each.status === 'fulfilled')
+      expect(taken).toHaveLength(1)
+      for (const each of ended) {
+        if (each.status === 'rejected') {
+          expect(each.reason).toMatchObject({
+            code: 'CONFLICT',
+            message: expect.stringContaining('is locked exclusively by process 1 of u on '),
+          })
+        }
+      }
+      for (const { value } of taken) await value[Symbol.asyncDispose]()
+      expect(await place.names()).toEqual([])
+    }
   })
 
   it('renews itself every five minutes, so that it never gets stale', async () => {

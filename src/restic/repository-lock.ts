@@ -11,6 +11,9 @@ const LOOK_AGAIN_AFTER = 200
 /** Without a refresh for so long the lock counts as lost, before anybody else may call it stale. */
 const LOST_AFTER = 25 * 60_000
 const RETRY_EVERY = 5_000
+/** How often one who met another that came at the same moment tries again, after a pause by chance of at most so long, doubled each time, ms. */
+const MEETINGS = 5
+const LONGEST_PAUSE = 1_000
 
 /** A lock file of anybody. */
 export type LockInfo = {
@@ -62,13 +65,18 @@ export class RepositoryLock implements AsyncDisposable {
 
   /**
    * Takes a lock as restic does: look for a conflicting lock, write ours, wait a moment, look again. Stale locks (30 minutes without a
-   * refresh, or of a dead process of this host) are removed. CONFLICT naming the holder.
+   * refresh, or of a dead process of this host) are removed. Of two that come at the same moment both give way, and try again after pauses of different length, so that one
+   * has it. CONFLICT naming the holder.
    */
   static async take(files: SealedFiles, deps: RepositoryDeps, request: LockRequest): Promise<RepositoryLock> {
     const deadline = deps.clock.monotonicMs() + (request.waitMs ?? 0)
-    for (;;) {
+    for (let meetings = 0; ; ) {
       try {
-        return await RepositoryLock.#takeOnce(files, deps, request)
+        const taken = await RepositoryLock.#takeOnce(files, deps, request)
+        if (taken instanceof RepositoryLock) return taken
+        if (++meetings > MEETINGS) throw taken.met
+        const [chance = 0] = deps.random(1)
+        await deps.clock.sleep(((LONGEST_PAUSE * 2 ** (meetings - 1)) / 255) * chance, request)
       } catch (error) {
         const left = deadline - deps.clock.monotonicMs()
         if (!isAgentError(error, 'CONFLICT') || left <= 0) throw error
@@ -77,7 +85,12 @@ export class RepositoryLock implements AsyncDisposable {
     }
   }
 
-  static async #takeOnce(files: SealedFiles, deps: RepositoryDeps, request: LockRequest): Promise<RepositoryLock> {
+  /** `met`: of another that was not there when it looked first. */
+  static async #takeOnce(
+    files: SealedFiles,
+    deps: RepositoryDeps,
+    request: LockRequest,
+  ): Promise<RepositoryLock | { readonly met: AgentError }> {
     await refuseConflicts(files, deps, request)
     const { name, bytes } = files.prepare(encodeLock(deps, request.exclusive))
     const lock = new RepositoryLock(files, deps, request, name)
@@ -85,7 +98,11 @@ export class RepositoryLock implements AsyncDisposable {
     try {
       await files.backend.save({ kind: 'lock', name }, bytes, request)
       await deps.clock.sleep(LOOK_AGAIN_AFTER, request)
-      await refuseConflicts(files, deps, request, name)
+      const met = await conflictWith(files, deps, request, name)
+      if (met !== undefined) {
+        await lock.#removeAllBut(undefined)
+        return { met }
+      }
       if ((await files.backend.stat({ kind: 'lock', name }, request)) === undefined) throw lostError(files)
     } catch (error) {
       await lock.#removeAllBut(undefined)
@@ -178,6 +195,16 @@ function encodeLock(deps: RepositoryDeps, exclusive: boolean): Buffer {
     `{"time":"${time}","exclusive":${exclusive},"hostname":${goString(deps.hostname)},"username":${goString(deps.username)},"pid":${deps.pid}}`,
     'utf8',
   )
+}
+
+async function conflictWith(files: SealedFiles, deps: RepositoryDeps, request: LockRequest, own: string): Promise<AgentError | undefined> {
+  try {
+    await refuseConflicts(files, deps, request, own)
+    return undefined
+  } catch (error) {
+    if (!isAgentError(error, 'CONFLICT')) throw error
+    return error
+  }
 }
 
 /** Removes stale locks; CONFLICT when a living one stands against ours. */
