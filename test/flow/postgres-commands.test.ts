@@ -97,7 +97,7 @@ describePeer('postgres', 'proxies on one database', (path) => {
     })
     let out = ''
     child.stdout.on('data', (text: Buffer) => (out += text.toString()))
-    const ended = once(child, 'close').then(([exit]) => ({ exit: exit as number | null, said: JSON.parse(out) as Json }))
+    const ended = once(child, 'close').then(([exit]) => ({ exit, said: JSON.parse(out) }))
     return { child, ended }
   }
   const locks = (): Promise<readonly string[]> => readdir(join(session.repository, 'locks'))
