@@ -2,6 +2,7 @@ import type { Clock, JobId, Log } from '../core/index.ts'
 import {
   type ClaimReport,
   type Journal,
+  type JournaledClaim,
   type Processes,
   type RecoveredJob,
   recoverJobs,
@@ -9,6 +10,7 @@ import {
   type RecoveryReport,
   type Releasers,
 } from '../journal/index.ts'
+import { hasLocks } from '../provider/index.ts'
 
 export type RecoverDeps = {
   readonly journal: Journal
@@ -46,7 +48,7 @@ export async function recover(deps: RecoverDeps, request: RecoverRequest = {}): 
   const until = clock.monotonicMs() + (request.forMs ?? 0)
   let found: RecoveryReport | undefined
   for (let pause = FIRST_PAUSE; ; pause = Math.min(LONGEST_PAUSE, pause * 2)) {
-    found = joined(found, await recoverJobs({ ...rest, isAlive: (owner) => processes.isAlive(owner), job: request.job }))
+    found = joined(found, await recoverJobs({ ...rest, isHereToo, isAlive: (owner) => processes.isAlive(owner), job: request.job }))
     const kept = keptOf(found)
     const left = until - clock.monotonicMs()
     if (kept.length === 0 || left <= 0 || limit?.deadline?.aborted === true) return found
@@ -59,6 +61,21 @@ export async function recover(deps: RecoverDeps, request: RecoverRequest = {}): 
     }
   }
 }
+
+/** Lock files of a repository in a directory keep others off, also those who mount it from another machine. */
+async function isHereToo({ kind, args }: Pick<JournaledClaim, 'kind' | 'args'>): Promise<boolean> {
+  if (kind !== 'repositoryLock' || !isLocks(args)) return false
+  return hasLocks(args)
+}
+
+const isLocks = (args: unknown): args is { readonly url: string; readonly names: readonly string[] } =>
+  typeof args === 'object' &&
+  args !== null &&
+  'url' in args &&
+  typeof args.url === 'string' &&
+  'names' in args &&
+  Array.isArray(args.names) &&
+  args.names.every((name) => typeof name === 'string')
 
 export const keptOf = (report: RecoveryReport): readonly ClaimReport[] =>
   report.recovered.flatMap((job) => job.claims).filter((claim) => claim.result === 'kept')

@@ -1,5 +1,5 @@
 import type { Clock, JobId, Log } from '../core/index.ts'
-import type { Journal, JournaledJob } from './journal.ts'
+import type { Journal, JournaledClaim, JournaledJob } from './journal.ts'
 import type { ProcessIdentity } from './process.ts'
 import { claimsElsewhere, isAllElsewhere } from './local-claims.ts'
 import { claimReport, type ClaimReport, type ReleaseLimit, releaseClaims } from './release-claims.ts'
@@ -18,6 +18,8 @@ export type RecoverOptions = {
   readonly job?: JobId | undefined
   /** Name of this machine, where the journal is that of several proxies. What a job of another machine holds there is kept for it. */
   readonly host?: string | undefined
+  /** Whether something that a job of another machine holds there is here as well: on storage that both mount at one place. Never fails; never where absent. */
+  readonly isHereToo?: ((claim: JournaledClaim) => Promise<boolean>) | undefined
 }
 
 /**
@@ -76,10 +78,13 @@ async function answeredFor(job: JournaledJob, { isAlive, clock, host }: RecoverO
   return undefined
 }
 
-async function recoverJob(job: JournaledJob, { journal, releasers, limit, host, clock }: RecoverOptions): Promise<RecoveredJob> {
+async function recoverJob(job: JournaledJob, { journal, releasers, limit, host, clock, isHereToo }: RecoverOptions): Promise<RecoveredJob> {
   // Read again: between listing and adopting, the dead owner's predecessor in recovery may have released some.
   const current = (await journal.unfinished()).find((open) => open.id === job.id)
-  const elsewhere = current === undefined ? [] : claimsElsewhere(current, host)
+  const elsewhere: JournaledClaim[] = []
+  for (const claim of current === undefined ? [] : claimsElsewhere(current, host)) {
+    if ((await isHereToo?.(claim)) !== true) elsewhere.push(claim)
+  }
   const away: ClaimReport[] = []
   for (const claim of elsewhere) {
     const reason = `It is on ${job.host}, where vcb releases it.`

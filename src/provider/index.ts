@@ -25,7 +25,7 @@ export { formatResticPlace, type ResticPlace, type RestPlace, type SftpPlace } f
 export { exportCatalog, type ExportedDisk, exportImage, exportNames, exportStem } from './vcb-layout.ts'
 export { type MostUnused, type PruneReport, type RenewReport, type ShortSnapshot, SLICES } from '../restic/index.ts'
 export { removeNewRepository } from './remove-new-repository.ts'
-export { removeLocks } from './remove-locks.ts'
+export { hasLocks, removeLocks } from './remove-locks.ts'
 export { settleNewKey } from './settle-new-key.ts'
 export { removeDeleted } from './remove-deleted.ts'
 export { removePartials, type RemovalDeps, type RunPlaces, type ProductDeps } from './remove-partials.ts'

@@ -1,6 +1,11 @@
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { type ClaimId, createIds, silentLog, systemClock } from '../../src/core/index.ts'
+import { recover as recoverAll } from '../../src/flow/index.ts'
 import { createProxyProcesses, PgJournal, PgVmLocks, type ProcessIdentity, recoverJobs } from '../../src/journal/index.ts'
+import { removeLocks } from '../../src/provider/index.ts'
 import { createProxyRegistry } from '../../src/state/index.ts'
 import { describePeer } from '../peer.ts'
 import { type Postgres, proxyOf, startPostgres } from '../postgres.ts'
@@ -122,6 +127,33 @@ describePeer('postgres', 'a journal and who was declared dead', (path) => {
     const bob = await open(stack, database, BOB)
     expect((await recover(bob, 'boot-1')).recovered).toMatchObject([{ closed: true }])
     expect(released.slice(3)).toEqual(['file', 'lock', 'lock'])
+  })
+
+  it('releases a lock file of a dead one of another machine that is at the same path here, and leaves one that is not', async () => {
+    await using stack = new AsyncDisposableStack()
+    const database = await server.database()
+    const alice = await open(stack, database, ALICE)
+    const carol = await open(stack, database, { pid: 103, bootId: 'boot-2', startTime: 3 })
+    const shared = stack.adopt(await mkdtemp(join(tmpdir(), 'vcb-shared-')), (path) => rm(path, { recursive: true }))
+    const name = 'ab'.repeat(32)
+    await mkdir(join(shared, 'locks'))
+    await writeFile(join(shared, 'locks', name), 'x')
+    const job = await alice.journal.begin('backup', {})
+    for (const url of [`restic:${shared}`, 'restic:/of/that/machine/alone']) {
+      const id = await alice.journal.intend(job, 'repositoryLock', { url, names: [name] }, [])
+      await alice.journal.confirm(id, { url, names: [name] })
+    }
+    alice.kill()
+    const { journal, processes } = carol
+    const of = { names: [name], url: `restic:${shared}` }
+    const releasers = { repositoryLock: { find: async () => of, release: async () => removeLocks(of) } }
+    const report = await recoverAll({ journal, releasers, processes, clock: systemClock, log: silentLog, host: 'boot-2' })
+    expect(await readdir(join(shared, 'locks'))).toEqual([])
+    expect(report.recovered).toMatchObject([{ closed: false }])
+    const [left] = await carol.journal.unfinished()
+    expect(left?.claims.map(({ args, keptReason }) => [args, keptReason])).toEqual([
+      [{ url: 'restic:/of/that/machine/alone', names: [name] }, 'It is on boot-1, where vcb releases it.'],
+    ])
   })
 
   it('looks once more for what a dead process had just tried', async () => {
