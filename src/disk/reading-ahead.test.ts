@@ -62,6 +62,13 @@ function watched(gate: (range: Range) => Promise<void> = async () => undefined):
   return source
 }
 
+/** What is given back is somebody else's at once. */
+class UsedAtOnce extends ReadAheadRoom {
+  override give(piece: Buffer): void {
+    super.give(piece.fill(0xbb))
+  }
+}
+
 /** Reads and compares. */
 async function readSame(source: BlockSource, offset: number, length: number, signal?: AbortSignal): Promise<void> {
   const into = Buffer.alloc(length, 0xee)
@@ -91,7 +98,7 @@ describe('reading ahead', () => {
       const inner = watched(async () => {
         for (let turns = random(4); turns > 0; turns--) await Promise.resolve()
       })
-      const room = new ReadAheadRoom((1 + random(6)) * MIB)
+      const room = new UsedAtOnce((1 + random(6)) * MIB)
       let most = 0
       {
         await using source = readingAhead(inner, room)
@@ -187,6 +194,18 @@ describe('reading ahead', () => {
     expect(failed).toEqual([2 * MIB + 256 * KIB])
     // It was met ahead, and again by who asked.
     expect(refused).toBeGreaterThanOrEqual(2)
+  })
+
+  it('reads by itself what somebody waited for in vain', async () => {
+    const { promise, reject } = Promise.withResolvers<void>()
+    const inner = watched(({ length }) => (length > 64 * KIB ? promise : Promise.resolve()))
+    await using source = readingAhead(inner, new ReadAheadRoom(8 * MIB))
+    for (const at of [0, 64 * KIB]) await readSame(source, at, 64 * KIB)
+    await until(() => inner.underWay === 1)
+    const waiting = readSame(source, 128 * KIB, 64 * KIB)
+    reject(new AgentError('UNAVAILABLE', 'cut'))
+    await waiting
+    expect(inner.asked.at(-1)).toEqual({ offset: 128 * KIB, length: 64 * KIB })
   })
 
   it('says nothing of an error that nobody came to, or of extents that cannot be told', async () => {
