@@ -99,6 +99,8 @@ export type OpenRepositoryOptions = {
   readonly exportName?: OpenProviderOptions['exportName']
   /** Marks what its writers half write. */
   readonly run?: RunId | undefined
+  /** Whoever opens it is sure to read disks; with a `run`, to write them. */
+  readonly startThreads?: boolean | undefined
 }
 
 /**
@@ -287,7 +289,7 @@ export class Agent implements AsyncDisposable {
   }
 
   /** The repository, opened on first use and closed with this; `init` makes one where there is none. USAGE when none is configured. */
-  provider(options: Pick<OpenRepositoryOptions, 'init'> = {}): Promise<BackupProvider> {
+  provider(options: Pick<OpenRepositoryOptions, 'init' | 'startThreads'> = {}): Promise<BackupProvider> {
     this.#provider ??= this.openProvider(options).then((opened) => this.#stack.use(opened))
     return this.#provider
   }
@@ -318,6 +320,7 @@ export class Agent implements AsyncDisposable {
         init: options.init,
         recordNew,
         run: options.run,
+        startThreads: options.startThreads ?? options.run !== undefined,
         access: this.placeDeps.access,
         exportFormat: options.exportFormat,
         exportName: options.exportName,

@@ -1,4 +1,14 @@
-import { type Abortable, AgentError, type Extent, fromErrno, type InputFile, openInput, type Range, throwIfAborted } from '../core/index.ts'
+import {
+  type Abortable,
+  AgentError,
+  type Extent,
+  fromErrno,
+  type InputFile,
+  openInput,
+  type Range,
+  rangeEnd,
+  throwIfAborted,
+} from '../core/index.ts'
 import { type ByteSource, handOver } from './byte-source.ts'
 import { fileExtents } from './file-holes.ts'
 import { checkInside } from './inside.ts'
@@ -47,6 +57,8 @@ class LocalFile implements ByteSource {
   readonly name: string
   readonly size: number
   readonly #handle: InputFile
+  /** The data that a walk found last: a file system may walk all of it to answer, and an incremental asks for many small parts of the same. */
+  #data: Range = { offset: 0, length: 0 }
 
   constructor(name: string, size: number, handle: InputFile) {
     this.name = name
@@ -76,14 +88,23 @@ class LocalFile implements ByteSource {
 
   async *dataExtents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
     checkInside(range.offset, range.length, this.size, this.name)
-    const extents = fileExtents(this.#handle.fd, range)
+    if (range.length === 0) return
+    const end = rangeEnd(range)
+    if (range.offset >= this.#data.offset && end <= rangeEnd(this.#data)) {
+      yield { ...range, kind: 'data' }
+      return
+    }
+    // Not only to the end of `range`: the file system looks for the end of the data in any case, and what comes next need not be asked for.
+    const extents = fileExtents(this.#handle.fd, { offset: range.offset, length: this.size - range.offset })
     if (extents === undefined) {
-      if (range.length > 0) yield { ...range, kind: 'data' }
+      yield { ...range, kind: 'data' }
       return
     }
     for (const extent of extents) {
       throwIfAborted(options)
-      yield extent
+      if (extent.kind === 'data') this.#data = extent
+      yield { ...extent, length: Math.min(rangeEnd(extent), end) - extent.offset }
+      if (rangeEnd(extent) >= end) return
     }
   }
 

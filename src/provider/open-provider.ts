@@ -47,6 +47,8 @@ export type OpenProviderOptions = Abortable & {
   readonly lockEnds?: OpenLockEnds | undefined
   /** Worker threads of the restic writer; default: one a core, at most 4. */
   readonly workers?: number | undefined
+  /** Start the worker threads of a restic repository while its key is derived: for who is sure to store or read disks. */
+  readonly startThreads?: boolean | undefined
   /** How the restic writer compresses, default `auto`. */
   readonly compression?: Compression | undefined
 }

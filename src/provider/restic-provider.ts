@@ -17,7 +17,7 @@ import { resticLocking, ResticPoints, type ResticReader } from './restic-points.
 import { ResticWriter } from './restic-writer.ts'
 
 export type ResticProviderOptions = RepositoryDeps &
-  Pick<RepositoryOptions, 'workers' | 'compression' | 'cacheDirectory' | 'lockEnds' | 'indexSizes' | 'signal'> & {
+  Pick<RepositoryOptions, 'workers' | 'startThreads' | 'compression' | 'cacheDirectory' | 'lockEnds' | 'indexSizes' | 'signal'> & {
     readonly password: Secret
     /** How the server of a repository that is not in a directory is reached. */
     readonly place?: PlaceDeps | undefined
@@ -36,6 +36,7 @@ export async function openResticProvider(place: string | Backend, options: Resti
   const settings: RepositoryOptions = {
     blockSize: LARGEST_BLOCK,
     workers: options.workers,
+    startThreads: options.startThreads,
     compression: options.compression,
     cacheDirectory: options.cacheDirectory,
     lockEnds: options.lockEnds,

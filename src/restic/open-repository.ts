@@ -37,12 +37,13 @@ import { renewLocks } from './renew-locks.ts'
 import { type Locking, refuseConflicts, RepositoryLock } from './repository-lock.ts'
 import { SnapshotWriter } from './repository-writer.ts'
 import { SealedFiles } from './sealed-files.ts'
+import { SealThreads } from './seal-threads.ts'
 import type { SealKey } from './sealing.ts'
 import { isRecord } from './snapshot.ts'
 import { SnapshotFiles } from './snapshot-files.ts'
 import { treeLevel } from './compression.ts'
 import { WriteEngine } from './write-engine.ts'
-import { type WriteSettings, WriteThreads } from './write-threads.ts'
+import { WriteMemory, type WriteSettings } from './write-memory.ts'
 import { zstdCodec } from './zstd-codec.ts'
 
 const MIB = 1024 * 1024
@@ -77,13 +78,17 @@ export async function initRepository(
       retry: 'never',
     })
   }
+  await using stack = new AsyncDisposableStack()
+  const threads = stack.use(threadsFor(settings, options))
   const opened = await createKeyFile(backend, password, deps, options.kdf ?? DEFAULT_KDF, options)
+  threads.unlock(opened.master)
   const id = Buffer.from(deps.random(32)).toString('hex')
   const polynomial = randomPolynomial(deps.random).toString(16)
   const files = new SealedFiles(backend, opened.master, deps.random)
   // Last, and it makes the directory layout: what has no configuration is no repository.
   await files.saveConfig(CONFIG_FILE, Buffer.from(`{"version":2,"id":"${id}","chunker_polynomial":"${polynomial}"}`), options)
-  return new ResticRepository(id, files, opened, deps, settings, options)
+  stack.move()
+  return new ResticRepository(id, { files, opened, threads, deps, settings }, options)
 }
 
 /**
@@ -103,7 +108,10 @@ export async function openRepository(
       next: 'Check the path, or make a repository there first.',
     })
   }
+  await using stack = new AsyncDisposableStack()
+  const threads = stack.use(threadsFor(settings, options))
   const opened = await openKeyFile(backend, password, deps, options)
+  threads.unlock(opened.master)
   const files = new SealedFiles(backend, opened.master, deps.random)
   const config = await files.loadJson(CONFIG_FILE, options)
   const { version, id } = isRecord(config) ? config : {}
@@ -124,7 +132,17 @@ export async function openRepository(
     )
   }
   if (!isHexId(id)) throw new AgentError('INTEGRITY', `The configuration of the repository ${backend.url} has no valid id.`)
-  return new ResticRepository(id, files, opened, deps, settings, options)
+  stack.move()
+  return new ResticRepository(id, { files, opened, threads, deps, settings }, options)
+}
+
+type Parts = {
+  readonly files: SealedFiles
+  readonly opened: OpenedKey
+  /** The repository's own from now on. */
+  readonly threads: SealThreads
+  readonly deps: RepositoryDeps
+  readonly settings: WriteSettings
 }
 
 class ResticRepository implements Repository {
@@ -143,23 +161,18 @@ class ResticRepository implements Repository {
   readonly #openEnds: (() => Promise<LockEnds>) | undefined
   readonly #writers = new Set<RepositoryWriter>()
   #engine: WriteEngine | undefined
+  readonly #threads: SealThreads
   /** Of the last engine, while there is none. */
-  #threads: WriteThreads | undefined
+  #memory: WriteMemory | undefined
   #disposed = false
 
-  constructor(
-    id: string,
-    files: SealedFiles,
-    opened: OpenedKey,
-    deps: RepositoryDeps,
-    settings: WriteSettings,
-    options: RepositoryOptions,
-  ) {
+  constructor(id: string, { files, opened, threads, deps, settings }: Parts, options: RepositoryOptions) {
     const { master: key } = opened
     this.id = id
     this.url = files.backend.url
     this.#files = files
     this.#key = key
+    this.#threads = threads
     this.#deps = deps
     this.#settings = settings
     const { lockEnds, cacheDirectory } = options
@@ -169,7 +182,7 @@ class ResticRepository implements Repository {
     this.#index = new IndexStore(files, deps.log, { cache: cacheOf(id, deps, options), ...options.indexSizes })
     this.snapshots = new SnapshotFiles(files, deps)
     this.keys = new KeyFiles(files, opened, deps)
-    this.#reading = new ReadEngine({ backend: files.backend, key, ...settings })
+    this.#reading = new ReadEngine({ backend: files.backend, threads, ...settings })
     this.#blobs = new BlobStore({
       backend: files.backend,
       index: this.#index,
@@ -189,10 +202,10 @@ class ResticRepository implements Repository {
   }
 
   async beginWrite(options: Locking = {}): Promise<RepositoryWriter> {
-    const lock = await this.#lock(options)
+    const lock = await this.#lock(options, false, () => this.#index.refresh(options))
     let counted = false
     try {
-      // Only now, under the lock, does what the index says stay true: no prune can run any more.
+      // Only now, under the lock, does what the index says stay true: no prune can run any more. What was loaded meanwhile is looked over by its list of files.
       const index = await this.#index.refresh(options)
       throwIfAborted(options)
       // Writers of a failed engine are about to end; what they left in the index is not in the repository.
@@ -270,9 +283,10 @@ class ResticRepository implements Repository {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true
     for (const writer of this.#writers) await writer[Symbol.asyncDispose]()
-    await this.#threads?.[Symbol.asyncDispose]()
-    this.#threads = undefined
+    await this.#memory?.[Symbol.asyncDispose]()
+    this.#memory = undefined
     await this.#reading[Symbol.asyncDispose]()
+    await this.#threads[Symbol.asyncDispose]()
     await this.#index[Symbol.asyncDispose]()
   }
 
@@ -287,22 +301,23 @@ class ResticRepository implements Repository {
     }
   }
 
-  #lock(options: Locking, exclusive = false): Promise<RepositoryLock> {
+  #lock(options: Locking, exclusive = false, meanwhile?: () => Promise<unknown>): Promise<RepositoryLock> {
     if (this.#disposed) throw new AgentError('INTERNAL', `The repository ${this.url} is used after it was closed.`)
     return RepositoryLock.take(this.#files, this.#deps, {
       exclusive,
       signal: options.signal,
       waitMs: options.waitMs,
       recordLocks: options.recordLocks,
+      meanwhile,
     })
   }
 
   #startEngine(index: Awaited<ReturnType<IndexStore['current']>>): WriteEngine {
-    const kept = this.#threads?.pool.dead === true ? undefined : this.#threads
-    const threads = kept ?? new WriteThreads(this.#files.backend, this.#key, this.#settings)
-    this.#threads = undefined
+    const kept = this.#memory?.pool.dead === true ? undefined : this.#memory
+    const memory = kept ?? new WriteMemory(this.#files.backend, this.#threads, this.#settings)
+    this.#memory = undefined
     this.#engine = new WriteEngine({
-      threads,
+      memory,
       clock: this.#deps.clock,
       files: this.#files,
       index,
@@ -323,7 +338,7 @@ class ResticRepository implements Repository {
     let whole = sound && !engine.failed.aborted
     if (last && this.#engine === engine) this.#engine = undefined
     try {
-      if ((last || engine.failed.aborted) && (await engine.close(!lock.signal.aborted))) await this.#keep(engine.threads)
+      if ((last || engine.failed.aborted) && (await engine.close(!lock.signal.aborted))) await this.#keep(engine.memory)
     } catch (error) {
       // The writer is ending without a commit and its own error is on its way to the caller; this one is only about what is left behind.
       this.#deps.log.warn('Packs of an aborted backup could not be indexed.', { repository: this.url, reason: toAgentError(error).message })
@@ -333,10 +348,16 @@ class ResticRepository implements Repository {
   }
 
   /** An engine may have begun and ended meanwhile. */
-  async #keep(threads: WriteThreads): Promise<void> {
-    if (this.#threads === undefined && !this.#disposed) this.#threads = threads
-    else await threads[Symbol.asyncDispose]()
+  async #keep(memory: WriteMemory): Promise<void> {
+    if (this.#memory === undefined && !this.#disposed) this.#memory = memory
+    else await memory[Symbol.asyncDispose]()
   }
+}
+
+function threadsFor({ workers, codec }: WriteSettings, { startThreads = false }: RepositoryOptions): SealThreads {
+  const threads = new SealThreads(workers, codec)
+  if (startThreads) threads.start()
+  return threads
 }
 
 /** Its pages are in the byte order of nearly every machine; the others do without. */

@@ -59,7 +59,7 @@ export class PackWriter {
   }
 
   /** Puts a sealed blob, copied, into the open pack of its type and enters it in the index. */
-  append(type: BlobType, id: Uint8Array, sealed: Uint8Array, uncompressedLength: number): Promise<void> {
+  append(type: BlobType, id: Uint8Array, sealed: Buffer, uncompressedLength: number): Promise<void> {
     const turn = this.#turn.then(() => this.#append(type, id, sealed, uncompressedLength))
     // The caller gets the failure; the next in turn finds it in #failure.
     this.#turn = turn.catch((error: unknown) => this.fail(toAgentError(error)))
@@ -116,7 +116,7 @@ export class PackWriter {
     if (this.#failure !== undefined) throw this.#failure
   }
 
-  async #append(type: BlobType, id: Uint8Array, sealed: Uint8Array, uncompressedLength: number): Promise<void> {
+  async #append(type: BlobType, id: Uint8Array, sealed: Buffer, uncompressedLength: number): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure
     let pack = this.#open[type]
     if (pack !== undefined && !fits(pack, sealed.length)) {
@@ -125,7 +125,8 @@ export class PackWriter {
     }
     pack ??= await this.#begin(type, sealed.length)
     const place = { type, offset: pack.length, length: sealed.length, uncompressedLength }
-    pack.memory.set(sealed, pack.length)
+    // `copy` rather than `set`, which moves shared memory word by word.
+    sealed.copy(pack.memory, pack.length)
     pack.length += sealed.length
     pack.blobs.add(id, place)
     this.#parts.index.add(id, place, pack.number)

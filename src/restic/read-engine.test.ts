@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { AgentError } from '../core/index.ts'
 import type { Backend, LoadOptions } from './backend.ts'
 import { type BlobToOpen, ReadEngine } from './read-engine.ts'
+import { SealThreads } from './seal-threads.ts'
 import { seal, type SealKey, sealKeyFrom } from './sealing.ts'
 import { zstdCodec } from './zstd-codec.ts'
 
@@ -73,8 +74,28 @@ function makePack(plains: readonly Buffer[], gaps: readonly number[]): Made {
   return { pack: Buffer.concat(parts), blobs }
 }
 
-const engineOf = (backend: Backend, codec: 'auto' | 'zlib' = 'auto'): ReadEngine =>
-  new ReadEngine({ backend, key, workers: 2, blockSize: BLOCK, codec })
+/** An engine and its threads. */
+class Opener implements AsyncDisposable {
+  readonly #threads: SealThreads
+  readonly #engine: ReadEngine
+
+  constructor(backend: Backend, codec: 'auto' | 'zlib') {
+    this.#threads = new SealThreads(2, codec)
+    this.#threads.unlock(key)
+    this.#engine = new ReadEngine({ backend, threads: this.#threads, workers: 2, blockSize: BLOCK })
+  }
+
+  open(...args: Parameters<ReadEngine['open']>): ReturnType<ReadEngine['open']> {
+    return this.#engine.open(...args)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#engine[Symbol.asyncDispose]()
+    await this.#threads[Symbol.asyncDispose]()
+  }
+}
+
+const engineOf = (backend: Backend, codec: 'auto' | 'zlib' = 'auto'): Opener => new Opener(backend, codec)
 
 const text = (length: number, seed: number): Buffer => Buffer.alloc(length, `line ${seed} of a log\n`)
 

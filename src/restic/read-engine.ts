@@ -2,7 +2,7 @@ import { type Abortable, type AgentError, throwIfAborted } from '../core/index.t
 import type { Backend } from './backend.ts'
 import { SealPool } from './seal-pool.ts'
 import { MOST_BLOCKS, slotBytes } from './seal-tasks.ts'
-import type { SealKey } from './sealing.ts'
+import type { SealThreads } from './seal-threads.ts'
 import { SlotPool } from './slot-pool.ts'
 
 /** A blob in a pack, and where its bytes go. */
@@ -18,11 +18,10 @@ export type BlobToOpen = {
 
 export type ReadEngineParts = {
   readonly backend: Backend
-  readonly key: SealKey
+  readonly threads: SealThreads
   readonly workers: number
   /** Plain bytes of what is opened in one go, at most. */
   readonly blockSize: number
-  readonly codec: 'auto' | 'zlib'
 }
 
 /** Bytes between two blobs of a pack that are read and thrown away rather than asked for around. */
@@ -30,17 +29,17 @@ const MOST_GAP = 64 * 1024
 /** What the seals of incompressible blocks that fill a slot may take beyond it. */
 const SEALS = 32 * 1024
 
-type Threads = { readonly pool: SealPool; readonly free: SlotPool }
+type Slots = { readonly pool: SealPool; readonly free: SlotPool }
 
 /**
- * Opens many blobs at a time: neighbours in a pack are read in one go and opened in worker threads, into memory shared with them. The threads start with
- * the first use and end with the repository; memory is that of a few slots, whatever is read.
+ * Opens many blobs at a time: neighbours in a pack are read in one go and opened in worker threads, into memory shared with them: that of a few slots,
+ * whatever is read, taken with the first use.
  */
 export class ReadEngine implements AsyncDisposable {
   /** The largest blob it opens, plain bytes. */
   readonly blockSize: number
   readonly #parts: ReadEngineParts
-  #threads: Threads | undefined
+  #slots: Slots | undefined
 
   constructor(parts: ReadEngineParts) {
     this.#parts = parts
@@ -57,7 +56,7 @@ export class ReadEngine implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#threads?.pool[Symbol.asyncDispose]()
+    await this.#slots?.pool[Symbol.asyncDispose]()
   }
 
   async #openGroup(pack: string, group: readonly BlobToOpen[], options?: Abortable): Promise<readonly BlobToOpen[]> {
@@ -83,7 +82,7 @@ export class ReadEngine implements AsyncDisposable {
       const failed: BlobToOpen[] = []
       let at = 0
       for (const [index, blob] of group.entries()) {
-        if (sound[index] === true) blob.into.set(pool.plain(slot).subarray(at, at + blob.into.length))
+        if (sound[index] === true) pool.plain(slot).copy(blob.into, 0, at)
         else failed.push(blob)
         at += blob.into.length
       }
@@ -122,15 +121,14 @@ export class ReadEngine implements AsyncDisposable {
     if (group.length > 0) yield group
   }
 
-  #start(): Threads {
-    if (this.#threads !== undefined) return this.#threads
-    const { workers, blockSize, key, codec } = this.#parts
+  #start(): Slots {
+    if (this.#slots !== undefined && !this.#slots.pool.dead) return this.#slots
+    const { threads, workers, blockSize } = this.#parts
     const count = workers * 6
     const slots = Array.from({ length: count }, () => new SharedArrayBuffer(slotBytes(blockSize)))
     const free = new SlotPool(count)
     const fail = (error: AgentError): void => free.fail(error)
-    const pool = new SealPool(workers, { slots, packs: [], blockSize, key, codec }, fail)
-    this.#threads = { pool, free }
-    return this.#threads
+    this.#slots = { pool: new SealPool(threads.start(), { slots, packs: [], blockSize }, fail), free }
+    return this.#slots
   }
 }

@@ -66,7 +66,7 @@ export async function repack(parts: RepackParts, { repack: rows, kept }: Pick<Pr
   }
 }
 
-type Sealed = { readonly record: number; readonly sealed: Uint8Array }
+type Sealed = { readonly record: number; readonly sealed: Buffer }
 
 async function* readSealed(parts: RepackParts, row: number, records: readonly number[]): AsyncGenerator<Sealed> {
   const { index } = parts

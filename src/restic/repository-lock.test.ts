@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { type Clock, silentLog } from '../core/index.ts'
+import { AgentError, type Clock, silentLog } from '../core/index.ts'
 import type { Backend } from './backend.ts'
 import { directoryBackend } from './directory-backend.ts'
 import type { RepositoryDeps } from './repository.ts'
@@ -200,6 +200,23 @@ describe('RepositoryLock', () => {
     await place.files().save('lock', dead)
     await using lock = await place.take(true)
     expect(lock.signal.aborted).toBe(false)
+  })
+
+  it('begins other work while it waits its moment, and neither waits for it nor fails with it', async () => {
+    await using place = await Place.make()
+    const begun: string[] = []
+    place.clock.onSleep = async () => void begun.push('slept')
+    const meanwhile = async (): Promise<never> => {
+      begun.push('begun')
+      throw new AgentError('NOT_FOUND', 'An index file has gone.')
+    }
+    await using lock = await RepositoryLock.take(place.files(), place.deps(), { exclusive: false, meanwhile })
+    expect(lock.signal.aborted).toBe(false)
+    expect(begun).toEqual(['begun', 'slept'])
+    await expect(
+      RepositoryLock.take(place.files(), place.deps('elsewhere', 1), { exclusive: true, meanwhile: async () => begun.push('too early') }),
+    ).rejects.toMatchObject({ code: 'CONFLICT' })
+    expect(begun).not.toContain('too early')
   })
 
   it('waits for a conflicting lock as long as it is told', async () => {

@@ -34,7 +34,11 @@ export type RecordLockNames = (names: readonly string[]) => Promise<void>
 /** How an operation locks the repository. `waitMs`: keep trying so long while it is locked against us, default 0. */
 export type Locking = Abortable & { readonly waitMs?: number | undefined; readonly recordLocks?: RecordLockNames | undefined }
 
-export type LockRequest = Locking & { readonly exclusive: boolean }
+export type LockRequest = Locking & {
+  readonly exclusive: boolean
+  /** Begun, and not waited for, while the moment passes after which is looked again. The lock is not sure yet: what it finds out has to be made sure afterwards. */
+  readonly meanwhile?: (() => Promise<unknown>) | undefined
+}
 
 /**
  * A lock of ours in the repository, refreshed every five minutes until disposed. `signal` aborts with CONFLICT when it is lost: its file
@@ -97,6 +101,9 @@ export class RepositoryLock implements AsyncDisposable {
     await recorder(request)([name])
     try {
       await files.backend.save({ kind: 'lock', name }, bytes, request)
+      request.meanwhile?.().catch((error: unknown) => {
+        deps.log.debug('What was begun before the lock was sure failed; it is done again.', { reason: String(error) })
+      })
       await deps.clock.sleep(LOOK_AGAIN_AFTER, request)
       const met = await conflictWith(files, deps, request, name)
       if (met !== undefined) {

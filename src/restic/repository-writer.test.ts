@@ -12,6 +12,7 @@ import { BlobIds } from './ids.ts'
 import { initRepository, openRepository } from './open-repository.ts'
 import type { Repository, RepositoryOptions, RepositoryWriter } from './repository.ts'
 import { SealPool } from './seal-pool.ts'
+import { SealThreads } from './seal-threads.ts'
 import { slotBytes } from './seal-tasks.ts'
 import { sealKeyFrom } from './sealing.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -379,7 +380,7 @@ describe('what goes wrong while writing', () => {
     expect({ stdout, status }, stderr).toEqual({ stdout: 'done\n', status: 0 })
   })
 
-  it('threads go from one engine to the next when they are at rest, and never before', async () => {
+  it('threads serve one engine after the other, and memory goes on only when nobody works in it', async () => {
     await using place = await Place.make()
     let started = 0
     const count = (): void => void started++
@@ -391,9 +392,11 @@ describe('what goes wrong while writing', () => {
         await commit(writer, await store(writer, [blocks[turn] ?? Buffer.alloc(0)]), BLOCK)
       }
       expect(started).toBe(2)
+      let late: Uint8Array = new Uint8Array()
       {
         await using writer = await place.repository.beginWrite()
         const slots = await Promise.all(Array.from({ length: 8 }, () => writer.blocks.acquire()))
+        late = slots[0]?.bytes ?? late
         // Nobody waits for what is on its way.
         for (const [index, slot] of slots.entries()) {
           slot.bytes.set(randomBytes(BLOCK))
@@ -401,8 +404,13 @@ describe('what goes wrong while writing', () => {
         }
       }
       await using writer = await place.repository.beginWrite()
+      const first = await writer.blocks.acquire()
+      expect(first.bytes.buffer).not.toBe(late.buffer)
+      first.release()
+      // Whoever still fills a slot of the ended writer harms nobody.
+      late.fill(1)
       const id = await commit(writer, await store(writer, blocks), 40 * BLOCK)
-      expect(started).toBe(4)
+      expect(started).toBe(2)
       await using fresh = await place.reopen()
       expect(Buffer.compare(await read(fresh, id), Buffer.concat(blocks))).toBe(0)
     } finally {
@@ -421,20 +429,40 @@ describe('what goes wrong while writing', () => {
   it('a worker that dies is an error for everybody, at once and later, not a hang', async () => {
     const failures: AgentError[] = []
     const slots = [new SharedArrayBuffer(slotBytes(4096))]
-    const data = {
-      slots,
-      packs: [new SharedArrayBuffer(4096)],
-      blockSize: 4096,
-      key: sealKeyFrom(randomBytes(64)),
-      codec: 'auto',
-    } as const
-    await using pool = new SealPool(1, data, (error) => failures.push(error))
+    await using threads = new SealThreads(1, 'auto')
+    const memory = { slots, packs: [new SharedArrayBuffer(4096)], blockSize: 4096 }
+    await using pool = new SealPool(threads.start(), memory, (error) => failures.push(error))
+    await using other = new SealPool(threads.start(), memory, (error) => failures.push(error))
     const first = pool.digest(99, 10)
     const second = pool.hash(0, [4096], [0])
     await expect(first).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('worker thread') })
     await expect(second).rejects.toMatchObject({ code: 'INTERNAL' })
     await expect(pool.seal(0, [10], [0], 1)).rejects.toMatchObject({ code: 'INTERNAL' })
-    expect(failures).toHaveLength(1)
+    await expect(other.hash(0, [10], [0])).rejects.toMatchObject({ code: 'INTERNAL' })
+    expect(failures).toHaveLength(2)
+    // Whoever comes next finds threads that work.
+    threads.unlock(sealKeyFrom(randomBytes(64)))
+    await using next = new SealPool(threads.start(), memory, (error) => failures.push(error))
+    expect(await next.hash(0, [10], [0])).toEqual([Uint8Array.from(hash('sha256', Buffer.alloc(10), 'buffer'))])
+    expect(await next.seal(0, [10], [0], 1)).toMatchObject([{ uncompressedLength: 0 }])
+  })
+
+  it('memory that is given back is not touched any more, and its tasks end', async () => {
+    await using threads = new SealThreads(2, 'auto')
+    const large = 8 << 20
+    const memory = { slots: [new SharedArrayBuffer(slotBytes(large))], packs: [new SharedArrayBuffer(large)], blockSize: large }
+    await using staying = new SealPool(threads.start(), memory, () => undefined)
+    const leaving = new SealPool(threads.start(), memory, () => undefined)
+    const tasks = Array.from({ length: 12 }, () => leaving.digest(0, large))
+    const kept = staying.digest(0, large)
+    const ended = Promise.allSettled(tasks)
+    await leaving[Symbol.asyncDispose]()
+    const outcomes = (await ended).map(({ status }) => status)
+    // What threads had begun came to its end; what waited was refused.
+    expect(outcomes.slice(0, 4)).toEqual(Array.from({ length: 4 }, () => 'fulfilled'))
+    expect(outcomes.slice(4)).toEqual(Array.from({ length: 8 }, () => 'rejected'))
+    await expect(leaving.digest(0, 10)).rejects.toMatchObject({ code: 'CANCELED' })
+    expect(await kept).toEqual(Uint8Array.from(hash('sha256', Buffer.alloc(large), 'buffer')))
   })
 
   it('refuses blocks, blobs, settings and uses that cannot be', async () => {

@@ -23,8 +23,10 @@ export type RepositoryDeps = {
 export type KdfParameters = { readonly N: number; readonly r: number; readonly p: number }
 
 export type RepositoryOptions = Abortable & {
-  /** Worker threads that hash, compress and seal; default: one a core, at most 4. They start with the first writer. */
+  /** Worker threads that hash, compress and seal; default: one a core, at most 4. They start with the first use. */
   readonly workers?: number | undefined
+  /** Start them while the key is derived instead: for who is sure to store or read disks. */
+  readonly startThreads?: boolean | undefined
   /** Largest block of the pipeline in bytes, default 1 MiB, at most 8 MiB. */
   readonly blockSize?: number | undefined
   /** How blocks are compressed, default `auto`. */

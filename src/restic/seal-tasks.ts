@@ -6,18 +6,22 @@ export const SEAL = 1
 export const DIGEST = 2
 export const OPEN = 3
 
-/** [task number, kind, slot or pack buffer, blocks in the slot | bytes of the pack, zstd level of SEAL, 0: as it is] */
-export type TaskMessage = readonly [number, number, number, number, number]
+/** [task number, memory, kind, slot or pack buffer, blocks in the slot | bytes of the pack, zstd level of SEAL, 0: as it is] */
+export type TaskMessage = readonly [number, number, number, number, number, number]
 /** [task number, true: the result lies in the slot | the digest of a pack] */
 export type ReplyMessage = readonly [number, true | Uint8Array]
+/** Answered by nothing; in order with the tasks. */
+export type ThreadMessage = { readonly key: SealKey } | ({ readonly attach: number } & SealMemory) | { readonly detach: number }
 
-export type SealWorkerData = {
+/** Memory that threads work in: slots of blocks, and buffers that packs are put together in. */
+export type SealMemory = {
   readonly slots: readonly SharedArrayBuffer[]
   readonly packs: readonly SharedArrayBuffer[]
+  /** Plain bytes of a slot. */
   readonly blockSize: number
-  readonly key: SealKey
-  readonly codec: 'auto' | 'zlib'
 }
+
+export type SealWorkerData = { readonly codec: 'auto' | 'zlib' }
 
 /** A slot holds this many blocks at most, one after the other. One message to a thread for several small blocks costs what one for a large one does. */
 export const MOST_BLOCKS = 64

@@ -20,7 +20,7 @@ export function sealKeyFrom(bytes: Uint8Array): SealKey {
  * Seals the `length` bytes that stand at `region[16..]` in place: the IV goes in front, the MAC behind. Returns the sealed part of
  * `region`, `length + 32` bytes. `iv` = 16 random bytes, never used twice with a key.
  */
-export function sealInPlace(key: SealKey, iv: Uint8Array, region: Uint8Array, length: number, ctr: CtrCipher = nodeCtr): Uint8Array {
+export function sealInPlace(key: SealKey, iv: Uint8Array, region: Buffer, length: number, ctr: CtrCipher = nodeCtr): Buffer {
   const body = region.subarray(IV_BYTES, IV_BYTES + length)
   region.set(iv, 0)
   ctr(key.encrypt, iv, body)

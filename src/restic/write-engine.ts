@@ -10,7 +10,7 @@ import type { SealPool } from './seal-pool.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { IV_BYTES, SEAL_OVERHEAD, type SealKey, sealInPlace } from './sealing.ts'
 import { SlotPool } from './slot-pool.ts'
-import type { WriteSettings, WriteThreads } from './write-threads.ts'
+import type { WriteMemory, WriteSettings } from './write-memory.ts'
 import { zeroBlockId } from './zero-block.ts'
 import type { ZstdCodec } from './zstd-codec.ts'
 
@@ -26,7 +26,7 @@ export type WriteEngineParts = {
   readonly settings: WriteSettings
   readonly clock: Clock
   /** Nobody else's, until the engine is closed. */
-  readonly threads: WriteThreads
+  readonly memory: WriteMemory
   readonly onIndexFile: (name: string, packs: readonly number[]) => void
 }
 
@@ -47,21 +47,21 @@ export class WriteEngine {
   readonly #underWay = new Set<string>()
 
   constructor(parts: WriteEngineParts) {
-    const { threads } = parts
+    const { memory } = parts
     this.#parts = parts
     this.blockSize = parts.settings.blockSize
-    this.slots = threads.slots
+    this.slots = memory.slots
     this.#free = new SlotPool(this.slots)
-    this.#pool = threads.pool
+    this.#pool = memory.pool
     this.#level = new CompressionLevel(parts.settings.compression, parts)
-    threads.use((error) => this.fail(error))
+    memory.use((error) => this.fail(error))
     this.#packs = new PackWriter({
       files: parts.files,
       index: parts.index,
       key: parts.key,
       random: parts.random,
-      buffers: threads.packs,
-      trees: threads.trees,
+      buffers: memory.packs,
+      trees: memory.trees,
       digest: (buffer, length) => this.#pool.digest(buffer, length),
       onIndexFile: parts.onIndexFile,
       onFailure: (error) => this.fail(error),
@@ -73,8 +73,8 @@ export class WriteEngine {
     return this.#failed.signal
   }
 
-  get threads(): WriteThreads {
-    return this.#parts.threads
+  get memory(): WriteMemory {
+    return this.#parts.memory
   }
 
   acquire(options?: Abortable): Promise<number> {
@@ -111,7 +111,7 @@ export class WriteEngine {
           this.#level.now(),
         )
         for (const [number, index] of fresh.entries()) {
-          const { sealed: bytes, uncompressedLength } = sealed[number] ?? { sealed: new Uint8Array(), uncompressedLength: 0 }
+          const { sealed: bytes, uncompressedLength } = sealed[number] ?? { sealed: Buffer.alloc(0), uncompressedLength: 0 }
           await this.#packs.append(DATA, ids[index] ?? new Uint8Array(), bytes, uncompressedLength)
         }
         return sealed.map(({ sealed: bytes }) => bytes.length)
@@ -155,8 +155,8 @@ export class WriteEngine {
   }
 
   /**
-   * `keep`: index the packs already stored; never after a failure or a lost lock. True when the threads are at rest and all memory is free, so that another
-   * engine may have them; otherwise they are ended.
+   * `keep`: index the packs already stored; never after a failure or a lost lock. True when all memory is free, so that another engine may have it; otherwise no
+   * thread works in it any more.
    */
   async close(keep: boolean): Promise<boolean> {
     let atRest = false
@@ -168,7 +168,7 @@ export class WriteEngine {
     } finally {
       const closed = new AgentError('CANCELED', 'The writer of the repository was closed.')
       this.fail(closed)
-      if (!atRest) await this.#parts.threads[Symbol.asyncDispose]()
+      if (!atRest) await this.#parts.memory[Symbol.asyncDispose]()
       await this.#packs.idle()
     }
     return atRest
