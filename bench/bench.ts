@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { bundle } from '../scripts/build.ts'
 import { checkRatios } from './check-ratios.ts'
 import { Borg, type Contestant, Copy, NbdCopy, type Places, QemuImg, Restic, Vcb, versionOf } from './contestants.ts'
 import { describeFlat } from './describe-flat.ts'
@@ -15,8 +16,9 @@ import { parseSize } from './image.ts'
 import { memoryParts } from './memory-parts.ts'
 import { mounts } from './mounts.ts'
 import { restores } from './restores.ts'
+import { stages } from './stages.ts'
 
-const PARTS = ['backup', 'restore', 'mount', 'memory'] as const
+const PARTS = ['backup', 'restore', 'stages', 'mount', 'memory'] as const
 
 const { values } = parseArgs({
   options: {
@@ -49,10 +51,12 @@ if (free.bavail * free.bsize < size * 2)
 const resticVersion = versionOf('restic', 'version')
 if (resticVersion === undefined) throw new Error('restic is not on this machine; scripts/install-peers.sh brings it.')
 
+/** As an installation has it: a bundle of each program, beside the packages. */
+const programs = join(import.meta.dirname, '..', 'node_modules', '.cache', `bench-${process.pid}`)
 const work = mkdtempSync(join(values.dir, 'vcb-bench-'))
 const memory = mkdtempSync(join(values['memory-dir'], 'vcb-bench-'))
 const remove = (): void => {
-  for (const directory of [work, memory]) rmSync(directory, { recursive: true, force: true })
+  for (const directory of [work, memory, programs]) rmSync(directory, { recursive: true, force: true })
 }
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
@@ -63,14 +67,23 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 const figures = new Figures((line) => console.log(line))
 try {
   mkdirSync(join(work, 'cache'))
+  await bundle(
+    {
+      'backup-disk': 'bench/backup-disk.ts',
+      'restore-disk': 'bench/restore-disk.ts',
+      'seal-worker': 'src/restic/seal-worker.ts',
+    },
+    programs,
+  )
   const flat = join(work, 'bench-flat.vmdk')
-  const places: Places = { work, flat, vmdk: describeFlat(flat, size), passwordFile: join(work, 'password') }
+  const places: Places = { work, programs, flat, vmdk: describeFlat(flat, size), passwordFile: join(work, 'password') }
   writeFileSync(places.passwordFile, 'bench\n')
   const vcb = new Vcb(places, `on Node ${process.versions.node}`)
   const others = takingPart(places, values.check !== undefined, resticVersion)
   const options = { size, rounds, changed, places, figures, vcb, others, verify: !values['no-verify'] }
-  if (parts.includes('backup') || parts.includes('restore')) await fullAndSecond(options)
+  if (parts.some((part) => part !== 'memory')) await fullAndSecond(options)
   if (parts.includes('restore')) await restores({ ...options, memory })
+  if (parts.includes('stages')) await stages({ ...options, memory })
   if (parts.includes('mount')) await mounts({ ...options, memory })
   if (parts.includes('memory')) await memoryParts({ ...options, memory })
   if (values.check !== undefined) {

@@ -21,6 +21,8 @@ export interface Contestant {
 export type Places = {
   /** Everything lies below it. */
   readonly work: string
+  /** The measured programs as the build makes them: `backup-disk.js`, `restore-disk.js`. */
+  readonly programs: string
   /** The raw disk, and the VMDK over it. */
   readonly flat: string
   readonly vmdk: string
@@ -176,7 +178,7 @@ export class Vcb implements Contestant {
   /** A backup of these disks, and what it read and stored. */
   async backUp(round: number, vmdks: readonly string[], more: readonly string[] = []): Promise<Cost & DiskBackup> {
     const where = ['--repository', this.repository(round), '--password-file', this.#places.passwordFile]
-    const { output, ...cost } = await run([...this.#node('backup-disk.ts'), ...where, ...more, ...vmdks], this.#environment)
+    const { output, ...cost } = await run([...this.#node('backup-disk.js'), ...where, ...more, ...vmdks], this.#environment)
     const told = JSON.parse(output.trim().split('\n').at(-1) ?? '') as DiskBackup
     this.last[round] = told
     return { ...cost, ...told }
@@ -184,7 +186,7 @@ export class Vcb implements Contestant {
 
   async restore(round: number, directory: string, synced: boolean): Promise<Cost> {
     const { passwordFile } = this.#places
-    const command = [...this.#node('restore-disk.ts'), this.repository(round), passwordFile, this.last[round]?.point ?? '', directory]
+    const command = [...this.#node('restore-disk.js'), this.repository(round), passwordFile, this.last[round]?.point ?? '', directory]
     return run(synced ? withSync(directory, command) : command, this.#environment)
   }
 
@@ -197,7 +199,7 @@ export class Vcb implements Contestant {
   }
 
   #node(script: string): readonly string[] {
-    return [process.execPath, join(import.meta.dirname, script)]
+    return [process.execPath, join(this.#places.programs, script)]
   }
 
   get #environment(): Record<string, string> {

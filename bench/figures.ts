@@ -21,6 +21,8 @@ export class Figures {
   readonly figures: Figure[] = []
   readonly ratios: Record<string, number> = {}
   readonly goals: Goal[] = []
+  /** What each stage takes by itself. */
+  stages: readonly unknown[] = []
   readonly #say: (line: string) => void
 
   constructor(say: (line: string) => void) {
@@ -71,7 +73,7 @@ export class Figures {
       kernel: release(),
       load: readFileSync('/proc/loadavg', 'latin1').trim(),
     }
-    const { figures, ratios, goals } = this
-    return `${JSON.stringify({ version: 1, node: process.versions.node, machine, ...facts, figures, ratios, goals }, undefined, 2)}\n`
+    const { figures, stages, ratios, goals } = this
+    return `${JSON.stringify({ version: 1, node: process.versions.node, machine, ...facts, figures, stages, ratios, goals }, undefined, 2)}\n`
   }
 }

@@ -12,5 +12,6 @@ export const openRepository = (repository: string, passwordFile: string): Promis
     hostname: 'bench',
     username: 'bench',
     pid: process.pid,
+    startThreads: true,
     password: new Secret(readFileSync(passwordFile, 'utf8').trim()),
   })

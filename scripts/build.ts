@@ -14,9 +14,12 @@ const ENTRIES = { main: 'src/cli/main.ts', 'seal-worker': 'src/restic/seal-worke
 /** ssh2 finds its WebAssembly beside itself. */
 const WITH_BINARIES = ['sodium-native', 'ssh2']
 
-export async function buildCommand(into: string): Promise<void> {
+export const buildCommand = (into: string): Promise<void> => bundle(ENTRIES, into)
+
+/** What these entries use, in `into`, which is made anew. Below the project, so that its packages are found. */
+export async function bundle(input: Readonly<Record<string, string>>, into: string): Promise<void> {
   await rm(into, { recursive: true, force: true })
-  const build = await rolldown({ cwd: TOP, input: ENTRIES, platform: 'node', external: WITH_BINARIES })
+  const build = await rolldown({ cwd: TOP, input, platform: 'node', external: WITH_BINARIES })
   try {
     await build.write({ dir: into, format: 'esm', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js', sourcemap: false })
   } finally {
