@@ -53,6 +53,27 @@ export function versionOf(command: string, ...args: readonly string[]): string |
   }
 }
 
+/** A restic repository as stock restic makes it, with the password of somebody, which opens it after half a second of scrypt. */
+const initRepository = (repository: string, { passwordFile }: Places) =>
+  run(['restic', '--repo', repository, '--password-file', passwordFile, '--quiet', 'init', '--repository-version', '2'])
+
+const keyOf = (repository: string): string => `${repository}.key`
+
+/** Adds a key of 256 random bits, which opens at once. Both vcb and restic work with one: what scrypt takes is the same for both, and has nothing to do with the disk. */
+async function addRandomKey(repository: string, { work, passwordFile }: Places): Promise<void> {
+  const command = join(import.meta.dirname, '..', 'scripts', 'vcb.cjs')
+  const flags = ['--repo', repository, '--repo-password-file', passwordFile, '--state-dir', join(work, 'state')]
+  await run([process.execPath, command, 'key', 'add', '--random', keyOf(repository), ...flags])
+}
+
+/** restic tries keys in the order of their names; with one alone it finds it at once. */
+async function removeOtherKeys(repository: string): Promise<void> {
+  const restic = ['--repo', repository, '--password-file', keyOf(repository)]
+  const { output } = await measure('restic', [...restic, '--json', 'key', 'list'], {})
+  for (const { current, id } of JSON.parse(output) as readonly { readonly current: boolean; readonly id: string }[])
+    if (!current) await run(['restic', ...restic, '--quiet', 'key', 'remove', id])
+}
+
 /** Stock restic with its defaults: version 2 repository, compression auto. It reads and chunks the whole file both times. */
 export class Restic implements Contestant {
   readonly name = 'restic'
@@ -65,7 +86,10 @@ export class Restic implements Contestant {
   }
 
   async prepare(round: number): Promise<void> {
-    await this.#restic(round, ['init', '--repository-version', '2'])
+    const repository = this.#repository(round)
+    await initRepository(repository, this.#places)
+    await addRandomKey(repository, this.#places)
+    await removeOtherKeys(repository)
   }
 
   full(round: number): Promise<Cost> {
@@ -89,9 +113,9 @@ export class Restic implements Contestant {
   }
 
   #restic(round: number, args: readonly string[], sync?: string): Promise<Cost> {
-    const { passwordFile, work } = this.#places
-    const command = ['restic', '--repo', this.#repository(round), '--password-file', passwordFile, '--quiet', ...args]
-    return run(sync === undefined ? command : withSync(sync, command), { RESTIC_CACHE_DIR: join(work, 'cache') })
+    const repository = this.#repository(round)
+    const command = ['restic', '--repo', repository, '--password-file', keyOf(repository), '--quiet', ...args]
+    return run(sync === undefined ? command : withSync(sync, command), { RESTIC_CACHE_DIR: join(this.#places.work, 'cache') })
   }
 }
 
@@ -163,8 +187,8 @@ export class Vcb implements Contestant {
   }
 
   async prepare(round: number): Promise<void> {
-    const { passwordFile } = this.#places
-    await run(['restic', '--repo', this.repository(round), '--password-file', passwordFile, '--quiet', 'init', '--repository-version', '2'])
+    await initRepository(this.repository(round), this.#places)
+    await addRandomKey(this.repository(round), this.#places)
   }
 
   async full(round: number): Promise<Cost> {
@@ -175,9 +199,20 @@ export class Vcb implements Contestant {
     return this.backUp(round, [this.#places.vmdk], ['--parent', this.last[round]?.point ?? '', '--changed', this.changed])
   }
 
+  /** The same with the password of somebody. */
+  async secondWithPassword(round: number): Promise<Cost> {
+    const more = ['--parent', this.last[round]?.point ?? '', '--changed', this.changed]
+    return this.backUp(round, [this.#places.vmdk], more, this.#places.passwordFile)
+  }
+
   /** A backup of these disks, and what it read and stored. */
-  async backUp(round: number, vmdks: readonly string[], more: readonly string[] = []): Promise<Cost & DiskBackup> {
-    const where = ['--repository', this.repository(round), '--password-file', this.#places.passwordFile]
+  async backUp(
+    round: number,
+    vmdks: readonly string[],
+    more: readonly string[] = [],
+    passwordFile = this.passwordFile(round),
+  ): Promise<Cost & DiskBackup> {
+    const where = ['--repository', this.repository(round), '--password-file', passwordFile]
     const { output, ...cost } = await run([...this.#node('backup-disk.js'), ...where, ...more, ...vmdks], this.#environment)
     const told = JSON.parse(output.trim().split('\n').at(-1) ?? '') as DiskBackup
     this.last[round] = told
@@ -185,8 +220,13 @@ export class Vcb implements Contestant {
   }
 
   async restore(round: number, directory: string, synced: boolean): Promise<Cost> {
-    const { passwordFile } = this.#places
-    const command = [...this.#node('restore-disk.js'), this.repository(round), passwordFile, this.last[round]?.point ?? '', directory]
+    const command = [
+      ...this.#node('restore-disk.js'),
+      this.repository(round),
+      this.passwordFile(round),
+      this.last[round]?.point ?? '',
+      directory,
+    ]
     return run(synced ? withSync(directory, command) : command, this.#environment)
   }
 
@@ -196,6 +236,11 @@ export class Vcb implements Contestant {
 
   repository(round: number): string {
     return join(this.#places.work, `vcb-${round}`)
+  }
+
+  /** That of the random key. */
+  passwordFile(round: number): string {
+    return keyOf(this.repository(round))
   }
 
   #node(script: string): readonly string[] {

@@ -36,7 +36,13 @@ export async function mounts(options: BenchOptions & { readonly memory: string }
   figures.title(`mount of a point, ${Math.round(bytes / MIB)} MiB of its disk are not zeros`)
   const directory = join(options.memory, 'mount')
   mkdirSync(directory)
-  const ours = new VcbMount({ ...places, directory, repository: vcb.repository(0), point: vcb.last[0]?.point ?? '' })
+  const ours = new VcbMount({
+    ...places,
+    passwordFile: vcb.passwordFile(0),
+    directory,
+    repository: vcb.repository(0),
+    point: vcb.last[0]?.point ?? '',
+  })
   const all: readonly NbdServing[] = [ours, new NbdkitFile({ directory, raw })]
   const turns = await inTurns(all, rounds, (each, round) => turn(each, places.flat, options.verify && round === 0))
   const opened = await inTurns([ours], rounds, () => ours.openedOnly(places.flat))

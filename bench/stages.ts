@@ -12,6 +12,8 @@ export async function stages({ places, figures, memory }: BenchOptions & { reado
   const { output } = await measure(process.execPath, [script, places.flat, memory], {})
   const found = JSON.parse(output.trim().split('\n').at(-1) ?? '[]') as readonly Stage[]
   figures.stages = found
+  for (const { name, cpuSeconds } of found.filter(({ of }) => of.length === 0))
+    figures.title(`${name}: ${cpuSeconds.toFixed(2)} CPU s, where there is no random key; in no figure`)
   for (const [of, part] of [
     ['full', 'full'],
     ['restore', 'restore into memory'],

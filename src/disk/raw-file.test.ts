@@ -1,8 +1,9 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { type FileHandle, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { openRawDevice } from './raw-file.ts'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { MIB } from '../core/index.ts'
+import { createRawFile, openRawDevice } from './raw-file.ts'
 
 const SIZE = 64 * 1024
 let directory: string
@@ -47,5 +48,47 @@ describe('a raw device that is written to', () => {
     await expect(sink.write(SIZE - 512, Buffer.alloc(1024, 1))).rejects.toThrow(/outside|beyond|past|end/i)
     await expect(openRawDevice(join(directory, 'none'), SIZE)).rejects.toMatchObject({ code: 'NOT_FOUND' })
     await expect(stat(join(directory, 'none'))).rejects.toThrow()
+  })
+})
+
+describe('a large file that is written', () => {
+  const handles = async (): Promise<FileHandle> => {
+    await using handle = await open(device)
+    return Object.getPrototypeOf(handle) as FileHandle
+  }
+  const fill = async (sink: Awaited<ReturnType<typeof createRawFile>>, mib: number): Promise<void> => {
+    const data = Buffer.alloc(MIB, 1)
+    for (let at = 0; at < mib; at++) await sink.write(at * MIB, data)
+  }
+
+  test('is sent to the disk meanwhile, once in 64 MiB', async () => {
+    const sync = vi.spyOn(await handles(), 'sync')
+    try {
+      await using sink = await createRawFile(join(directory, 'large'), 256 * MIB)
+      await fill(sink, 60)
+      expect(sync).toHaveBeenCalledTimes(0)
+      await fill(sink, 8)
+      expect(sync).toHaveBeenCalledTimes(1)
+      await sink.flush()
+      expect(sync.mock.calls.length).toBeGreaterThanOrEqual(2)
+    } finally {
+      sync.mockRestore()
+    }
+  })
+
+  test('is not there when a part of it was lost on the way, although the last sync found nothing', async () => {
+    const sync = vi.spyOn(await handles(), 'sync').mockRejectedValueOnce(Object.assign(new Error('i/o error'), { code: 'EIO' }))
+    try {
+      const path = join(directory, 'large')
+      {
+        await using sink = await createRawFile(path, 256 * MIB)
+        await fill(sink, 70)
+        await expect(sink.flush()).rejects.toThrow()
+        expect(sync).toHaveBeenCalledTimes(2)
+      }
+      await expect(stat(path)).rejects.toMatchObject({ code: 'ENOENT' })
+    } finally {
+      sync.mockRestore()
+    }
   })
 })

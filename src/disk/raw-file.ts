@@ -21,6 +21,8 @@ const BLOCK = 4096
 const CLEAR = 1024 * 1024
 /** Whether anything was written is kept for each 16 MiB of the file, a byte each; what was not is zero still. */
 const REGION = 16 * 1024 * 1024
+/** Once so much was written, it is sent to the disk while more is written: left alone, a kernel keeps gigabytes back, and `flush` has to wait for them. */
+const WRITE_BACK = 64 * 1024 * 1024
 
 /**
  * A new raw image of `size` bytes, sparse: full length at once, only bytes that are not zero take space. Readable by its user alone.
@@ -64,6 +66,11 @@ class RawFile implements BlockSink {
   readonly #touched: Uint8Array
   readonly #kind: 'file' | 'device'
   #complete = false
+  /** Bytes written since the last time they were sent to the disk. */
+  #kept = 0
+  #writingBack: Promise<void> | undefined
+  /** The system tells of a page that could not be written once. */
+  #lost: { readonly error: unknown } | undefined
 
   constructor(path: string, size: number, handle: OutputFile, kind: 'file' | 'device' = 'file') {
     this.#kind = kind
@@ -95,7 +102,9 @@ class RawFile implements BlockSink {
 
   async flush(): Promise<void> {
     try {
+      await this.#writingBack
       await this.#handle.sync()
+      if (this.#lost !== undefined) throw this.#lost.error
       if (this.#kind === 'file') await syncDirectory(dirname(this.#path))
     } catch (error) {
       throw fromErrno(error, this.#path) ?? error
@@ -104,6 +113,7 @@ class RawFile implements BlockSink {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#writingBack
     await this.#handle.close()
     if (!this.#complete && this.#kind === 'file') await removeFile(this.#path)
   }
@@ -147,5 +157,21 @@ class RawFile implements BlockSink {
     } catch (error) {
       throw fromErrno(error, this.#path) ?? error
     }
+    this.#kept += data.length
+    if (this.#kept >= WRITE_BACK) this.#writeBack()
+  }
+
+  /** One at a time, and nobody waits for it but `flush`, which also throws what went wrong. */
+  #writeBack(): void {
+    if (this.#writingBack !== undefined) return
+    this.#kept = 0
+    this.#writingBack = this.#handle
+      .sync()
+      .catch((error: unknown) => {
+        this.#lost ??= { error }
+      })
+      .finally(() => {
+        this.#writingBack = undefined
+      })
   }
 }
