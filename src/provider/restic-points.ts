@@ -154,6 +154,11 @@ export class ResticPoints implements PointStore {
     }
   }
 
+  /** NOT_FOUND unless the point is there now. */
+  async confirm(id: PointId, options?: Abortable): Promise<void> {
+    await this.#ours(id, options)
+  }
+
   async #ours(id: string, options?: Abortable): Promise<StoredSnapshot> {
     const snapshot = await this.#repository.snapshots.get(id, options)
     if (isOurs(snapshot)) return snapshot

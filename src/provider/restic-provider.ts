@@ -92,10 +92,12 @@ class ResticProvider implements BackupProvider {
   }
 
   async begin(request: PointRequest, options?: Locking): Promise<BackupWriter> {
-    const writer = await this.#repository.beginWrite(resticLocking(this.url, options))
+    let early: Promise<ResticReader | undefined> | undefined
+    const meanwhile = (): Promise<unknown> => (early = this.#parent(request, options))
+    const writer = await this.#repository.beginWrite({ ...resticLocking(this.url, options), meanwhile })
     try {
       // Under the lock, so that nobody prunes what the parent names.
-      const parent = await this.#parent(request, options)
+      const parent = (await this.#stillThere(early, options)) ?? (await this.#parent(request, options))
       return new ResticWriter({ repository: this.#repository, writer, request, parent, sizes: this.#sizes, username: this.#username })
     } catch (error) {
       await writer[Symbol.asyncDispose]()
@@ -110,6 +112,14 @@ class ResticProvider implements BackupProvider {
   async [Symbol.asyncDispose](): Promise<void> {
     await using _backend = this.#backend
     await this.#repository[Symbol.asyncDispose]()
+  }
+
+  /** What was read before the lock counted does not change; that its point is still listed is looked at again. NOT_FOUND. */
+  async #stillThere(early: Promise<ResticReader | undefined> | undefined, options?: Abortable): Promise<ResticReader | undefined> {
+    // Whatever kept it from being read is told by reading it again.
+    const parent = await early?.catch(() => undefined)
+    if (parent !== undefined) await this.#points.confirm(parent.id, options)
+    return parent
   }
 
   async #parent(request: PointRequest, options?: Abortable): Promise<ResticReader | undefined> {

@@ -31,6 +31,7 @@ import type {
   RepositoryProblem,
   RepositoryWriter,
   SnapshotStore,
+  WriteLocking,
 } from './repository.ts'
 import { ReadEngine } from './read-engine.ts'
 import { renewLocks } from './renew-locks.ts'
@@ -201,8 +202,9 @@ class ResticRepository implements Repository {
     return this.#index.complete
   }
 
-  async beginWrite(options: Locking = {}): Promise<RepositoryWriter> {
-    const lock = await this.#lock(options, false, () => this.#index.refresh(options))
+  async beginWrite(options: WriteLocking = {}): Promise<RepositoryWriter> {
+    const meanwhile = (): Promise<unknown> => Promise.all([this.#index.refresh(options), options.meanwhile?.()])
+    const lock = await this.#lock(options, false, meanwhile)
     let counted = false
     try {
       // Only now, under the lock, does what the index says stay true: no prune can run any more. What was loaded meanwhile is looked over by its list of files.

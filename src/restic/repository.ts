@@ -48,6 +48,14 @@ export type RepositoryOptions = Abortable & {
   readonly indexSizes?: { readonly cacheBlobs: number; readonly spillBlobs: number } | undefined
 }
 
+export type WriteLocking = Locking & {
+  /**
+   * Begun when the lock is written, while the moment passes after which it counts (200 ms), and perhaps again. Not waited for, and its failure is nobody's: what is
+   * read then may be removed before the lock counts, so that somebody has to look again.
+   */
+  readonly meanwhile?: (() => Promise<unknown>) | undefined
+}
+
 /** A restic repository, version 2, open with its master key. Thrown errors: AUTH, INTEGRITY, NOT_FOUND, CONFLICT, CAPACITY, UNAVAILABLE. */
 export interface Repository extends AsyncDisposable {
   /** The id in the repository's configuration, hex. */
@@ -61,7 +69,7 @@ export interface Repository extends AsyncDisposable {
    * Takes a non-exclusive lock, brings the index up to date and starts the workers. Several writers may be open at once and share both.
    * CONFLICT when another process holds the repository exclusively.
    */
-  beginWrite(options?: Locking): Promise<RepositoryWriter>
+  beginWrite(options?: WriteLocking): Promise<RepositoryWriter>
   /** CONFLICT when another process holds the repository exclusively now. For who has much to prepare before `beginWrite`, which decides. */
   refuseIfHeld(options?: Abortable): Promise<void>
   /**

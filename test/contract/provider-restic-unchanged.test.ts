@@ -107,6 +107,26 @@ it('looks again after the index was written anew, and does not reuse what has go
   await expect(incremental(bytes, id)).rejects.toMatchObject({ code: 'INTEGRITY' })
 })
 
+it('builds on no parent that goes while the lock does not count yet', async () => {
+  const bytes = noise(SIZE, 6)
+  const parent = await full(bytes)
+  let moments = 0
+  // By then the parent was read.
+  const sleep: typeof systemClock.sleep = async (ms, options) => {
+    moments++
+    await systemClock.sleep(ms, options)
+    await rm(join(directory, 'repository', 'snapshots', parent))
+  }
+  await using provider = await openResticProvider(directoryBackend(join(directory, 'repository')), {
+    ...deps,
+    clock: { ...systemClock, sleep },
+  })
+  const put = writePoint(provider, [{ disk: diskRef(2000, SIZE), source: new WatchedDisk(bytes), ranges: [] }], { parent })
+  await expect(put).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  expect(moments).toBe(1)
+  expect(await readdir(join(directory, 'repository', 'locks'))).toEqual([])
+})
+
 it('keeps nothing of a writer that was aborted', async () => {
   const bytes = noise(SIZE, 4)
   const parent = (await incremental(bytes, await full(bytes))).id
