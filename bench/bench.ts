@@ -81,7 +81,7 @@ try {
   const vcb = new Vcb(places, `on Node ${process.versions.node}`)
   const others = takingPart(places, values.check !== undefined, resticVersion)
   const options = { size, rounds, changed, places, figures, vcb, others, verify: !values['no-verify'] }
-  if (parts.some((part) => part !== 'memory')) await fullAndSecond(options)
+  if ((['backup', 'restore', 'stages'] as const).some((part) => parts.includes(part))) await fullAndSecond(options)
   if (parts.includes('restore')) await restores({ ...options, memory })
   if (parts.includes('stages')) await stages({ ...options, memory })
   if (parts.includes('mount')) await mounts({ ...options, memory })

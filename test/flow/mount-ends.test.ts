@@ -131,6 +131,8 @@ describe('a mount that is given up while it is prepared', () => {
     await untilNoLease(session)
     await session.expectClean()
 
+    // Longer than a command takes to start on a busy machine.
+    await session.lab.control.fault({ on: 'CreateSnapshotEx_Task', taskMs: 10_000 })
     const [canceled, unmounted] = await Promise.all(['one', 'two'].map(preparing))
     await inPreparation(2)
     await Promise.all([session.vcb('cancel', 'one', '--wait'), session.vcb('unmount', unmounted?.target ?? '')])
