@@ -1,4 +1,4 @@
-import { Agent, buildConnector, type Dispatcher } from 'undici'
+import type { Agent, Dispatcher } from 'undici'
 import type { z } from 'zod'
 import {
   type Abortable,
@@ -44,19 +44,21 @@ export class ApiClient implements AsyncDisposable {
   readonly #origin: string
   readonly #token: Secret | undefined
 
-  private constructor(name: string, origin: string, connect: buildConnector.connector, token: Secret | undefined) {
+  private constructor(name: string, origin: string, agent: Agent, token: Secret | undefined) {
     this.name = name
     this.#origin = origin
     this.remote = token !== undefined
     this.#token = token
-    this.#agent = new Agent({ connect, allowH2: false, connections: 4, pipelining: 1 })
+    this.#agent = agent
   }
 
-  /** Does not connect yet. CONFIG. */
+  /** Does not connect yet. CONFIG. Loads undici. */
   static async open(address: AgentAddress): Promise<ApiClient> {
+    const { Agent: HttpAgent, buildConnector } = await import('undici')
+    const options = { allowH2: false, connections: 4, pipelining: 1 }
     if ('socket' in address) {
       const connect = buildConnector({ socketPath: address.socket, timeout: CONNECT_MS })
-      return new ApiClient(`the agent on ${address.socket}`, 'http://agent', connect, undefined)
+      return new ApiClient(`the agent on ${address.socket}`, 'http://agent', new HttpAgent({ connect, ...options }), undefined)
     }
     const url = URL.parse(address.url)
     if (url?.protocol !== 'https:' || url.username !== '' || url.pathname !== '/' || url.search !== '') {
@@ -64,8 +66,8 @@ export class ApiClient implements AsyncDisposable {
         next: 'Write https://HOST:PORT; a token is never sent in clear.',
       })
     }
-    const connect = pinnedConnector(await resolveTrust(address.trust), url.host)
-    return new ApiClient(`the agent on ${url.host}`, url.origin, connect, address.token)
+    const connect = await pinnedConnector(await resolveTrust(address.trust), url.host)
+    return new ApiClient(`the agent on ${url.host}`, url.origin, new HttpAgent({ connect, ...options }), address.token)
   }
 
   async ask<Schema extends z.ZodType>(call: ClientCall<Schema>, options?: Abortable): Promise<z.output<Schema>> {

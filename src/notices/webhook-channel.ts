@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto'
-import { Agent, request } from 'undici'
+import type { Agent } from 'undici'
 import { type Abortable, AgentError, type Clock, effect, type Secret, throwIfAborted } from '../core/index.ts'
 import type { NoticeChannel } from './channel.ts'
 import type { Notice } from './notice.ts'
@@ -45,7 +45,9 @@ export class WebhookChannel implements NoticeChannel {
     const timestamp = String(Math.floor(clock.now().getTime() / 1000))
     const signing = key === undefined ? undefined : (await key()).reveal()
     const signature = signing === undefined ? undefined : signatureOf(signing, timestamp, body)
-    await using agent = agentOf(ca === undefined ? undefined : await ca())
+    const trusted = ca === undefined ? undefined : await ca()
+    const { Agent: HttpAgent, request } = await import('undici')
+    await using agent = disposable(new HttpAgent({ connect: trusted === undefined ? {} : { ca: trusted } }))
     const late = new AbortController()
     const done = new AbortController()
     clock.sleep(patienceMs, { signal: done.signal }).then(
@@ -107,10 +109,7 @@ function loginOf({ username, password }: URL): { readonly authorization?: string
   return { authorization: `Basic ${Buffer.from(login, 'utf8').toString('base64')}` }
 }
 
-const agentOf = (ca: string | undefined): Agent & AsyncDisposable => {
-  const agent = new Agent({ connect: ca === undefined ? {} : { ca } })
-  return Object.assign(agent, { [Symbol.asyncDispose]: () => agent.destroy() })
-}
+const disposable = (agent: Agent): Agent & AsyncDisposable => Object.assign(agent, { [Symbol.asyncDispose]: () => agent.destroy() })
 
 async function beginningOf(body: AsyncIterable<unknown>): Promise<string> {
   let text = ''

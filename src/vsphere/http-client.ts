@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { Agent, type Dispatcher } from 'undici'
+import type { Agent, Dispatcher } from 'undici'
 import { type Abortable, AgentError, effect } from '../core/index.ts'
 import { connectionError } from './connection-error.ts'
 import { pinnedConnector, type Trust } from './trust.ts'
@@ -36,20 +36,16 @@ export type FilledAnswer = {
 export class HttpClient implements AsyncDisposable {
   readonly host: string
   readonly #origin: string
-  readonly #agent: Agent
+  readonly #trust: Trust
+  readonly #connections: number
+  /** From the first request on: a command without one does not load undici. */
+  #agent: Promise<Agent> | undefined
 
   constructor(origin: string, trust: Trust, connections = 8) {
     this.#origin = origin
     this.host = new URL(origin).host
-    this.#agent = new Agent({
-      connect: pinnedConnector(trust, this.host),
-      allowH2: false,
-      connections,
-      pipelining: 1,
-      // Servers close idle connections without a word; a call sent at that moment would be lost in doubt.
-      keepAliveTimeout: 4_000,
-      keepAliveMaxTimeout: 10_000,
-    })
+    this.#trust = trust
+    this.#connections = connections
   }
 
   /** One request, answered as a stream. UNAVAILABLE, AUTH (certificate), CANCELED. */
@@ -61,7 +57,8 @@ export class HttpClient implements AsyncDisposable {
 
   async #request(request: HttpRequest, options?: Abortable): Promise<HttpAnswer> {
     try {
-      const { statusCode, headers, body } = await this.#agent.request({
+      const agent = await this.#opened()
+      const { statusCode, headers, body } = await agent.request({
         ...this.#dispatch(request),
         ...(options?.signal === undefined ? {} : { signal: options.signal }),
       })
@@ -72,7 +69,8 @@ export class HttpClient implements AsyncDisposable {
   }
 
   /** A GET whose 206 body goes straight into `into`: no stream, no second copy. INTEGRITY when more bytes come than fit. */
-  receiveInto(request: HttpRequest, into: Uint8Array, options?: Abortable): Promise<FilledAnswer> {
+  async receiveInto(request: HttpRequest, into: Uint8Array, options?: Abortable): Promise<FilledAnswer> {
+    const agent = await this.#opened()
     return new Promise((resolve, reject) => {
       let status = 0
       let answered: HttpAnswer['headers'] = {}
@@ -88,7 +86,7 @@ export class HttpClient implements AsyncDisposable {
         run()
       }
       signal?.addEventListener('abort', onAbort, { once: true })
-      this.#agent.dispatch(this.#dispatch(request), {
+      agent.dispatch(this.#dispatch(request), {
         onRequestStart: (started) => {
           controller = started
           if (signal?.aborted === true) onAbort()
@@ -121,6 +119,24 @@ export class HttpClient implements AsyncDisposable {
     })
   }
 
+  #opened(): Promise<Agent> {
+    this.#agent ??= this.#open()
+    return this.#agent
+  }
+
+  async #open(): Promise<Agent> {
+    const { Agent: HttpAgent } = await import('undici')
+    return new HttpAgent({
+      connect: await pinnedConnector(this.#trust, this.host),
+      allowH2: false,
+      connections: this.#connections,
+      pipelining: 1,
+      // Servers close idle connections without a word; a call sent at that moment would be lost in doubt.
+      keepAliveTimeout: 4_000,
+      keepAliveMaxTimeout: 10_000,
+    })
+  }
+
   #dispatch(request: HttpRequest): Dispatcher.DispatchOptions {
     return {
       origin: this.#origin,
@@ -134,7 +150,8 @@ export class HttpClient implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#agent.destroy()
+    const agent = await this.#agent?.catch(() => undefined) // whoever asked for it was told
+    await agent?.destroy()
   }
 }
 

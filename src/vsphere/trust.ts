@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { isIP, type Socket } from 'node:net'
 import { connect as tlsConnect, TLSSocket } from 'node:tls'
-import { buildConnector } from 'undici'
+import type { buildConnector } from 'undici'
 import { type Abortable, AgentError, fromErrno, throwIfAborted } from '../core/index.ts'
 import { connectionError } from './connection-error.ts'
 
@@ -43,10 +43,11 @@ export const formatPin = (hex: string): string => (hex.toUpperCase().match(/../g
 
 /**
  * A connector for undici that hands a socket over only when the certificate is the trusted one, so that no byte of a request leaves
- * before. `label` is `host:port`, for the message.
+ * before. `label` is `host:port`, for the message. Loads undici.
  */
-export function pinnedConnector(trust: Trust, label: string): buildConnector.connector {
-  const connect = buildConnector({
+export async function pinnedConnector(trust: Trust, label: string): Promise<buildConnector.connector> {
+  const { buildConnector: connectorOf } = await import('undici')
+  const connect = connectorOf({
     timeout: CONNECT_MS,
     maxCachedSessions: 0,
     allowH2: false,
@@ -141,7 +142,7 @@ export async function fetchThumbprint(url: string, options?: Abortable): Promise
  */
 export async function trustedSha1({ hostname, port, origin, host }: Endpoint, trust: Trust): Promise<string> {
   if (trust.pin?.length === 40) return formatPin(trust.pin)
-  const connect = pinnedConnector(trust, host)
+  const connect = await pinnedConnector(trust, host)
   const socket = await new Promise<Socket | TLSSocket>((resolve, reject) => {
     connect(
       { hostname, port: String(port), protocol: new URL(origin).protocol, servername: isIP(hostname) === 0 ? hostname : '' },

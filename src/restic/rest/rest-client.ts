@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream'
-import { Agent, type Dispatcher } from 'undici'
+import type { Agent, Dispatcher } from 'undici'
 import { type Abortable, AgentError, type Clock, KIB, MIB, type Secret, throwIfAborted } from '../../core/index.ts'
 import { connectionError } from './connection-error.ts'
 import { restError } from './rest-error.ts'
@@ -170,8 +170,9 @@ export class RestClient implements AsyncDisposable {
         next: 'Give the server a certificate and write rest:https://… (a self-signed one can be pinned with thumbprint).',
       })
     }
-    const agent = new Agent({
-      connect: trustingConnector(await trust(), this.host),
+    const { Agent: HttpAgent } = await import('undici')
+    const agent = new HttpAgent({
+      connect: await trustingConnector(await trust(), this.host),
       allowH2: false,
       connections: CONNECTIONS,
       pipelining: 1,

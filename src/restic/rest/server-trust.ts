@@ -1,5 +1,5 @@
 import { getCACertificates, TLSSocket } from 'node:tls'
-import { buildConnector } from 'undici'
+import type { buildConnector } from 'undici'
 import { AgentError } from '../../core/index.ts'
 
 /** A pin (SHA-1 or SHA-256, lower-case hex) decides alone; else the system's authorities and `ca` (PEM). Never a blind accept. */
@@ -8,9 +8,10 @@ export type ServerTrust = { readonly pin?: string | undefined; readonly ca?: str
 /** Longest wait for TCP and TLS together, ms. */
 const CONNECT_MS = 15_000
 
-/** A connector for undici that hands a socket over only when the certificate is the trusted one: no byte of a request leaves before. */
-export function trustingConnector({ pin, ca }: ServerTrust, host: string): buildConnector.connector {
-  const connect = buildConnector({
+/** A connector for undici that hands a socket over only when the certificate is the trusted one: no byte of a request leaves before. Loads undici. */
+export async function trustingConnector({ pin, ca }: ServerTrust, host: string): Promise<buildConnector.connector> {
+  const { buildConnector: connectorOf } = await import('undici')
+  const connect = connectorOf({
     timeout: CONNECT_MS,
     maxCachedSessions: 0,
     allowH2: false,

@@ -1,6 +1,6 @@
 import type { LookupFunction } from 'node:net'
 import { getCACertificates } from 'node:tls'
-import { Agent, type Dispatcher } from 'undici'
+import type { Agent, Dispatcher } from 'undici'
 import { type Abortable, AgentError, type Clock, throwIfAborted } from '../../core/index.ts'
 import { type BucketAddress, escapeKey, originOf } from './address.ts'
 import type { S3Credentials } from './credentials.ts'
@@ -117,7 +117,8 @@ export class S3Client implements AsyncDisposable {
 
   async #connect(): Promise<Agent> {
     const { ca, resolve, connections = 8 } = this.#options
-    return new Agent({
+    const { Agent: HttpAgent } = await import('undici')
+    return new HttpAgent({
       connect: {
         timeout: CONNECT_MS,
         ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), await ca()] }),
