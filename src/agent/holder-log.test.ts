@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { FakeClock } from '../../test/lab/fake-clock.ts'
 import { HOLDER_LOG, openHolderLog } from './holder-log.ts'
-import { createLog } from './log.ts'
+import { openLog } from './log.ts'
 
 let state: string
 beforeEach(async () => {
@@ -34,7 +34,7 @@ test('it never grows beyond two files of its size', async () => {
   const { path, file } = await openHolderLog(state, undefined, { clock: new FakeClock() })
   await file.close()
   {
-    await using log = createLog({ level: 'info', file: path, bounded: HOLDER_LOG })
+    await using log = await openLog({ level: 'info', file: path, bounded: HOLDER_LOG })
     for (let line = 0; line < 3000; line++) log.info(`${line} ${'x'.repeat(1000)}`)
   }
   const names = await readdir(join(state, 'holders'))

@@ -3,10 +3,11 @@ import { once } from 'node:events'
 import { mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { FakeClock } from '../../test/lab/fake-clock.ts'
 import { requirePeer } from '../../test/peer.ts'
 import { AgentError, type RunId, Secret, systemClock } from '../core/index.ts'
-import { createLog } from './log.ts'
+import { openLog } from './log.ts'
 import { insideRun, outsideRuns } from './log-scope.ts'
 
 let directory: string
@@ -16,6 +17,17 @@ beforeEach(async () => {
   path = join(directory, 'vcb.log')
 })
 afterEach(() => rm(directory, { recursive: true, force: true }))
+
+test('without a file lines go to standard error, those of the level and above it', async () => {
+  const said: string[] = []
+  using _written = vi.spyOn(process.stderr, 'write').mockImplementation((text) => said.push(String(text)) > 0)
+  await using log = await openLog({ level: 'warn', clock: new FakeClock() })
+  log.info('not this')
+  log.warn('that', { disk: 'Hard disk 1', absent: undefined })
+  insideRun({ run: 'r' as RunId, vm: 'v' }, () => log.error('worse'))
+  const at = new FakeClock().now().toISOString()
+  expect(said).toEqual([`${at} warn: that {"disk":"Hard disk 1"}\n`, `${at} error: worse {"run":"r","vm":"v"}\n`])
+})
 
 type Line = Record<string, unknown>
 const linesOf = (text: string): Line[] =>
@@ -39,7 +51,7 @@ async function everything(): Promise<Line[]> {
 }
 
 test('a line that a run says has its id, VM and job, however deep it is said; what is shared belongs to none', async () => {
-  const log = createLog({ level: 'debug', file: path })
+  const log = await openLog({ level: 'debug', file: path })
   const run = (id: string, vm: string): Promise<void> =>
     insideRun({ run: id as RunId, vm, job: 'nightly' }, async () => {
       await systemClock.sleep(1)
@@ -61,7 +73,7 @@ test('a line that a run says has its id, VM and job, however deep it is said; wh
 })
 
 test('text of strangers is cut, and so is a line of much of it', async () => {
-  const log = createLog({ level: 'info', file: path })
+  const log = await openLog({ level: 'info', file: path })
   log.info('x'.repeat(100_000), { fault: 'y'.repeat(100_000) })
   insideRun({ run: 'r' as RunId, vm: 'v', job: 'j' }, () =>
     log.info('many', { list: Array.from({ length: 5000 }, () => 'an element of it') }),
@@ -82,7 +94,7 @@ test('text of strangers is cut, and so is a line of much of it', async () => {
 })
 
 test('a full log goes on in a new one; so many are kept, and no line between them is lost', async () => {
-  const log = createLog({ level: 'info', file: path, bounded: { maxBytes: 8192, files: 4 } })
+  const log = await openLog({ level: 'info', file: path, bounded: { maxBytes: 8192, files: 4 } })
   for (let line = 0; line < 400; line++) {
     log.info(`line ${line}`)
     if (line % 7 === 0) await systemClock.sleep(0)
@@ -96,7 +108,7 @@ test('a full log goes on in a new one; so many are kept, and no line between the
 })
 
 test('a log that was moved away, emptied or is a link is followed', async () => {
-  const log = createLog({ level: 'info', file: path })
+  const log = await openLog({ level: 'info', file: path })
   log.info('one')
   await written('one')
   await rename(path, `${directory}/moved`)
@@ -109,7 +121,7 @@ test('a log that was moved away, emptied or is a link is followed', async () => 
   expect(linesOf(await readFile(path, 'utf8')).map(({ message }) => message)).toEqual(['three'])
   const link = join(directory, 'link')
   await symlink(path, link)
-  const linked = createLog({ level: 'info', file: link, bounded: { maxBytes: 65, files: 3 } })
+  const linked = await openLog({ level: 'info', file: link, bounded: { maxBytes: 65, files: 3 } })
   linked.info('four')
   await linked[Symbol.asyncDispose]()
   expect((await everything()).map(({ message }) => message)).toEqual(['three', 'four'])
@@ -119,7 +131,7 @@ test('a log that cannot be written costs lines and not the run, and says how man
   const told: string[] = []
   const broken = join(directory, 'a-file', 'vcb.log')
   await writeFile(join(directory, 'a-file'), '')
-  const log = createLog({ level: 'info', file: broken, onTrouble: (message) => void told.push(message) })
+  const log = await openLog({ level: 'info', file: broken, onTrouble: (message) => void told.push(message) })
   log.info('one')
   log.info('two')
   while (told.length === 0) await systemClock.sleep(1)
@@ -139,9 +151,9 @@ test('a log that cannot be written costs lines and not the run, and says how man
 
 /** A process that logs so many lines and is then at its end, or is killed in the middle. */
 const WRITER = `
-  import { createLog } from ${JSON.stringify(join(import.meta.dirname, 'log.ts'))}
+  import { openLog } from ${JSON.stringify(join(import.meta.dirname, 'log.ts'))}
   const [path, count] = process.argv.slice(1)
-  await using log = createLog({ level: 'info', file: path, bounded: { maxBytes: 65536, files: 200 } })
+  await using log = await openLog({ level: 'info', file: path, bounded: { maxBytes: 65536, files: 200 } })
   for (let line = 0; line < Number(count); line++) {
     log.info('line', { line, filler: 'x'.repeat(line % 300) })
     if (line % 50 === 0) await new Promise(setImmediate)
@@ -169,7 +181,7 @@ test('a process that is killed while it rotates leaves whole lines, and the next
   child.kill('SIGKILL')
   await once(child, 'exit')
   const before = await everything()
-  const log = createLog({ level: 'info', file: path, bounded: { maxBytes: 65_536, files: 3 } })
+  const log = await openLog({ level: 'info', file: path, bounded: { maxBytes: 65_536, files: 3 } })
   for (let line = 0; line < 300; line++) log.info('again', { filler: 'x'.repeat(300) })
   await log[Symbol.asyncDispose]()
   expect(before.length).toBeGreaterThan(100)
@@ -179,7 +191,7 @@ test('a process that is killed while it rotates leaves whole lines, and the next
 
 test('logrotate moves the log of a running vcb away, without a signal and without copytruncate', async () => {
   const logrotate = requirePeer('logrotate')
-  const log = createLog({ level: 'info', file: path, bounded: undefined })
+  const log = await openLog({ level: 'info', file: path, bounded: undefined })
   const configuration = join(directory, 'rotate.conf')
   await writeFile(configuration, `${path} {\n  rotate 5\n  nocreate\n}\n`, { mode: 0o600 })
   for (let turn = 0; turn < 3; turn++) {

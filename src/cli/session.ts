@@ -1,4 +1,4 @@
-import { Agent, createLog, loadConfig, type LogSettings } from '../agent/index.ts'
+import { Agent, loadConfig, type LogSettings, openLog } from '../agent/index.ts'
 import { type Clock, systemClock, unlessAborted } from '../core/index.ts'
 import { type CliIo, createOutput, type Output } from './io.ts'
 import type { CommandFlags } from './options.ts'
@@ -20,7 +20,7 @@ export async function withAgent<T>(
   const { giveUp } = io
   const config = await loadConfig(flags, io.environment)
   const onTrouble = (message: string): void => io.err(`vcb: ${message}\n`)
-  await using log = createLog({ level: config.logLevel, file: config.logFile, bounded: config.logBounds, onTrouble, ...logged })
+  await using log = await openLog({ level: config.logLevel, file: config.logFile, bounded: config.logBounds, onTrouble, ...logged })
   using patience = patienceAfter(giveUp, systemClock)
   const agent = await Agent.open(config, { clock: systemClock, log, signal: io.signal, giveUp, stdout, kind })
   try {

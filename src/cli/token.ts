@@ -67,12 +67,12 @@ type Session = {
 }
 
 async function withTokens(io: CliIo, flags: CommandFlags, body: (session: Session) => Promise<void>): Promise<void> {
-  const [{ createLog, loadConfig }, { AuditLog, carryOut, Tokens }] = await Promise.all([
+  const [{ loadConfig, openLog }, { AuditLog, carryOut, Tokens }] = await Promise.all([
     import('../agent/index.ts'),
     import('../api/index.ts'),
   ])
   const { stateDirectory: directory, logFile, logLevel, logBounds } = await loadConfig(flags, io.environment)
-  await using log = createLog({ level: logLevel, file: logFile, bounded: logBounds })
+  await using log = await openLog({ level: logLevel, file: logFile, bounded: logBounds })
   await using audit: AuditLog = new AuditLog({ directory, clock: systemClock, rotate: false })
   const by = userInfo().username
   await body({
