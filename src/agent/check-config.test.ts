@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { checkConfig } from './check-config.ts'
-import { formatProblem } from './config/problems.ts'
+import { formatProblem } from './config/problem.ts'
 
 let directory: string
 beforeEach(async () => {

@@ -6,7 +6,7 @@ import { formatBytes, fromErrno, isMissing, isThere, runProgram, toAgentError } 
 import type { Vsphere } from '../vsphere/index.ts'
 import type { Agent } from './agent.ts'
 import type { ConfigCheck } from './check-config.ts'
-import { formatProblem } from './config/problems.ts'
+import { formatProblem } from './config/problem.ts'
 import type { Finding } from './doctor.ts'
 
 const UNIT = 'vcb-agent.service'

@@ -1,4 +1,4 @@
-import { dirname, resolve } from 'node:path'
+import { dirname } from 'node:path'
 import { z } from 'zod'
 import { type AgentRunConfig, agentKeys, agentOf } from './agent.ts'
 import { type ApiConfig, apiKeys, apiOf } from './api.ts'
@@ -10,7 +10,7 @@ import { type JobConfig, jobsKeys, jobsOf } from './jobs.ts'
 import { type LimitsConfig, limitsKeys, limitsOf } from './limits.ts'
 import { type NoticesConfig, noticesKeys, noticesOf } from './notices.ts'
 import { type QuiesceConfig, quiesceKeys, quiesceOf } from './quiesce.ts'
-import { configError, inspectConfigFile, type ReadConfig } from './read-file.ts'
+import { configError, configPlace, inspectConfigFile, type ReadConfig } from './read-file.ts'
 import { referenceProblems } from './references.ts'
 import { type NamedRepository, repositoriesKeys, repositoriesOf } from './repositories.ts'
 import { type RepositoryConfig, repositoryKeys, repositoryOf } from './repository.ts'
@@ -95,10 +95,9 @@ export async function inspectConfig(
   flags: ConfigFlags,
   environment: Environment,
 ): Promise<ReadConfig<ConfigFile> & { readonly path: string }> {
-  const named = flags.config ?? environment['VCB_CONFIG']
-  const path = resolve(named ?? 'vcb.yaml')
+  const { path, required } = configPlace(flags, environment)
   const check = (raw: unknown) => referenceProblems(raw, { flags, environment })
-  return { path, ...(await inspectConfigFile(path, fileSchema, { required: named !== undefined, check })) }
+  return { path, ...(await inspectConfigFile(path, fileSchema, { required, check })) }
 }
 
 /** A file without problems, and what lies over it. USAGE for a wrong flag. */

@@ -1,7 +1,7 @@
 import { COUNTED_RULES, formatSpan, type FullRule, type RetentionPolicy } from '../../schedule/index.ts'
 import type { AgentConfig } from './config.ts'
 import type { JobConfig } from './jobs.ts'
-import { formatDuration } from './quantity.ts'
+import { formatDuration } from './duration.ts'
 import { formatWindow } from './windows.ts'
 
 export type JobSetting = {

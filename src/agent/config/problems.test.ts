@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { inspectConfig, loadConfig } from './config.ts'
-import { formatProblem } from './problems.ts'
+import { formatProblem } from './problem.ts'
 
 let directory: string
 beforeAll(async () => {

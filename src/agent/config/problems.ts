@@ -1,6 +1,6 @@
-import { type Document, isMap, isNode, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
 import type { z } from 'zod'
 import { closest } from './closest.ts'
+import type { ConfigProblem } from './problem.ts'
 import { keysAt } from './schema-keys.ts'
 
 export type Path = readonly (string | number)[]
@@ -13,19 +13,6 @@ export type Found = {
   readonly key?: boolean | undefined
 }
 
-/** Something wrong with the file, and where. */
-export type ConfigProblem = {
-  readonly file: string
-  /** Both from 1; undefined for what stands in no file. */
-  readonly line: number | undefined
-  readonly column: number | undefined
-  /** `jobs[0].windows[1]`; empty for the file as a whole. */
-  readonly at: string
-  readonly message: string
-  /** What was probably meant. */
-  readonly meant: string | undefined
-}
-
 /** A file as it was written, and where in it what stands. */
 export type ConfigText = {
   /** Plain data; `{}` of an empty file. Not checked. */
@@ -36,34 +23,16 @@ export type ConfigText = {
   problem(found: Found): ConfigProblem
 }
 
-/** `vcb.yaml:7:5: jobs[0].quiese: there is no such key; did you mean "quiesce"?` */
-export function formatProblem({ file, line, column, at, message, meant }: ConfigProblem): string {
-  const place = line === undefined ? '' : `:${line}:${column}`
-  return `${file}${place}: ${at === '' ? '' : `${at}: `}${message}${meant === undefined ? '' : `; did you mean "${meant}"?`}`
-}
+/** `raw` as what stands in `file`. */
+export const textOf = (file: string, { raw, problems, placeOf }: Omit<ConfigText, 'problem'>): ConfigText => ({
+  raw,
+  problems,
+  placeOf,
+  problem: ({ path, message, meant, key }) => ({ file, ...placeOf(path, key), at: shown(trimmed(raw, path)), message, meant }),
+})
 
-/** Aliases of aliases are a known way to make much of little. */
-const MOST_ALIASES = 1000
-
-export function readText(file: string, text: string): ConfigText {
-  const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
-  const at = (offset: number): { line: number; column: number } => {
-    const { line, col } = lines.linePos(offset)
-    return { line: Math.max(1, line), column: Math.max(1, col) }
-  }
-  const problems = document.errors.map(
-    ({ message, pos }): ConfigProblem => ({ file, ...at(pos[0]), at: '', message: `it is not valid YAML: ${message}`, meant: undefined }),
-  )
-  const raw: unknown = problems.length > 0 ? {} : (document.toJS({ maxAliasCount: MOST_ALIASES }) ?? {})
-  const placeOf = (path: Path, key = false): { line: number; column: number } => at(nodeAt(document, path, key)?.range?.[0] ?? 0)
-  return {
-    raw,
-    problems,
-    placeOf,
-    problem: ({ path, message, meant, key }) => ({ file, ...placeOf(path, key), at: shown(trimmed(raw, path)), message, meant }),
-  }
-}
+/** A file in which nothing stands, or that is not there. */
+export const emptyText = (file: string): ConfigText => textOf(file, { raw: {}, problems: [], placeOf: () => ({ line: 1, column: 1 }) })
 
 /** What a schema finds in a text, all of it. */
 export function schemaProblems(text: ConfigText, schema: z.ZodType, error: z.core.$ZodError): readonly ConfigProblem[] {
@@ -104,22 +73,6 @@ function told({ code, input, message }: z.core.$ZodIssue): string {
   if (code === 'invalid_type' && input === undefined) return 'it is missing'
   const text = message.replace(/^Invalid input: (?=.)/u, '').replace(/[.]$/u, '')
   return /^(?:Too|Unrecognized|Invalid) /u.test(text) ? text.charAt(0).toLowerCase() + text.slice(1) : text
-}
-
-function nodeAt(document: Document, path: Path, key: boolean): Node | undefined {
-  for (let length = path.length; length >= 0; length--) {
-    const node = length === 0 ? document.contents : document.getIn(path.slice(0, length), true)
-    const found = length > 0 && (key || !isNode(node)) ? keyAt(document, path.slice(0, length)) : node
-    if (isNode(found)) return found
-  }
-  return undefined
-}
-
-/** The key of a pair. */
-function keyAt(document: Document, path: Path): Node | undefined {
-  const map = path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true)
-  const pair = isMap(map) ? map.items.find(({ key }) => isScalar(key) && String(key.value) === String(path.at(-1))) : undefined
-  return isNode(pair?.key) ? pair.key : undefined
 }
 
 /** Without the index that a single value got on its way through the schema. */

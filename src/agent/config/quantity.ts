@@ -1,26 +1,17 @@
 import { z } from 'zod'
-import { AgentError, formatBytes } from '../../core/index.ts'
+import { formatBytes } from '../../core/index.ts'
+import { readDuration } from './duration.ts'
 
-const DURATION_UNITS: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  min: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-  w: 604_800_000,
-}
 const SIZE_UNITS: Readonly<Record<string, number>> = { B: 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40, P: 2 ** 50 }
 
-/** A time as `vcb.yaml` and flags write it: `500ms`, `90s`, `2m`, `1h`, `7d`, `2w`; a bare number is seconds. Parsed to ms. */
+/** A time as `readDuration` reads it. Parsed to ms. */
 export const duration = (least: number, most: number): z.ZodType<number, unknown> =>
   z
     .preprocess((value) => (typeof value === 'number' ? `${value}s` : value), z.string())
     .transform((text, context): number => {
-      const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d|w)?$/.exec(text.trim())
-      const ms = match === null ? Number.NaN : Number(match[1]) * (DURATION_UNITS[match[2] ?? 's'] ?? Number.NaN)
-      if (ms >= least && ms <= most) return Math.round(ms)
-      context.addIssue(`"${text}" is not a time from ${shown(least)} to ${shown(most)}; write 500ms, 90s, 2m or 1h`)
+      const read = readDuration(text, least, most)
+      if ('ms' in read) return read.ms
+      context.addIssue(read.wrong)
       return z.NEVER
     })
 
@@ -75,27 +66,4 @@ export function bandwidthAt(rules: readonly BandwidthRule[], now: Date): number 
   const inside = ({ hours }: BandwidthRule): boolean =>
     hours !== undefined && (hours.from < hours.to ? minute >= hours.from && minute < hours.to : minute >= hours.from || minute < hours.to)
   return (rules.find(inside) ?? rules.find(({ hours }) => hours === undefined))?.bytesPerSecond
-}
-
-const shown = (ms: number): string =>
-  ms < 1000 ? `${ms}ms` : ms < 60_000 ? `${ms / 1000}s` : ms < 48 * 3_600_000 ? `${ms / 60_000}m` : `${ms / 86_400_000}d`
-
-/** A time given on the command line, in ms. USAGE naming the flag. */
-export function parseDuration(flag: string, text: string): number {
-  const parsed = duration(0, 30 * 24 * 3_600_000).safeParse(text)
-  if (parsed.success) return parsed.data
-  throw new AgentError('USAGE', `The value of ${flag} is wrong: ${parsed.error.issues[0]?.message ?? 'not accepted'}.`)
-}
-
-/** As `duration` reads it back, in the largest unit it is whole in: `500ms`, `90s`, `2m`, `12h`, `1w`. */
-export function formatDuration(ms: number): string {
-  const fits = [
-    [7 * 86_400_000, 'w'],
-    [86_400_000, 'd'],
-    [3_600_000, 'h'],
-    [60_000, 'm'],
-    [1000, 's'],
-  ] as const
-  const unit = fits.find(([size]) => ms > 0 && ms % size === 0)
-  return unit === undefined ? `${ms}ms` : `${ms / unit[0]}${unit[1]}`
 }

@@ -1,7 +1,11 @@
 import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import type { z } from 'zod'
 import { AgentError, fromErrno, isMissing } from '../../core/index.ts'
-import { type ConfigProblem, type ConfigText, type Found, formatProblem, readText, schemaProblems } from './problems.ts'
+import type { ConfigFlags } from './flags.ts'
+import type { Environment } from './given.ts'
+import { type ConfigProblem, formatProblem } from './problem.ts'
+import { type ConfigText, emptyText, type Found, schemaProblems } from './problems.ts'
 
 export type ReadOptions = {
   /** CONFIG when it is missing. */
@@ -15,12 +19,29 @@ export type ReadConfig<T> = { readonly text: ConfigText; readonly problems: read
 
 /** A YAML file, checked, with all that is wrong; an empty one, and a missing one that is not `required`, are as `{}`. CONFIG when it is missing. */
 export async function inspectConfigFile<T>(path: string, schema: z.ZodType<T>, { required, check }: ReadOptions): Promise<ReadConfig<T>> {
-  const text = readText(path, await textOf(path, required))
+  const text = await readConfigText({ path, required })
   if (text.problems.length > 0) return { text, problems: text.problems, data: undefined }
   const parsed = schema.safeParse(text.raw, { reportInput: true })
   const found = (check?.(text.raw) ?? []).map((each) => text.problem(each))
   const problems = inOrder([...(parsed.success ? [] : schemaProblems(text, schema, parsed.error)), ...found])
   return { text, problems, data: problems.length === 0 && parsed.success ? parsed.data : undefined }
+}
+
+/** `required`: it was named, and is wrong when it is missing. */
+export type ConfigPlace = { readonly path: string; readonly required: boolean }
+
+/** `vcb.yaml` of --config, of VCB_CONFIG, or of this directory. */
+export function configPlace(flags: ConfigFlags, environment: Environment): ConfigPlace {
+  const named = flags.config ?? environment['VCB_CONFIG']
+  return { path: resolve(named ?? 'vcb.yaml'), required: named !== undefined }
+}
+
+/** Read, and not checked but for YAML. CONFIG when it is missing. */
+export async function readConfigText({ path, required }: ConfigPlace): Promise<ConfigText> {
+  const text = await textOf(path, required)
+  if (text === '') return emptyText(path)
+  const { readText } = await import('./yaml-text.ts')
+  return readText(path, text)
 }
 
 /** In one sentence, the first of them; there may be hundreds. */

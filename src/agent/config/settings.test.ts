@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { fileSchema } from './config.ts'
 import { JOB_SETTINGS } from './job-settings.ts'
 import { jobDefaultKeys } from './jobs.ts'
-import { formatDuration, parseDuration } from './quantity.ts'
+import { formatDuration, parseDuration } from './duration.ts'
 import { leavesOf } from './schema-keys.ts'
 import { SETTINGS } from './settings.ts'
 

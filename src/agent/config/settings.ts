@@ -3,7 +3,7 @@ import { DEFAULT_LIMITS } from '../../transport/index.ts'
 import type { AgentConfig } from './config.ts'
 import type { ConfigFlags } from './flags.ts'
 import { type PruneRule, pruneRuleOf } from './prune.ts'
-import { formatDuration } from './quantity.ts'
+import { formatDuration } from './duration.ts'
 import { targetText } from './notices.ts'
 import type { SecretSource } from './secret-source.ts'
 
