@@ -19,7 +19,7 @@ import {
   type Secret,
 } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
-import { createReleasePatience, createReleasers, recover, type RecoverRequest } from '../flow/index.ts'
+import type { RecoverRequest } from '../flow/index.ts'
 import type { JobVms, RepositoryChecks, RepositoryPrunes, RepositoryRenewals, RunHistory } from '../history/index.ts'
 import type { ToldMarks } from '../notices/index.ts'
 import {
@@ -153,9 +153,10 @@ export class Agent implements AsyncDisposable {
   readonly checks: RepositoryChecks
   /** How far the renewals of the Object Locks of repositories are. */
   readonly renewals: RepositoryRenewals
-  readonly releasers: Releasers
+  /** With the first job: what only reads has nothing to release, and they know every part of the agent. */
+  readonly #releasers: () => Promise<Releasers>
   /** The same for recovery, which tries each claim once a pass. */
-  readonly #atOnce: Releasers
+  readonly #atOnce: () => Promise<Releasers>
   /** What ends jobs of this process before their time. */
   readonly cancels: CancelWatch
   readonly #giveUp: AbortSignal | undefined
@@ -207,19 +208,11 @@ export class Agent implements AsyncDisposable {
     this.checks = opened.checks
     this.renewals = opened.renewals
     this.#stack = opened.stack
-    const patient = (forMs: number): Releasers =>
-      createReleasers({
-        vsphere: () => this.vsphere(),
-        locks: this.locks,
-        changes: this.snapshotChanges,
-        guest: this.guest,
-        destinations: async (url) => ({ product: await this.#productDeps(url), place: this.placeDeps }),
-        clock: deps.clock,
-        scripts: this.scripts,
-        stages: this.stages,
-        patience: createReleasePatience({ clock: deps.clock, log: deps.log, forMs }),
-      })
-    this.releasers = patient(config.releaseForMs)
+    const patient = (forMs: number): (() => Promise<Releasers>) => {
+      let made: Promise<Releasers> | undefined
+      return () => (made ??= this.#createReleasers(forMs))
+    }
+    this.#releasers = patient(config.releaseForMs)
     this.#atOnce = patient(0)
     this.#giveUp = deps.giveUp
     const { journal, clock, log, signal } = this
@@ -227,6 +220,22 @@ export class Agent implements AsyncDisposable {
     this.#host = opened.host
     const ends = { all: signal, giveUp: deps.giveUp, fenced, deadlineMs: config.cancelDeadlineMs }
     this.cancels = new CancelWatch({ requests: journal, clock, log, ...ends })
+  }
+
+  async #createReleasers(forMs: number): Promise<Releasers> {
+    const { createReleasePatience, createReleasers } = await import('../flow/index.ts')
+    const { clock, log } = this
+    return createReleasers({
+      vsphere: () => this.vsphere(),
+      locks: this.locks,
+      changes: this.snapshotChanges,
+      guest: this.guest,
+      destinations: async (url) => ({ product: await this.#productDeps(url), place: this.placeDeps }),
+      clock,
+      scripts: this.scripts,
+      stages: this.stages,
+      patience: createReleasePatience({ clock, log, forMs }),
+    })
   }
 
   /** Opens the state directory, and the database that proxies share. Errors: CONFIG, INTEGRITY (damaged), CONFLICT, UNAVAILABLE, AUTH. */
@@ -387,7 +396,7 @@ export class Agent implements AsyncDisposable {
     options: Pick<RunJobOptions<T>, 'partOf' | 'ofParts' | 'onLeft' | 'outcomeOf'> = {},
   ): Promise<T> {
     await this.#prune()
-    return runJob({ journal: this.journal, releasers: this.releasers, cancels: this.cancels, kind, args, ...options }, work)
+    return runJob({ journal: this.journal, releasers: await this.#releasers(), cancels: this.cancels, kind, args, ...options }, work)
   }
 
   /** Old finished jobs are forgotten once per command that begins one; by one that runs for long, once an hour. */
@@ -407,7 +416,8 @@ export class Agent implements AsyncDisposable {
   async recover(request: RecoverRequest = {}): Promise<RecoveryReport> {
     const { journal, processes, clock, log } = this
     const limit = { deadline: this.signal, abandoned: this.#giveUp }
-    const report = await recover({ journal, releasers: this.#atOnce, processes, clock, log, limit, host: this.#host }, request)
+    const { recover } = await import('../flow/index.ts')
+    const report = await recover({ journal, releasers: await this.#atOnce(), processes, clock, log, limit, host: this.#host }, request)
     for (const record of report.recovered.flatMap((job) => cutOffRecord(job, clock.now()))) {
       await this.history.add(record)
       this.#cutOff.push(record)

@@ -1,5 +1,5 @@
 import { readdir, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname } from 'node:path'
 import { AgentError, fromErrno, isAgentError, isMissing, type PointId, type VmConfig, type VmRef } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import { removeExport } from '../flow/index.ts'
@@ -69,10 +69,3 @@ function isOfExport({ manifest }: BackupReader, file: string): boolean {
     return file.startsWith(stem) && /^(?:\.vmdk|-flat\.vmdk|-s\d{3,}\.vmdk|\.sha256blocks)$/.test(file.slice(stem.length))
   })
 }
-
-/** Where the parts of an export are found: its directory as one absolute path, and the repository it is a point of. */
-export const exportPlace = (directory: string): { readonly url: string; readonly point: string; readonly catalog: string } => ({
-  url: `vcb:${dirname(directory)}`,
-  point: basename(directory),
-  catalog: join(directory, 'catalog'),
-})

@@ -32,7 +32,7 @@ export function registerCheck(program: Command, io: CliIo, status: ExitStatus): 
       }
       await withAgent(io, flags, async ({ agent, output }) => {
         const random = (): number => Buffer.from(agent.random(4)).readUInt32LE() / 2 ** 32
-        const slices = share === undefined ? undefined : parseDataShare(share, random)
+        const slices = share === undefined ? undefined : await parseDataShare(share, random)
         const store = await agent.points()
         let id: import('../core/index.ts').PointId | undefined
         if (text !== undefined) {

@@ -31,8 +31,9 @@ export function registerPrune(program: Command, io: CliIo): void {
       ])
       const request = {
         dryRun: flags.dryRun === true,
-        mostUnused: flags.maxUnused === undefined ? undefined : parseMostUnused('--max-unused', flags.maxUnused),
-        mostRepackedBytes: flags.maxRepackSize === undefined ? undefined : parseMostRepacked('--max-repack-size', flags.maxRepackSize),
+        mostUnused: flags.maxUnused === undefined ? undefined : await parseMostUnused('--max-unused', flags.maxUnused),
+        mostRepackedBytes:
+          flags.maxRepackSize === undefined ? undefined : await parseMostRepacked('--max-repack-size', flags.maxRepackSize),
       }
       await withAgent(io, flags, async ({ agent, output }) => {
         using progress = await createProgress(io, systemClock, flags.json !== true)

@@ -32,7 +32,11 @@ Exit codes: 0 nothing is left, 12 something is kept (listed, and tried again by 
         await recoverLostJournal(io, flags, status)
         return
       }
-      const [{ withAgent }, { parseDuration, keptOf }] = await Promise.all([import('./session.ts'), import('../agent/index.ts')])
+      const [{ withAgent }, { parseDuration }, { keptOf }] = await Promise.all([
+        import('./session.ts'),
+        import('../agent/index.ts'),
+        import('../journal/index.ts'),
+      ])
       const forMs = flags.wait === undefined ? 0 : parseDuration('--wait', flags.wait)
       await withAgent(io, flags, async ({ agent, output }) => {
         const job = flags.job === undefined ? undefined : await findJob(agent.journal, flags.job)

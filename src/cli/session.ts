@@ -1,4 +1,4 @@
-import { Agent, loadConfig, type LogSettings, openLog } from '../agent/index.ts'
+import { type Agent, loadConfig, type LogSettings, openAgent, openLog } from '../agent/index.ts'
 import { type Clock, systemClock, unlessAborted } from '../core/index.ts'
 import { type CliIo, createOutput, type Output } from './io.ts'
 import type { CommandFlags } from './options.ts'
@@ -22,7 +22,7 @@ export async function withAgent<T>(
   const onTrouble = (message: string): void => io.err(`vcb: ${message}\n`)
   await using log = await openLog({ level: config.logLevel, file: config.logFile, bounded: config.logBounds, onTrouble, ...logged })
   using patience = patienceAfter(giveUp, systemClock)
-  const agent = await Agent.open(config, { clock: systemClock, log, signal: io.signal, giveUp, stdout, kind })
+  const agent = await openAgent(config, { clock: systemClock, log, signal: io.signal, giveUp, stdout, kind })
   try {
     return await unlessAborted(body({ agent, output: createOutput(io, flags.json === true) }), patience.over)
   } catch (error) {

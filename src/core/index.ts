@@ -53,6 +53,7 @@ export {
 } from './files.ts'
 export { type AgentId, type ClaimId, createIds, type Ids, type JobId, type PointId, type RunId } from './ids.ts'
 export { type Log, type LogFields, silentLog } from './log.ts'
+export { onCall } from './on-call.ts'
 export { createMarks, formatMark, type Mark, type MarkedThing, markHost, type Marks, parseMark } from './mark.ts'
 export * from './model.ts'
 export { formatLength, formatMoment } from './moments.ts'

@@ -53,7 +53,7 @@ export {
   takeManualSnapshot,
 } from './manual-snapshot.ts'
 export { recordLocks } from './record-locks.ts'
-export { keptOf, recover, type RecoverDeps, type RecoverRequest } from './recover.ts'
+export { recover, type RecoverDeps, type RecoverRequest } from './recover.ts'
 export { createReleasePatience, type ReleasePatience } from './release-patience.ts'
 export { createReleasers, type ReleaseDeps } from './releasers.ts'
 export {

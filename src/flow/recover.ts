@@ -3,6 +3,7 @@ import {
   type ClaimReport,
   type Journal,
   type JournaledClaim,
+  keptOf,
   type Processes,
   type RecoveredJob,
   recoverJobs,
@@ -76,9 +77,6 @@ const isLocks = (args: unknown): args is { readonly url: string; readonly names:
   'names' in args &&
   Array.isArray(args.names) &&
   args.names.every((name) => typeof name === 'string')
-
-export const keptOf = (report: RecoveryReport): readonly ClaimReport[] =>
-  report.recovered.flatMap((job) => job.claims).filter((claim) => claim.result === 'kept')
 
 /** What all passes together came to: the last word on each claim, and every job that any of them took up. */
 function joined(before: RecoveryReport | undefined, now: RecoveryReport): RecoveryReport {

@@ -101,3 +101,7 @@ async function recoverJob(job: JournaledJob, { journal, releasers, limit, host, 
   else await journal.disown(job.id, undefined, job.outcome)
   return { job: job.id, kind: job.kind, args: job.args, begunAt: job.begunAt, closed, claims }
 }
+
+/** What a recovery could not release. */
+export const keptOf = (report: RecoveryReport): readonly ClaimReport[] =>
+  report.recovered.flatMap((job) => job.claims).filter((claim) => claim.result === 'kept')

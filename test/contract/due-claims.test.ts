@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { SharedDueClaims } from '../../src/agent/index.ts'
+import { SharedDueClaims } from '../../src/agent/shared-due-claims.ts'
 import { silentLog, systemClock } from '../../src/core/index.ts'
 import type { Due } from '../../src/schedule/index.ts'
 import { createProxyDrains, openPgQueue, type PgState } from '../../src/state/index.ts'

@@ -1,6 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { Agent, loadConfig, runBackup } from '../../src/agent/index.ts'
+import { Agent } from '../../src/agent/agent.ts'
+import { loadConfig, runBackup } from '../../src/agent/index.ts'
 import { type Effect, EFFECT_BEFORE, silentLog, systemClock } from '../../src/core/index.ts'
 import { type LabSession, openLabSession } from './lab-session.ts'
 

@@ -1,7 +1,8 @@
 import { readdir } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
-import { Agent, loadConfig, runMount } from '../../src/agent/index.ts'
+import { Agent } from '../../src/agent/agent.ts'
+import { loadConfig, runMount } from '../../src/agent/index.ts'
 import { type Clock, silentLog, systemClock } from '../../src/core/index.ts'
 
 /*

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { Agent, loadConfig } from '../../src/agent/index.ts'
+import { Agent } from '../../src/agent/agent.ts'
+import { loadConfig } from '../../src/agent/index.ts'
 import { silentLog, systemClock } from '../../src/core/index.ts'
 import { locateVms } from '../../src/inventory/index.ts'
 import { listDatastores } from '../../src/vsphere/index.ts'

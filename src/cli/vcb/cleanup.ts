@@ -1,5 +1,6 @@
-import { type Agent, keptOf, type LeaseStatus, listLeases, runUnmount } from '../../agent/index.ts'
+import { type Agent, type LeaseStatus, listLeases, runUnmount } from '../../agent/index.ts'
 import { AgentError } from '../../core/index.ts'
+import { keptOf } from '../../journal/index.ts'
 import { printable } from '../io.ts'
 import { LOGIN_FLAGS, usage } from './flags.ts'
 import { LOGIN_HELP, type Tool } from './tool.ts'

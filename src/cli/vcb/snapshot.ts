@@ -1,5 +1,6 @@
-import { type Agent, findManualSnapshot, runRemoveSnapshot, runTakeSnapshot } from '../../agent/index.ts'
+import { type Agent, runRemoveSnapshot, runTakeSnapshot } from '../../agent/index.ts'
 import { AgentError, type VmRef } from '../../core/index.ts'
+import { findManualSnapshot } from '../../flow/index.ts'
 import { findOneBySpecification, LOOKUP_METHODS, parseSearchSpecification } from '../../inventory/index.ts'
 import { type SnapshotNode, snapshotTree, vmMoRef } from '../../vsphere/index.ts'
 import { printable } from '../io.ts'
