@@ -135,11 +135,11 @@ async function hold(
 
 /** Another process becomes the holder; this one waits until everything is there. */
 async function start(io: CliIo, status: ExitStatus, command: Command, words: readonly string[], flags: MountFlags): Promise<void> {
-  const [{ startMount }, { loadConfig }] = await Promise.all([import('./start-mount.ts'), import('../agent/index.ts')])
+  const [{ startMount }, { readStatePlaces }] = await Promise.all([import('./start-mount.ts'), import('../agent/index.ts')])
   const json = flags.json === true
   const input = flags.passwordFile === '-' || flags.repoPasswordFile === '-' ? process.stdin : undefined
-  const { stateDirectory, logFile } = await loadConfig(flags, io.environment)
-  const answer = await startMount(io, { flags: givenFlags(command), words, input, log: { stateDirectory, logFile } })
+  const log = await readStatePlaces(flags, io.environment)
+  const answer = await startMount(io, { flags: givenFlags(command), words, input, log })
   if (answer.mounted !== undefined) createOutput(io, json).result(answer.mounted, describe)
   else if (answer.said !== undefined && json) {
     io.out(answer.said)

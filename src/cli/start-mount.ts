@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { type AgentConfig, openHolderLog, startHolder } from '../agent/index.ts'
+import { openHolderLog, startHolder, type StatePlaces } from '../agent/index.ts'
 import { AgentError, type ErrorCode, systemClock } from '../core/index.ts'
 import type { Mounted } from '../flow/index.ts'
 import type { CliIo } from './io.ts'
@@ -14,7 +14,7 @@ export type HolderCall = {
   readonly flags: readonly string[]
   readonly words: readonly string[]
   readonly input?: Readable | undefined
-  readonly log: Pick<AgentConfig, 'stateDirectory' | 'logFile'>
+  readonly log: StatePlaces
 }
 
 /**

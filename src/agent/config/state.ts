@@ -1,20 +1,16 @@
-import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import type { LogBounds } from '../log-file.ts'
 import { parsePgAddress, type PgAddress } from '../../state/index.ts'
-import { type Environment, type FileOf, type Given, localIf, parseFlag } from './given.ts'
+import { type FileOf, type Given, localIf, parseFlag } from './given.ts'
 import { checkedBy } from './list-of.ts'
 import { byteSize } from './quantity.ts'
 import { type SecretSource, secretSource } from './secret-source.ts'
+import { placesOf, type StatePlaces } from './state-places.ts'
 
 /** What this proxy keeps of itself, and what it says of its work. */
-export type StateConfig = {
-  /** Directory of this installation's id, and of the journal and the catalog where they are not shared. */
-  readonly stateDirectory: string
+export type StateConfig = StatePlaces & {
   /** The PostgreSQL database that several proxies share; undefined: the state directory has it all. docs/many-proxies.md. */
   readonly sharedState: SharedStateConfig | undefined
-  readonly logFile: string | undefined
   readonly logLevel: string
   /** When `logFile` goes on in a new file; undefined: never by us. */
   readonly logBounds: LogBounds | undefined
@@ -58,14 +54,8 @@ export const stateKeys = {
 export function stateOf(file: FileOf<typeof stateKeys>, given: Given): StateConfig {
   const { flags, environment } = given
   return {
-    stateDirectory: resolve(
-      flags.stateDir ??
-        environment['VCB_STATE_DIR'] ??
-        localIf(given, file.state?.directory ?? file.stateDirectory) ??
-        defaultStateDirectory(environment),
-    ),
+    ...placesOf({ stateDirectory: file.state?.directory ?? file.stateDirectory, logFile: file.log?.file }, given),
     sharedState: sharedStateOf(file.state, given),
-    logFile: flags.logFile ?? environment['VCB_LOG_FILE'] ?? localIf(given, file.log?.file),
     logLevel: parseFlag('--log-level', level, flags.logLevel ?? environment['VCB_LOG_LEVEL']) ?? file.log?.level ?? 'warn',
     logBounds: logBoundsOf(file.log),
   }
@@ -84,10 +74,4 @@ function sharedStateOf(file: FileOf<typeof stateKeys>['state'], given: Given): S
     password: secretSource(undefined, given.environment, 'VCB_STATE_PASSWORD', localIf(given, file?.passwordFile), file?.passwordEnv),
     caFile: localIf(given, file?.caFile),
   })
-}
-
-/** `/var/lib/vcb-proxy` for root, the user's state directory otherwise. */
-function defaultStateDirectory(environment: Environment): string {
-  if (process.getuid?.() === 0) return '/var/lib/vcb-proxy'
-  return join(environment['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'vcb-proxy')
 }
