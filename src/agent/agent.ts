@@ -153,7 +153,10 @@ export class Agent implements AsyncDisposable {
   readonly checks: RepositoryChecks
   /** How far the renewals of the Object Locks of repositories are. */
   readonly renewals: RepositoryRenewals
-  /** With the first job: what only reads has nothing to release, and they know every part of the agent. */
+  /**
+   * With the first job, and before it takes anything: what only reads has nothing to release, and an installation may get another version while a lease is
+   * held, whose files are not to be met by a release.
+   */
   readonly #releasers: () => Promise<Releasers>
   /** The same for recovery, which tries each claim once a pass. */
   readonly #atOnce: () => Promise<Releasers>
