@@ -2,17 +2,12 @@ import type { Writable } from 'node:stream'
 import { type Abortable, AgentError, type Clock, type Log, type RunId, type Secret, type VmConfig } from '../core/index.ts'
 import type { ExportFormat } from '../disk/index.ts'
 import type { Compression, OpenLockEnds } from '../restic/index.ts'
-import type { BackupProvider, NewRepository } from './provider.ts'
 import { openBorg } from './borg-product.ts'
-import { openDirProvider, openVcbExports } from './dir-provider.ts'
-import { openCommandProvider } from './command-provider.ts'
+import type { BackupProvider, NewRepository } from './provider.ts'
+import { openResticBinary } from './restic-binary-product.ts'
+import type { StreamProduct } from './stream-product.ts'
 import { parseProviderUrl } from './provider-url.ts'
 import type { RepositoryAccess } from './repository-access.ts'
-import { openResticBinary } from './restic-binary-product.ts'
-import { openResticProvider } from './restic-provider.ts'
-import { StreamProvider } from './stream-provider.ts'
-import { openTape } from './tape-product.ts'
-import { openTarProvider } from './tar-provider.ts'
 
 export type OpenProviderOptions = Abortable & {
   readonly clock: Clock
@@ -60,19 +55,37 @@ export type { ExportFormat }
  * device), `tar:-` (one archive to standard output), `dir:PATH` (VMX and VMDK per point), `vcb:PATH`
  * (the same with VCB's names, one directory a VM; for the VCB commands), `command:PROGRAM ARGUMENT...` (one archive to a program's standard input),
  * `borg:REPOSITORY` (archives in a Borg repository, through borg), `restic-binary:REPOSITORY` (in a restic repository, through restic), `tape:PATH` (a directory that stands in for a tape).
- * Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password, login), UNAVAILABLE (server), CONFIG (no password, unknown scheme, no access), CONFLICT.
+ * Only the kind that is asked for is loaded. Errors: NOT_FOUND (nothing there, and no `init`), AUTH (password, login), UNAVAILABLE (server), CONFIG (no password, unknown scheme, no access), CONFLICT.
  */
 export async function openProvider(url: string, options: OpenProviderOptions): Promise<BackupProvider> {
   const { scheme, path } = parseProviderUrl(url)
-  if (scheme === 'tar') return openTarProvider(path, options)
-  if (scheme === 'dir') return openDirProvider(path, options)
-  if (scheme === 'command') return openCommandProvider(path, options.environment ?? {}, options)
-  if (scheme === 'borg') return new StreamProvider(await openBorg(path, { ...options, environment: options.environment ?? {} }, options))
-  if (scheme === 'restic-binary') {
-    return new StreamProvider(await openResticBinary(path, { ...options, environment: options.environment ?? {} }, options))
+  const withProgram = { ...options, environment: options.environment ?? {} }
+  switch (scheme) {
+    case 'tar':
+      return (await import('./tar-provider.ts')).openTarProvider(path, options)
+    case 'dir':
+      return (await import('./dir-provider.ts')).openDirProvider(path, options)
+    case 'vcb':
+      return (await import('./dir-provider.ts')).openVcbExports(path, options)
+    case 'command':
+      return (await import('./command-provider.ts')).openCommandProvider(path, withProgram.environment, options)
+    case 'borg':
+      return streamTo(openBorg(path, withProgram, options))
+    case 'restic-binary':
+      return streamTo(openResticBinary(path, withProgram, options))
+    case 'tape':
+      return streamTo((await import('./tape-product.ts')).openTape(path))
+    default:
+      return openRestic(url, path, options)
   }
-  if (scheme === 'tape') return new StreamProvider(openTape(path))
-  if (scheme === 'vcb') return openVcbExports(path, options)
+}
+
+async function streamTo(product: StreamProduct | Promise<StreamProduct>): Promise<BackupProvider> {
+  const { StreamProvider } = await import('./stream-provider.ts')
+  return new StreamProvider(await product)
+}
+
+async function openRestic(url: string, path: string, options: OpenProviderOptions): Promise<BackupProvider> {
   const { password } = options
   if (password === undefined) {
     throw new AgentError('CONFIG', `The repository ${url} needs a password.`, {
@@ -81,5 +94,6 @@ export async function openProvider(url: string, options: OpenProviderOptions): P
     })
   }
   const { access } = options
+  const { openResticProvider } = await import('./restic-provider.ts')
   return openResticProvider(path, { ...options, password, place: access && { ...options, access } })
 }
