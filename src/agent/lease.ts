@@ -1,6 +1,5 @@
 import { z } from 'zod'
 import { AgentError, type Clock, type JobId } from '../core/index.ts'
-import { mountDirectoryPath } from '../flow/index.ts'
 import type { JobOutcome, Journal, JournaledJob, ProcessIdentity } from '../journal/index.ts'
 
 /** The kind of job that holds a lease. */
@@ -53,6 +52,7 @@ export const factsOf = (outcome: JobOutcome | undefined): LeaseFacts | undefined
 
 /** A directory as leases name it; undefined where not even its parent exists. */
 export async function leaseDirectory(directory: string): Promise<string | undefined> {
+  const { mountDirectoryPath } = await import('../flow/index.ts')
   try {
     return await mountDirectoryPath(directory)
   } catch (error) {

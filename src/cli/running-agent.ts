@@ -29,9 +29,10 @@ export function withRunningAgent(command: Command, { alone }: { readonly alone: 
 export async function findAgent(io: CliIo, flags: AgentFlags): Promise<ApiClient | undefined> {
   if (flags.agent === false) return undefined
   const { environment } = io
-  const [{ loadConfig, readSecret }, { ApiClient: Client }] = await Promise.all([import('../agent/index.ts'), import('../api/index.ts')])
+  const { loadConfig, readSecret } = await import('../agent/index.ts')
   const url = flags.agent ?? environment['VCB_AGENT']
   if (url !== undefined) {
+    const { ApiClient: Client } = await import('../api/index.ts')
     return Client.open({
       url,
       token: await readSecret({ file: flags.tokenFile ?? environment['VCB_TOKEN_FILE'] }, 'token for the agent', '--token-file'),
@@ -43,6 +44,7 @@ export async function findAgent(io: CliIo, flags: AgentFlags): Promise<ApiClient
   }
   const { socket } = (await loadConfig(flags, environment)).api
   if (socket === undefined || !(await isThere(socket.path))) return undefined
+  const { ApiClient: Client } = await import('../api/index.ts')
   const client = await Client.open({ socket: socket.path })
   // What a dead agent left answers nobody.
   if (await client.isThere({ signal: io.signal })) return client

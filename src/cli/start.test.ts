@@ -88,6 +88,13 @@ it('loads for the points of a repository in a directory no HTTP, no log, no YAML
   expect(rooms.filter((name) => ['api', 'flow', 'fuse', 'lab', 'mount', 'orphans', 'vmx'].includes(name))).toEqual([])
 })
 
+it('loads for the status of a proxy without a running agent nothing of its API', async () => {
+  const { out, packages, rooms } = await loadedBy('status', '--json')
+  expect(out).toContain('"leases":[]')
+  expect(packages.filter((name) => ['undici', 'fastify'].includes(name))).toEqual([])
+  expect(rooms.filter((name) => ['api', 'flow'].includes(name))).toEqual([])
+})
+
 it('loads for a mount that another process holds no more than what starts that one', async () => {
   await writeFile(join(directory, 'vcb.yaml'), 'quiesce: none\n')
   const { out, node, packages, rooms } = await loadedBy('mount', 'vmdk:missing.vmdk', join(directory, 'shown'), '--json')

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { HeldStatus, JobStatus, StatusReport } from '../agent/index.ts'
+import type { AgentStatusView, ApiClient } from '../api/index.ts'
 import { AgentError, formatBytes, systemClock } from '../core/index.ts'
 import { type CliIo, createOutput, printable } from './io.ts'
 import { examples, withCommon } from './options.ts'
@@ -29,14 +30,13 @@ Exit codes: 0 nothing is left over, 12 something of a process that has ended is 
 `,
     )
     .action(async (flags: AgentFlags & { readonly all?: boolean | undefined }) => {
-      const [{ withAgent }, { readStatus }, { askStatus }, { queueText, reportOf }] = await Promise.all([
+      const [{ withAgent }, { readStatus }, { queueText, reportOf }] = await Promise.all([
         import('./session.ts'),
         import('../agent/index.ts'),
-        import('../api/index.ts'),
         import('./queue-text.ts'),
       ])
       await using client = await findAgent(io, flags)
-      const queue = client === undefined ? undefined : await askStatus(client, { signal: io.signal })
+      const queue = client === undefined ? undefined : await queueOf(client, io.signal)
       const shown = queue === undefined ? '' : `${queueText(queue)}\n`
       if (queue !== undefined && client?.remote === true) {
         const report = reportOf(queue.journal)
@@ -55,6 +55,12 @@ Exit codes: 0 nothing is left over, 12 something of a process that has ended is 
         output.result(queue === undefined ? report : { ...report, agent: agentQueue }, () => `${shown}${textOf(report, clock.now())}`)
       })
     })
+}
+
+/** What a running agent says; without one nothing of its API is loaded. */
+async function queueOf(client: ApiClient, signal: AbortSignal): Promise<AgentStatusView> {
+  const { askStatus } = await import('../api/index.ts')
+  return askStatus(client, { signal })
 }
 
 function textOf(report: StatusReport, now: Date): string {
