@@ -1,7 +1,6 @@
-import { createCipheriv, timingSafeEqual } from 'node:crypto'
-import { crypto_onetimeauth } from 'sodium-native'
+import { type Cipheriv, createCipheriv, timingSafeEqual } from 'node:crypto'
 import { AgentError } from '../core/index.ts'
-import { type CtrCipher, nodeCtr } from './ctr-cipher.ts'
+import { type Ciphers, stableCiphers } from './ciphers.ts'
 
 /** Bytes that sealing adds: IV in front, MAC behind. */
 export const IV_BYTES = 16
@@ -20,11 +19,11 @@ export function sealKeyFrom(bytes: Uint8Array): SealKey {
  * Seals the `length` bytes that stand at `region[16..]` in place: the IV goes in front, the MAC behind. Returns the sealed part of
  * `region`, `length + 32` bytes. `iv` = 16 random bytes, never used twice with a key.
  */
-export function sealInPlace(key: SealKey, iv: Uint8Array, region: Buffer, length: number, ctr: CtrCipher = nodeCtr): Buffer {
+export function sealInPlace(key: SealKey, iv: Uint8Array, region: Buffer, length: number, by: Ciphers = stableCiphers): Buffer {
   const body = region.subarray(IV_BYTES, IV_BYTES + length)
   region.set(iv, 0)
-  ctr(key.encrypt, iv, body)
-  writeMac(key, iv, body, region.subarray(IV_BYTES + length, IV_BYTES + length + MAC_BYTES))
+  by.ctr(key.encrypt, iv, body)
+  writeMac(by, key, iv, body, region.subarray(IV_BYTES + length, IV_BYTES + length + MAC_BYTES))
   return region.subarray(0, length + SEAL_OVERHEAD)
 }
 
@@ -40,29 +39,39 @@ export function seal(key: SealKey, iv: Uint8Array, plain: Uint8Array): Buffer {
  * Verifies the MAC and decrypts; with `owned`, inside `sealed` itself, which spares a copy and is the caller's to give. INTEGRITY, naming
  * `what`, when the bytes are not what was sealed with this key.
  */
-export function unseal(key: SealKey, sealed: Uint8Array, what: string, ctr: CtrCipher = nodeCtr, owned = false): Buffer {
-  const plain = tryUnseal(key, sealed, ctr, owned)
+export function unseal(key: SealKey, sealed: Uint8Array, what: string, by: Ciphers = stableCiphers, owned = false): Buffer {
+  const plain = tryUnseal(key, sealed, by, owned)
   if (plain === undefined) throw new AgentError('INTEGRITY', `The ${what} is damaged: its authentication code does not match.`)
   return plain
 }
 
 /** As `unseal`, but undefined for a MAC that does not match: the wrong password, when it is a key. */
-export function tryUnseal(key: SealKey, sealed: Uint8Array, ctr: CtrCipher = nodeCtr, owned = false): Buffer | undefined {
+export function tryUnseal(key: SealKey, sealed: Uint8Array, by: Ciphers = stableCiphers, owned = false): Buffer | undefined {
   if (sealed.length < SEAL_OVERHEAD) return undefined
   const iv = sealed.subarray(0, IV_BYTES)
   const body = sealed.subarray(IV_BYTES, sealed.length - MAC_BYTES)
   const mac = Buffer.alloc(MAC_BYTES)
-  writeMac(key, iv, body, mac)
+  writeMac(by, key, iv, body, mac)
   if (!timingSafeEqual(mac, sealed.subarray(sealed.length - MAC_BYTES))) return undefined
   const plain = owned ? Buffer.from(body.buffer, body.byteOffset, body.length) : Buffer.from(body)
-  ctr(key.encrypt, iv, plain)
+  by.ctr(key.encrypt, iv, plain)
   return plain
 }
 
-function writeMac(key: SealKey, iv: Uint8Array, body: Uint8Array, mac: Uint8Array): void {
+function writeMac({ mac: macOf }: Ciphers, key: SealKey, iv: Uint8Array, body: Uint8Array, mac: Uint8Array): void {
   const oneTime = Buffer.alloc(32)
   oneTime.set(key.r, 0)
+  oneTime.set(blockCipher(key).update(iv), 16)
+  macOf(oneTime, body, mac)
+}
+
+/** Of the keys in use: to begin one costs more than the rest of the MAC of a small block. ECB keeps nothing from one block to the next. */
+const blockCiphers = new WeakMap<SealKey, Cipheriv>()
+
+function blockCipher(key: SealKey): Cipheriv {
+  const known = blockCiphers.get(key)
+  if (known !== undefined) return known
   const cipher = createCipheriv('aes-128-ecb', key.k, null).setAutoPadding(false)
-  oneTime.set(cipher.update(iv), 16)
-  crypto_onetimeauth(mac, body, oneTime)
+  blockCiphers.set(key, cipher)
+  return cipher
 }
