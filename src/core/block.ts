@@ -15,13 +15,26 @@ export interface BlockSource extends AsyncDisposable {
   read(offset: number, into: Uint8Array, options?: Abortable): Promise<void>
   /** Ordered, gapless extents covering exactly `range`. Streams; never holds a list that grows with the disk. */
   extents(range: Range, options?: Abortable): AsyncIterable<Extent>
+  /**
+   * Writes `range` to a place of an open file of this machine (`BlockSink.writeBy`) without the bytes passing through this thread; pages of zeros may be left out. How many bytes
+   * were written; undefined when this range is to be read and written as any other, also when some of it was written already. Errors: those of `read`, and Node's own for the file.
+   */
+  writeTo?(range: Range, place: FilePlace, options?: Abortable): Promise<number | undefined>
 }
+
+/** The byte `at` of a file that is open in this process. */
+export type FilePlace = { readonly descriptor: number; readonly at: number }
 
 /** A disk to write to during a restore. Writes may come in any order and concurrently, never overlapping. */
 export interface BlockSink extends AsyncDisposable {
   /** Bytes. */
   readonly size: number
   write(offset: number, data: Uint8Array, options?: Abortable): Promise<void>
+  /**
+   * Present where the sink is a file of this machine: `work` writes `range`, each byte of a file once, to the place it is given, from whatever thread. It tells how many bytes it
+   * wrote, and so does this; it may leave out zeros. Undefined, and `work` not called, where `write` may have been before.
+   */
+  writeBy?(range: Range, work: (place: FilePlace) => Promise<number | undefined>, options?: Abortable): Promise<number | undefined>
   /** Makes `range` read as zeros, without storing zeros where the target can do so (thin stays thin). */
   zero(range: Range, options?: Abortable): Promise<void>
   /** Everything written is durable when this resolves. Called once, before disposal; disposal without it = aborted. */

@@ -1,4 +1,4 @@
-import { close, constants, open as openNumber } from 'node:fs'
+import { close, constants, open as openNumber, writeSync } from 'node:fs'
 import { access, chmod, type FileHandle, lchown, link, lstat, mkdir, mkdtemp, open, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -59,6 +59,8 @@ export interface OutputFile extends AsyncDisposable {
   readonly fd: number
   /** Writes all of `data` at `position` (bytes), or where the last write ended. */
   write(data: Uint8Array, position?: number): Promise<void>
+  /** A write that another thread of this process does, at a place of its own; fails as `work` does. */
+  writeBy<T>(work: (descriptor: number) => Promise<T>): Promise<T>
   /** Reads at most `into.length` bytes; the number read. */
   read(into: Uint8Array, position: number): Promise<number>
   truncate(size: number): Promise<void>
@@ -95,6 +97,10 @@ class HandleOutput implements OutputFile {
     })
   }
 
+  writeBy<T>(work: (descriptor: number) => Promise<T>): Promise<T> {
+    return file('write', this.path, () => work(this.#handle.fd))
+  }
+
   async read(into: Uint8Array, position: number): Promise<number> {
     return (await this.#handle.read(into, 0, into.length, position)).bytesRead
   }
@@ -118,6 +124,11 @@ class HandleOutput implements OutputFile {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#handle.close()
   }
+}
+
+/** Writes all of `data` at `position` (bytes) and waits for it: for a worker thread that `OutputFile.writeBy` gave a descriptor, which is where the effect is. Errors: Node's own. */
+export function writeHere(descriptor: number, data: Uint8Array, position: number): void {
+  for (let done = 0; done < data.length; ) done += writeSync(descriptor, data, done, data.length - done, position + done)
 }
 
 /** Writes to an attribute of sysfs, which may allow nothing but that: neither made nor cut. Errors: Node's own, ENOENT when there is none. */

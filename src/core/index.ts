@@ -3,11 +3,12 @@
  * No I/O but changes to local files (`files.ts`); nothing here knows vSphere calls, formats or repositories.
  */
 export { type Abortable, anySignal, throwIfAborted, unlessAborted } from './abort.ts'
-export type { BlockSink, BlockSource, Verdict } from './block.ts'
+export type { BlockSink, BlockSource, FilePlace, Verdict } from './block.ts'
 export { ByteChannel, type ChannelOptions } from './byte-channel.ts'
 export { formatBytes, GIB, isZero, KIB, MIB, readU64, SECTOR, writeU64 } from './bytes.ts'
 export { type Clock, sinceBootMs, systemClock } from './clock.ts'
 export { Coverage } from './coverage.ts'
+export { allEnded } from './ended.ts'
 export { type Effect, effect, effectNow, EFFECT_AFTER, EFFECT_BEFORE, fenceEffects } from './effect.ts'
 export {
   AgentError,
@@ -50,6 +51,7 @@ export {
   writeFileOnce,
   writeAttribute,
   writeFileWhole,
+  writeHere,
 } from './files.ts'
 export { type AgentId, type ClaimId, createIds, type Ids, type JobId, type PointId, type RunId } from './ids.ts'
 export { type Log, type LogFields, silentLog } from './log.ts'
@@ -83,7 +85,7 @@ export {
   totalLength,
 } from './range.ts'
 export { VSS_BACKUP_TYPES, VSS_CONTEXTS, type WindowsQuiesce } from './windows-quiesce.ts'
-export { readMemory } from './read-memory.ts'
+export { readMemory, sharedMemory } from './read-memory.ts'
 export { type FileReader, readableMode } from './file-reader.ts'
 export type { ScriptPair } from './script-pair.ts'
 export { Secret } from './secret.ts'

@@ -7,3 +7,9 @@ const AHEAD = 64
  * 12.5 instead of 21 GB/s, bench/README.md). Called once per block or buffer by whoever reads disks.
  */
 export const readMemory = (bytes: number): Buffer => Buffer.allocUnsafeSlow(AHEAD + bytes).subarray(AHEAD)
+
+/**
+ * The same, shared with worker threads: what a thread opens or decompresses lands in it without a copy. Not for bytes that are set into another array (`set` moves shared
+ * memory word by word; `copy` does not), nor for interfaces of Node that refuse shared memory.
+ */
+export const sharedMemory = (bytes: number): Buffer => Buffer.from(new SharedArrayBuffer(AHEAD + bytes), AHEAD)

@@ -1,5 +1,6 @@
-import { type Abortable, AgentError, type BlockSink, type BlockSource, rangeEnd } from '../core/index.ts'
-import { dataChunks } from './data-chunks.ts'
+import { type Abortable, AgentError, type BlockSink, type BlockSource, type Range, rangeEnd, sharedMemory } from '../core/index.ts'
+import { ahead } from './ahead.ts'
+import { type Chunk, dataChunks, dataPieces, READS_AHEAD } from './data-chunks.ts'
 
 /** Small data extents are read together in pieces of 64 KiB; the sink finds the zeros between them again. */
 const UNIT = 65_536
@@ -13,8 +14,8 @@ export type ExportProgress = {
 }
 
 /**
- * Copies a whole disk into a sink of at least its size, then flushes. What is zero in the source is zeroed, not written. Reads ahead,
- * one write at a time. The caller disposes both.
+ * Copies a whole disk into a sink of at least its size, which reads as zeros, then flushes. What is zero in the source is zeroed, not written. Reads ahead; where source and sink
+ * can do so, bytes go to the file from the threads that open them. The caller disposes both.
  */
 export async function copyDisk(
   source: BlockSource,
@@ -28,14 +29,38 @@ export async function copyDisk(
   }
   let done = 0
   let written = 0
-  for await (const { offset, data } of dataChunks(source, { offset: 0, length: source.size }, UNIT, options)) {
-    if (offset > done) await sink.zero({ offset: done, length: offset - done }, options)
-    await sink.write(offset, data, options)
-    done = rangeEnd({ offset, length: data.length })
-    written += data.length
+  for await (const { range, bytes } of copied(source, sink, options)) {
+    if (range.offset > done) await sink.zero({ offset: done, length: range.offset - done }, options)
+    done = rangeEnd(range)
+    written += bytes
     options.onProgress?.({ doneBytes: done, writtenBytes: written })
   }
   if (sink.size > done) await sink.zero({ offset: done, length: sink.size - done }, options)
   await sink.flush(options)
   options.onProgress?.({ doneBytes: source.size, writtenBytes: written })
+}
+
+type Copied = { readonly range: Range; readonly bytes: number }
+
+/** Chunks that have been written, in order. */
+async function* copied(source: BlockSource, sink: BlockSink, options: Abortable): AsyncGenerator<Copied> {
+  const whole = { offset: 0, length: source.size }
+  if (source.writeTo === undefined || sink.writeBy === undefined) {
+    // A repository's threads open blocks right where the sink takes them from.
+    for await (const chunk of dataChunks(source, whole, UNIT, options, sharedMemory)) yield await writeChunk(sink, chunk, options)
+    return
+  }
+  const pieces = dataPieces(source, whole, UNIT, options)
+  yield* ahead(pieces, 2 * READS_AHEAD, async (range): Promise<Copied> => {
+    const bytes = await sink.writeBy?.(range, (place) => source.writeTo?.(range, place, options) ?? Promise.resolve(undefined), options)
+    if (bytes !== undefined) return { range, bytes }
+    const data = sharedMemory(range.length)
+    await source.read(range.offset, data, options)
+    return await writeChunk(sink, { offset: range.offset, data }, options)
+  })
+}
+
+async function writeChunk(sink: BlockSink, { offset, data }: Chunk, options: Abortable): Promise<Copied> {
+  await sink.write(offset, data, options)
+  return { range: { offset, length: data.length }, bytes: data.length }
 }

@@ -1,30 +1,46 @@
-import { type Abortable, AgentError, alignRange, type BlockSource, clipRange, type Range, rangeEnd, throwIfAborted } from '../core/index.ts'
+import {
+  type Abortable,
+  AgentError,
+  alignRange,
+  type BlockSource,
+  clipRange,
+  type Range,
+  rangeEnd,
+  readMemory,
+  throwIfAborted,
+} from '../core/index.ts'
 import { ahead } from './ahead.ts'
 
 /** Bytes of one chunk, and how many are read ahead of the consumer. */
 const CHUNK = 1024 * 1024
-const READS_AHEAD = 8
+export const READS_AHEAD = 8
 
 /** Part of a disk with its bytes; `data` is reused after the next one was asked for. */
 export type Chunk = { readonly offset: number; readonly data: Uint8Array }
 
 /**
  * Reads everything in `range` that is not zero, in order, in chunks of at most 1 MiB that begin and end at multiples of `unit` counted
- * from the start of `range` (or at its end). Each byte is read once.
+ * from the start of `range` (or at its end). Each byte is read once. `memory` makes what chunks are read into, ten times.
  */
-export async function* dataChunks(source: BlockSource, range: Range, unit: number, options?: Abortable): AsyncGenerator<Chunk> {
-  const pool = Array.from({ length: READS_AHEAD + 2 }, () => Buffer.allocUnsafeSlow(CHUNK))
+export async function* dataChunks(
+  source: BlockSource,
+  range: Range,
+  unit: number,
+  options?: Abortable,
+  memory: (bytes: number) => Buffer = readMemory,
+): AsyncGenerator<Chunk> {
+  const pool = Array.from({ length: READS_AHEAD + 2 }, () => memory(CHUNK))
   let turn = 0
-  yield* ahead(pieces(alignedData(source, range, unit, options)), READS_AHEAD, async (piece): Promise<Chunk> => {
+  yield* ahead(dataPieces(source, range, unit, options), READS_AHEAD, async (piece): Promise<Chunk> => {
     const data = (pool[turn++ % pool.length] ?? Buffer.alloc(CHUNK)).subarray(0, piece.length)
     await source.read(piece.offset, data, options)
     return { offset: piece.offset, data }
   })
 }
 
-/** Cuts ranges at multiples of a chunk. */
-async function* pieces(ranges: AsyncIterable<Range>): AsyncGenerator<Range> {
-  for await (const range of ranges) {
+/** The same chunks, not read. */
+export async function* dataPieces(source: BlockSource, within: Range, unit: number, options?: Abortable): AsyncGenerator<Range> {
+  for await (const range of alignedData(source, within, unit, options)) {
     for (let offset = range.offset; offset < rangeEnd(range); offset += CHUNK) {
       yield { offset, length: Math.min(CHUNK, rangeEnd(range) - offset) }
     }

@@ -1,10 +1,20 @@
 import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Abortable, AgentError, type BlockSink, isMissing, type Range, removeFile, SECTOR, writeFileAtomic } from '../core/index.ts'
+import {
+  type Abortable,
+  AgentError,
+  type BlockSink,
+  isMissing,
+  type Range,
+  removeFile,
+  SECTOR,
+  writeFileAtomic,
+  type FilePlace,
+} from '../core/index.ts'
 import { handOver } from './byte-source.ts'
 import { formatDescriptor } from './descriptor-writer.ts'
 import { checkNewDisk, type DiskLook, newDescriptor } from './new-descriptor.ts'
-import { createRawFile } from './raw-file.ts'
+import { createRawFile, type RawSink } from './raw-file.ts'
 
 /** `hosted` = monolithicFlat, `vmfs` = as ESXi writes it. Both are `NAME.vmdk` and `NAME-flat.vmdk`. */
 export type FlatFlavour = 'hosted' | 'vmfs'
@@ -50,14 +60,14 @@ export async function refuseExisting(path: string): Promise<void> {
   })
 }
 
-class FlatDisk implements BlockSink {
+class FlatDisk implements RawSink {
   readonly size: number
   readonly #path: string
   readonly #text: Uint8Array
-  readonly #file: BlockSink
+  readonly #file: RawSink
   #state: 'open' | 'described' | 'complete' = 'open'
 
-  constructor(path: string, text: Uint8Array, file: BlockSink) {
+  constructor(path: string, text: Uint8Array, file: RawSink) {
     this.size = file.size
     this.#path = path
     this.#text = text
@@ -66,6 +76,10 @@ class FlatDisk implements BlockSink {
 
   write(offset: number, data: Uint8Array, options?: Abortable): Promise<void> {
     return this.#file.write(offset, data, options)
+  }
+
+  writeBy(range: Range, work: (place: FilePlace) => Promise<number | undefined>, options?: Abortable): Promise<number | undefined> {
+    return this.#file.writeBy(range, work, options)
   }
 
   zero(range: Range, options?: Abortable): Promise<void> {

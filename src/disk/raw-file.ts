@@ -12,6 +12,7 @@ import {
   removeFile,
   syncDirectory,
   throwIfAborted,
+  type FilePlace,
 } from '../core/index.ts'
 import { fileExtents } from './file-holes.ts'
 import { checkInside } from './inside.ts'
@@ -21,14 +22,20 @@ const BLOCK = 4096
 const CLEAR = 1024 * 1024
 /** Whether anything was written is kept for each 16 MiB of the file, a byte each; what was not is zero still. */
 const REGION = 16 * 1024 * 1024
+/** What was done to a region: `write`, which may come again to the same place, or only `writeBy`, which may not. */
+const WRITTEN = 1
+const PLACED = 2
 /** Once so much was written, it is sent to the disk while more is written: left alone, a kernel keeps gigabytes back, and `flush` has to wait for them. */
 const WRITE_BACK = 64 * 1024 * 1024
+
+/** A sink that is a file of this machine. */
+export type RawSink = BlockSink & Required<Pick<BlockSink, 'writeBy'>>
 
 /**
  * A new raw image of `size` bytes, sparse: full length at once, only bytes that are not zero take space. Readable by its user alone.
  * Disposed without `flush`, the file is removed. Errors: CONFLICT (exists), CAPACITY, CONFIG, NOT_FOUND.
  */
-export async function createRawFile(path: string, size: number): Promise<BlockSink> {
+export async function createRawFile(path: string, size: number): Promise<RawSink> {
   let handle: OutputFile
   try {
     handle = await openOutput(path, 'wx+')
@@ -51,7 +58,7 @@ export async function createRawFile(path: string, size: number): Promise<BlockSi
  * A block device of `size` bytes that reads as zeros from end to end, to be written to; only what is not zero is. What was written stays when it is
  * disposed without `flush`: the device is its owner's. Errors: NOT_FOUND, CONFIG, UNAVAILABLE.
  */
-export async function openRawDevice(path: string, size: number): Promise<BlockSink> {
+export async function openRawDevice(path: string, size: number): Promise<RawSink> {
   try {
     return new RawFile(path, size, await openOutput(path, 'r+'), 'device')
   } catch (error) {
@@ -59,7 +66,7 @@ export async function openRawDevice(path: string, size: number): Promise<BlockSi
   }
 }
 
-class RawFile implements BlockSink {
+class RawFile implements RawSink {
   readonly size: number
   readonly #path: string
   readonly #handle: OutputFile
@@ -92,6 +99,20 @@ class RawFile implements BlockSink {
       if (zero) await this.#clear({ offset: offset + start, length: at - start })
       else await this.#put(offset + start, data.subarray(start, at))
     }
+  }
+
+  async writeBy(range: Range, work: (place: FilePlace) => Promise<number | undefined>, options?: Abortable): Promise<number | undefined> {
+    checkInside(range.offset, range.length, this.size, this.#path)
+    throwIfAborted(options)
+    if (this.#holds(range, WRITTEN)) return undefined
+    this.#touch(range, PLACED)
+    const written = await this.#handle
+      .writeBy((descriptor) => work({ descriptor, at: range.offset }))
+      .catch((error: unknown) => {
+        throw fromErrno(error, this.#path) ?? error
+      })
+    this.#wrote(written ?? 0)
+    return written
   }
 
   async zero(range: Range, options?: Abortable): Promise<void> {
@@ -127,7 +148,7 @@ class RawFile implements BlockSink {
       let last = first
       while ((last + 1) * REGION < end && this.#touched[last + 1] === touched) last++
       const stop = Math.min((last + 1) * REGION, end)
-      if (touched === 1) await this.#clearTouched({ offset: at, length: stop - at })
+      if (touched !== 0) await this.#clearTouched({ offset: at, length: stop - at })
       at = stop
     }
   }
@@ -151,13 +172,26 @@ class RawFile implements BlockSink {
   }
 
   async #put(offset: number, data: Uint8Array): Promise<void> {
-    if (data.length > 0) this.#touched.fill(1, Math.floor(offset / REGION), Math.ceil((offset + data.length) / REGION))
+    this.#touch({ offset, length: data.length }, WRITTEN)
     try {
       await this.#handle.write(data, offset)
     } catch (error) {
       throw fromErrno(error, this.#path) ?? error
     }
-    this.#kept += data.length
+    this.#wrote(data.length)
+  }
+
+  #touch(range: Range, how: number): void {
+    for (let region = Math.floor(range.offset / REGION); region * REGION < rangeEnd(range); region++)
+      if (this.#touched[region] !== WRITTEN) this.#touched[region] = how
+  }
+
+  #holds(range: Range, how: number): boolean {
+    return this.#touched.subarray(Math.floor(range.offset / REGION), Math.ceil(rangeEnd(range) / REGION)).includes(how)
+  }
+
+  #wrote(bytes: number): void {
+    this.#kept += bytes
     if (this.#kept >= WRITE_BACK) this.#writeBack()
   }
 

@@ -1,4 +1,4 @@
-import { type Abortable, AgentError, type BlockSource, type Extent, type Range, rangeEnd } from '../core/index.ts'
+import { type Abortable, AgentError, type BlockSource, type Extent, type Range, rangeEnd, type FilePlace } from '../core/index.ts'
 import type { ImageLayout } from './image-layout.ts'
 
 /** Extents kept open at a time: each holds the ids of its blocks. */
@@ -26,6 +26,18 @@ export class ExtentsSource implements BlockSource {
       const part = into.subarray(range.offset - offset, rangeEnd(range) - offset)
       await this.#with(index, (extent) => extent.read(range.offset - this.#layout.startOf(index), part, options))
     }
+  }
+
+  async writeTo(range: Range, { descriptor, at }: FilePlace, options?: Abortable): Promise<number | undefined> {
+    let written = 0
+    for (const { index, range: part } of this.#parts(range)) {
+      const inside = { offset: part.offset - this.#layout.startOf(index), length: part.length }
+      const place = { descriptor, at: at + part.offset - range.offset }
+      const bytes = await this.#with(index, (extent) => extent.writeTo?.(inside, place, options) ?? Promise.resolve(undefined))
+      if (bytes === undefined) return undefined
+      written += bytes
+    }
+    return written
   }
 
   async *extents(range: Range, options?: Abortable): AsyncGenerator<Extent> {
@@ -59,10 +71,10 @@ export class ExtentsSource implements BlockSource {
     }
   }
 
-  async #with(index: number, use: (extent: BlockSource) => Promise<void>): Promise<void> {
+  async #with<T>(index: number, use: (extent: BlockSource) => Promise<T>): Promise<T> {
     const entry = await this.#take(index)
     try {
-      await use(await entry.source)
+      return await use(await entry.source)
     } finally {
       entry.users--
     }

@@ -1,15 +1,17 @@
 import {
   type Abortable,
   AgentError,
+  allEnded,
   type BlockSource,
   coalesceExtents,
   type Extent,
   type Range,
   rangeEnd,
   throwIfAborted,
+  type FilePlace,
 } from '../core/index.ts'
 import type { BlobIds } from './ids.ts'
-import type { BlobReader, BlockToRead } from './repository.ts'
+import type { BlobReader, BlockToRead, BlockToWrite } from './repository.ts'
 import { zeroBlockId } from './zero-block.ts'
 
 /** Blobs of one `read` fetched at once through the cache. */
@@ -18,7 +20,7 @@ const AT_ONCE = 4
 const TOGETHER_BYTES = 128 * 1024
 
 /** What reads blobs: one through the cache, or many at once. */
-type Blobs = Pick<BlobReader, 'read' | 'readBlocks'>
+type Blobs = Pick<BlobReader, 'read' | 'readBlocks' | 'writeBlocks'>
 
 /**
  * A file of a snapshot as a block source. Blocks of one constant size (what we write) are found by division; other files (restic's
@@ -78,18 +80,32 @@ export class BlobFile implements BlockSource {
       bytes += stop - start
     }
     if (bytes >= TOGETHER_BYTES) {
-      await Promise.all([this.#blobs.readBlocks(whole, options), this.#oneByOne(others, offset, into, options)])
+      await allEnded([this.#blobs.readBlocks(whole, options), this.#oneByOne(others, offset, into, options)])
       return
     }
     const all = Array.from({ length: last - this.#find(offset) + 1 }, (_, index) => this.#find(offset) + index)
     await this.#oneByOne(all, offset, into, options)
   }
 
+  /** Where `range` holds whole blocks: only those of disk images are found by division. */
+  async writeTo(range: Range, place: FilePlace, options?: Abortable): Promise<number | undefined> {
+    this.#inside(range)
+    const blocks: BlockToWrite[] = []
+    for (let at = range.offset; at < rangeEnd(range); ) {
+      const block = this.#find(at)
+      const length = this.#start(block + 1) - at
+      if (this.#start(block) !== at || at + length > rangeEnd(range)) return undefined
+      if (!this.#isZero(block)) blocks.push({ id: this.#content.at(block), at: place.at + at - range.offset, bytes: length })
+      at += length
+    }
+    return await this.#blobs.writeBlocks(blocks, place.descriptor, options)
+  }
+
   async #oneByOne(blocks: number[], offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
     const lane = async (): Promise<void> => {
       for (let block = blocks.shift(); block !== undefined; block = blocks.shift()) await this.#copy(block, offset, into, options)
     }
-    await Promise.all(Array.from({ length: Math.min(AT_ONCE, blocks.length) }, lane))
+    await allEnded(Array.from({ length: Math.min(AT_ONCE, blocks.length) }, lane))
   }
 
   extents(range: Range, options?: Abortable): AsyncIterable<Extent> {

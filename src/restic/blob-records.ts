@@ -1,4 +1,5 @@
 import { ID_BYTES } from './ids.ts'
+import { SEAL_OVERHEAD } from './sealing.ts'
 
 /** Which kind of blob; the value is the type byte of an uncompressed blob in a pack header. */
 export const DATA = 0
@@ -15,6 +16,10 @@ export type BlobPlace = {
   readonly length: number
   readonly uncompressedLength: number
 }
+
+/** Plain length of a blob. */
+export const plainLength = ({ length, uncompressedLength }: Pick<BlobPlace, 'length' | 'uncompressedLength'>): number =>
+  uncompressedLength === 0 ? length - SEAL_OVERHEAD : uncompressedLength
 
 /** The blobs of one pack in the order they lie in it, 48 bytes each. Filled by parsers and by the pack being written. */
 export class BlobRecords {

@@ -1,17 +1,17 @@
 import { hash } from 'node:crypto'
-import { type Abortable, AgentError, type BlockSource, isAgentError } from '../core/index.ts'
+import { type Abortable, AgentError, allEnded, type BlockSource, isAgentError } from '../core/index.ts'
 import type { Backend, LoadOptions } from './backend.ts'
 import { BlobFile } from './blob-file.ts'
 import type { BlobLocation } from './blob-index.ts'
-import { type BlobType, DATA, TREE } from './blob-records.ts'
+import { type BlobType, DATA, plainLength, TREE } from './blob-records.ts'
 import { BlockCache } from './block-cache.ts'
-import type { CtrCipher } from './ctr-cipher.ts'
+import type { Ciphers } from './ciphers.ts'
 import { idBytes, idHex } from './ids.ts'
 import type { IndexStore } from './index-store.ts'
-import type { BlobToOpen, ReadEngine } from './read-engine.ts'
-import type { BlobReader, BlockToRead } from './repository.ts'
+import { type BlobToOpen, type PackedBlob, type ReadEngine, sumOf } from './read-engine.ts'
+import type { BlobReader, BlockToRead, BlockToWrite } from './repository.ts'
 import type { RepositoryIndex } from './repository-index.ts'
-import { SEAL_OVERHEAD, type SealKey, unseal } from './sealing.ts'
+import { type SealKey, unseal } from './sealing.ts'
 import { parseTree, type TreeNode } from './tree.ts'
 import type { ZstdCodec } from './zstd-codec.ts'
 
@@ -22,11 +22,11 @@ export const MAX_BLOB_BYTES = 256 * 1024 * 1024
 export type PendingBlobs = (pack: number, offset: number, length: number) => Buffer | undefined
 
 /** What opens blobs: key and the ways this Node has to decrypt and decompress. */
-export type BlobOpener = { readonly key: SealKey; readonly codec: ZstdCodec; readonly ctr: CtrCipher }
+export type BlobOpener = { readonly key: SealKey; readonly codec: ZstdCodec; readonly ciphers: Ciphers }
 
 /** Opens a blob: MAC, bounded decompression, SHA-256. `owned`: `sealed` may be overwritten. INTEGRITY naming blob and pack. */
 export function openBlob(
-  { key, codec, ctr }: BlobOpener,
+  { key, codec, ciphers }: BlobOpener,
   sealed: Uint8Array,
   location: BlobLocation,
   id: Uint8Array,
@@ -35,7 +35,7 @@ export function openBlob(
 ): Buffer {
   const name = idHex(id)
   const what = `blob ${name} in pack ${pack}`
-  let plain = unseal(key, sealed, what, ctr, owned)
+  let plain = unseal(key, sealed, what, ciphers, owned)
   if (location.uncompressedLength !== 0) {
     if (location.uncompressedLength > MAX_BLOB_BYTES)
       throw new AgentError('INTEGRITY', `The ${what} claims a size that is not accepted.`, { subject: pack })
@@ -46,10 +46,6 @@ export function openBlob(
   if (hash('sha256', plain) !== name) throw new AgentError('INTEGRITY', `The ${what} does not hold what its id says.`, { subject: pack })
   return plain
 }
-
-/** Plain length of a blob. */
-export const plainLength = (location: BlobLocation): number =>
-  location.uncompressedLength === 0 ? location.length - SEAL_OVERHEAD : location.uncompressedLength
 
 export type BlobStoreParts = {
   readonly backend: Backend
@@ -75,39 +71,53 @@ export class BlobStore implements BlobReader {
   }
 
   async readBlocks(blocks: readonly BlockToRead[], options?: Abortable): Promise<void> {
-    const { byPack, alone } = await this.#parts.index.ask((index) => this.#byPack(blocks, index), options)
+    const { byPack, alone } = await this.#parts.index.ask((index) => this.#byPack(blocks, ({ into }) => into.length, index), options)
     const opened = [...byPack].map(async ([pack, list]) => {
-      list.sort((a, b) => a.offset - b.offset)
       alone.push(...(await this.#openPack(pack, list, options)))
     })
-    await Promise.all(opened)
+    await allEnded(opened)
     for (const block of alone) await this.#readAlone(block, options)
   }
 
-  #byPack(
-    blocks: readonly BlockToRead[],
+  async writeBlocks(blocks: readonly BlockToWrite[], descriptor: number, options?: Abortable): Promise<number | undefined> {
+    const { byPack, alone } = await this.#parts.index.ask((index) => this.#byPack(blocks, ({ bytes }) => bytes, index), options)
+    if (alone.length > 0) return undefined
+    try {
+      const written = await allEnded([...byPack].map(([pack, list]) => this.#parts.engine.write(pack, list, descriptor, options)))
+      return sumOf(written)
+    } catch (error) {
+      if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND')) throw error
+      return undefined
+    }
+  }
+
+  #byPack<B extends { readonly id: Uint8Array }>(
+    blocks: readonly B[],
+    lengthOf: (block: B) => number,
     index: RepositoryIndex,
-  ): { readonly byPack: Map<string, BlobToOpen[]>; readonly alone: BlockToRead[] } {
-    const byNumber = new Map<number, BlobToOpen[]>()
-    const alone: BlockToRead[] = []
+  ): { readonly byPack: Map<string, (B & PackedBlob)[]>; readonly alone: B[] } {
+    const byNumber = new Map<number, (B & PackedBlob)[]>()
+    const alone: B[] = []
     for (const block of blocks) {
       const location = index.find(DATA, block.id)
+      const length = lengthOf(block)
       // What is not known yet, lies in a pack under way, or is unlike what is wanted has its own way, which also says what is wrong.
-      const usual =
-        location !== undefined && plainLength(location) === block.into.length && block.into.length <= this.#parts.engine.blockSize
+      const usual = location !== undefined && plainLength(location) === length && length <= this.#parts.engine.blockSize
       if (!usual || this.#parts.pending(location.pack, location.offset, 0) !== undefined) {
         alone.push(block)
         continue
       }
       const list = byNumber.get(location.pack)
-      if (list === undefined) byNumber.set(location.pack, [{ ...location, ...block }])
-      else list.push({ ...location, ...block })
+      const packed = { ...block, offset: location.offset, length: location.length, uncompressedLength: location.uncompressedLength }
+      if (list === undefined) byNumber.set(location.pack, [packed])
+      else list.push(packed)
     }
-    const byPack = new Map<string, BlobToOpen[]>()
+    const byPack = new Map<string, (B & PackedBlob)[]>()
     for (const [pack, list] of byNumber) {
       const name = index.packId(pack).toString('hex')
       byPack.set(name, [...(byPack.get(name) ?? []), ...list])
     }
+    for (const list of byPack.values()) list.sort((a, b) => a.offset - b.offset)
     return { byPack, alone }
   }
 

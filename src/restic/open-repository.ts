@@ -4,7 +4,7 @@ import { type Abortable, AgentError, anySignal, isAgentError, type Secret, throw
 import { type Backend, CONFIG_FILE } from './backend.ts'
 import { type BlobOpener, BlobStore } from './blob-store.ts'
 import { checkRepository } from './check-repository.ts'
-import { ffiCtr, nodeCtr } from './ctr-cipher.ts'
+import { ciphersFor } from './ciphers.ts'
 import { isHexId } from './ids.ts'
 import { IndexCache } from './index-cache/index-cache.ts'
 import { IndexStore } from './index-store.ts'
@@ -179,7 +179,7 @@ class ResticRepository implements Repository {
     const { lockEnds, cacheDirectory } = options
     if (lockEnds !== undefined && cacheDirectory !== undefined) this.#openEnds = () => lockEnds(join(cacheDirectory, id))
     const codec = zstdCodec(treeLevel(settings.compression), settings.codec)
-    this.#opener = { key, codec, ctr: (settings.codec === 'auto' ? ffiCtr() : undefined) ?? nodeCtr }
+    this.#opener = { key, codec, ciphers: ciphersFor(settings.codec) }
     this.#index = new IndexStore(files, deps.log, { cache: cacheOf(id, deps, options), ...options.indexSizes })
     this.snapshots = new SnapshotFiles(files, deps)
     this.keys = new KeyFiles(files, opened, deps)

@@ -1,7 +1,11 @@
 import { hash, randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { AgentError } from '../core/index.ts'
+import { AgentError, isZero } from '../core/index.ts'
 import type { Backend, LoadOptions } from './backend.ts'
 import { type BlobToOpen, ReadEngine } from './read-engine.ts'
 import { SealThreads } from './seal-threads.ts'
@@ -89,6 +93,10 @@ class Opener implements AsyncDisposable {
     return this.#engine.open(...args)
   }
 
+  write(...args: Parameters<ReadEngine['write']>): ReturnType<ReadEngine['write']> {
+    return this.#engine.write(...args)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#engine[Symbol.asyncDispose]()
     await this.#threads[Symbol.asyncDispose]()
@@ -122,6 +130,56 @@ describe('the engine that reads many blobs', () => {
       ),
       { seed: 5, numRuns: 10 },
     )
+  })
+
+  it('opens into memory shared with its threads', async () => {
+    const plains = [0, 1, 2, 3].map((seed) => (seed % 2 === 0 ? randomBytes(30_000) : text(20_000 + seed, seed)))
+    const { pack, blobs } = makePack(plains, [0, 0, 100_000])
+    const memory = new SharedArrayBuffer(200_000)
+    let at = 77
+    const shared = blobs.map((blob) => {
+      const into = Buffer.from(memory, at, blob.plain.length)
+      at += blob.plain.length + 13
+      return { ...blob, into }
+    })
+    await using engine = engineOf(new OnePack(pack, false))
+    expect(await engine.open('p', shared)).toEqual([])
+    for (const { into, plain } of shared) expect(into.equals(plain)).toBe(true)
+  })
+
+  it('writes to a file, pages of zeros left out, and nothing that is not sound', async () => {
+    const sparse = randomBytes(40_000).fill(0, 5000, 20_000)
+    const plains = [randomBytes(30_000), sparse, Buffer.alloc(BLOCK), text(BLOCK, 3), text(100, 4)]
+    const { pack, blobs } = makePack(plains, [0, 0, 0, 100_000])
+    const path = join(mkdtempSync(join(tmpdir(), 'vcb-engine-')), 'disk')
+    await using file = await open(path, 'wx+')
+    const places = [5 * 2 ** 30, 4096, 10 * BLOCK, 20 * BLOCK, 30 * BLOCK]
+    const wanted = blobs.map((blob, index) => ({ ...blob, at: places[index] ?? 0 }))
+    await using engine = engineOf(new OnePack(pack, false))
+    // Of the second block the pages from 8192 to 16383, counted from its beginning, are zero.
+    expect(await engine.write('p', wanted, file.fd)).toBe(30_000 + (40_000 - 8192) + 0 + BLOCK + 100)
+    for (const { at, plain } of wanted) {
+      const read = Buffer.alloc(plain.length)
+      await file.read(read, 0, plain.length, at)
+      expect(read.equals(plain)).toBe(true)
+    }
+    const [first, second] = wanted
+    if (first === undefined || second === undefined) throw new Error('five were made')
+    const wrong = { ...second, id: hash('sha256', 'another', 'buffer'), at: 40 * BLOCK }
+    expect(await engine.write('p', [{ ...first, at: 50 * BLOCK }, wrong], file.fd)).toBeUndefined()
+    const untouched = Buffer.alloc(plains[1]?.length ?? 0, 1)
+    await file.read(untouched, 0, untouched.length, wrong.at)
+    expect(isZero(untouched)).toBe(true)
+    rmSync(dirname(path), { recursive: true })
+  })
+
+  it('tells what the system says of a file that cannot be written, and goes on', async () => {
+    const { pack, blobs } = makePack([text(5000, 1), text(6000, 2)], [])
+    const wanted = blobs.map((blob, index) => ({ ...blob, at: index * BLOCK }))
+    await using engine = engineOf(new OnePack(pack, false))
+    await using full = await open('/dev/full', 'r+')
+    for (let turn = 0; turn < 20; turn++) await expect(engine.write('p', wanted, full.fd)).rejects.toMatchObject({ code: 'ENOSPC' })
+    expect(await engine.open('p', blobs)).toEqual([])
   })
 
   it('reads neighbours in one go, and what fills a slot though nothing of it could be compressed', async () => {

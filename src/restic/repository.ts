@@ -243,15 +243,23 @@ export interface SnapshotRemoval extends AsyncDisposable {
 /** A data blob and where its bytes go. */
 export type BlockToRead = { readonly id: Uint8Array; readonly into: Uint8Array }
 
+/** A data blob of so many bytes, and the byte of a file it goes to. */
+export type BlockToWrite = { readonly id: Uint8Array; readonly at: number; readonly bytes: number }
+
 /** Reads verified blobs: MAC, decompression, SHA-256. Loads the index at first use and again when an id is unknown. */
 export interface BlobReader {
   /** A data blob whole. The bytes are shared with the cache: not to be changed. NOT_FOUND, INTEGRITY. */
   read(id: Uint8Array, options?: Abortable): Promise<Uint8Array>
   /**
    * Data blobs of exactly `into.length` bytes each, past the cache. Neighbours in a pack are read together and opened in worker threads. INTEGRITY also
-   * when one has another length.
+   * when one has another length. Nothing writes to their memory any more, also when it rejects.
    */
   readBlocks(blocks: readonly BlockToRead[], options?: Abortable): Promise<void>
+  /**
+   * Data blobs into an open file of this process that reads as zeros where they go, by the threads that open them; nothing that was not verified is written. Bytes written, pages
+   * of zeros left out; undefined when some are better read with `readBlocks`, which also says what is wrong with them. Errors: those of the backend, Node's own for the file.
+   */
+  writeBlocks(blocks: readonly BlockToWrite[], descriptor: number, options?: Abortable): Promise<number | undefined>
   /** Entries of a directory, in the order stored. INTEGRITY. */
   tree(id: string, options?: Abortable): Promise<readonly TreeNode[]>
   /** The entry at `path` (components from the root tree) or undefined. */

@@ -1,8 +1,21 @@
 import { AgentError } from '../core/index.ts'
-import { DIGEST, HASH, OPEN, SEAL, type SealedEntry, type SealMemory, SlotMemory } from './seal-tasks.ts'
-import type { RunningThreads } from './seal-threads.ts'
+import {
+  type BlockEntry,
+  DIGEST,
+  HASH,
+  OPEN,
+  type OpenInto,
+  SEAL,
+  type SealedEntry,
+  type SealMemory,
+  SlotMemory,
+  STORE,
+} from './seal-tasks.ts'
+import type { RunningThreads, SealTask } from './seal-threads.ts'
 
 export type SealedBlock = { readonly sealed: Buffer; readonly uncompressedLength: number }
+export type OpenedBlock = Pick<BlockEntry, 'sound' | 'written'>
+type StoredBlocks = { readonly ids: readonly Uint8Array[]; readonly sealed: readonly SealedBlock[] }
 
 /**
  * Blocks in slots of shared memory, which worker threads hash, compress and seal, or open, and packs that they digest. When a thread dies `onFailure` is called once, and
@@ -34,19 +47,24 @@ export class SealPool implements AsyncDisposable {
   async hash(slot: number, lengths: readonly number[], wanted: readonly number[]): Promise<readonly Uint8Array[]> {
     const memory = this.#slot(slot)
     memory.ask(lengths, new Set(wanted))
-    await this.#run(HASH, slot, lengths.length)
-    return wanted.map((block) => Uint8Array.from(memory.entry(block).id))
+    await this.#run({ kind: HASH, target: slot, length: lengths.length })
+    return idsOf(memory, wanted)
   }
 
   /** Compresses (`level` 0: not) and seals the `wanted` ones. The results, in that order, lie in the slot. */
   async seal(slot: number, lengths: readonly number[], wanted: readonly number[], level: number): Promise<readonly SealedBlock[]> {
     const memory = this.#slot(slot)
     memory.ask(lengths, new Set(wanted))
-    await this.#run(SEAL, slot, lengths.length, level)
-    return wanted.map((block) => {
-      const { sealedAt, sealedLength, plainLength } = memory.entry(block)
-      return { sealed: memory.sealed.subarray(sealedAt, sealedAt + sealedLength), uncompressedLength: plainLength }
-    })
+    await this.#run({ kind: SEAL, target: slot, length: lengths.length, level })
+    return sealedOf(memory, wanted)
+  }
+
+  /** Both at once: half the messages, and a block that was just hashed is still in its core's cache when it is compressed. What turns out to be known was sealed for nothing. */
+  async store(slot: number, lengths: readonly number[], wanted: readonly number[], level: number): Promise<StoredBlocks> {
+    const memory = this.#slot(slot)
+    memory.ask(lengths, new Set(wanted))
+    await this.#run({ kind: STORE, target: slot, length: lengths.length, level })
+    return { ids: idsOf(memory, wanted), sealed: sealedOf(memory, wanted) }
   }
 
   /** Room of a slot for sealed blobs. */
@@ -55,19 +73,19 @@ export class SealPool implements AsyncDisposable {
   }
 
   /**
-   * Opens sealed blobs that lie in a slot's room, each into the block of its number; what lies there is used up. Which of them were found to be what
-   * their ids say; the bytes of the others mean nothing.
+   * Opens sealed blobs that lie in a slot's room, each into the block of its number, or into its place in `into`; what lies there is used up. Those that were not found to be what
+   * their ids say mean nothing, and are not written to a file. Errors: INTERNAL, Node's own for the file.
    */
-  async open(slot: number, lengths: readonly number[], entries: readonly SealedEntry[]): Promise<readonly boolean[]> {
+  async open(slot: number, lengths: readonly number[], entries: readonly SealedEntry[], into: OpenInto): Promise<readonly OpenedBlock[]> {
     const memory = this.#slot(slot)
     memory.askOpen(lengths, entries)
-    await this.#run(OPEN, slot, lengths.length)
-    return entries.map((_entry, block) => memory.entry(block).sound)
+    await this.#run({ kind: OPEN, target: slot, length: lengths.length, into })
+    return entries.map((_entry, block) => memory.entry(block))
   }
 
   /** SHA-256 of the first `length` bytes of a pack buffer. */
   async digest(pack: number, length: number): Promise<Uint8Array> {
-    const digest = await this.#run(DIGEST, pack, length)
+    const digest = await this.#run({ kind: DIGEST, target: pack, length })
     if (digest === true) throw new AgentError('INTERNAL', 'A seal worker gave no digest.')
     return digest
   }
@@ -78,9 +96,9 @@ export class SealPool implements AsyncDisposable {
     await this.#threads.detach(this.#memory)
   }
 
-  #run(kind: number, target: number, length: number, level = 0): Promise<true | Uint8Array> {
+  #run(task: SealTask): Promise<true | Uint8Array> {
     if (this.#closed) return Promise.reject(new AgentError('CANCELED', 'The repository was closed.'))
-    return this.#threads.run(this.#memory, { kind, target, length, level })
+    return this.#threads.run(this.#memory, task)
   }
 
   #slot(number: number): SlotMemory {
@@ -89,3 +107,12 @@ export class SealPool implements AsyncDisposable {
     return slot
   }
 }
+
+const idsOf = (memory: SlotMemory, wanted: readonly number[]): readonly Uint8Array[] =>
+  wanted.map((block) => Uint8Array.from(memory.entry(block).id))
+
+const sealedOf = (memory: SlotMemory, wanted: readonly number[]): readonly SealedBlock[] =>
+  wanted.map((block) => {
+    const { sealedAt, sealedLength, plainLength } = memory.entry(block)
+    return { sealed: memory.sealed.subarray(sealedAt, sealedAt + sealedLength), uncompressedLength: plainLength }
+  })

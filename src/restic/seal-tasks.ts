@@ -1,15 +1,26 @@
 import type { SealKey } from './sealing.ts'
 
-/** Kinds of task: SHA-256 of blocks in a slot; compress and seal them; SHA-256 of a pack buffer; open sealed blobs into blocks. */
+/**
+ * Kinds of task: SHA-256 of blocks in a slot; compress and seal them; SHA-256 of a pack buffer; open sealed blobs into blocks; SHA-256 of blocks and at once, while
+ * a core has them at hand, compress and seal them.
+ */
 export const HASH = 0
 export const SEAL = 1
 export const DIGEST = 2
 export const OPEN = 3
+export const STORE = 4
 
-/** [task number, memory, kind, slot or pack buffer, blocks in the slot | bytes of the pack, zstd level of SEAL, 0: as it is] */
-export type TaskMessage = readonly [number, number, number, number, number, number]
-/** [task number, true: the result lies in the slot | the digest of a pack] */
-export type ReplyMessage = readonly [number, true | Uint8Array]
+/**
+ * [task number, memory, kind, slot or pack buffer, blocks in the slot | bytes of the pack, zstd level of SEAL and STORE, 0: as it is, what OPEN puts
+ * the blocks into when not into their slot]
+ */
+export type TaskMessage = readonly [number, number, number, number, number, number, OpenInto]
+/** Memory, or the descriptor of a file of this process that reads as zeros where the blocks go. */
+export type OpenInto = SharedArrayBuffer | number | undefined
+/** [task number, true: the result lies in the slot | the digest of a pack | why a file could not be written] */
+export type ReplyMessage = readonly [number, true | Uint8Array | WriteFailure]
+/** What of an error of Node's `fs` passes between threads. */
+export type WriteFailure = { readonly code: string; readonly message: string }
 /** Answered by nothing; in order with the tasks. */
 export type ThreadMessage = { readonly key: SealKey } | ({ readonly attach: number } & SealMemory) | { readonly detach: number }
 
@@ -34,7 +45,9 @@ const WANTED_AT = 36
 const SEALED_AT = 40
 const SEALED_LENGTH_AT = 44
 const PLAIN_LENGTH_AT = 48
+/** 0: the block is not what its id says; otherwise one more than the bytes of it that a file got. */
 const SOUND_AT = 52
+const INTO_AT = 56
 /** The blocks begin after the entries, clear of the page (see `readMemory`). */
 const META_BYTES = MOST_BLOCKS * ENTRY_BYTES + 64
 
@@ -51,15 +64,19 @@ export type SealedEntry = {
   readonly sealedLength: number
   /** Bytes of the block; 0: it was stored as it is. */
   readonly plainLength: number
+  /** Where the block goes in the memory or file that the task names, bytes; without meaning where it goes into its slot. */
+  readonly intoAt: number
 }
 
 /**
- * What a thread is told of a block, and what it answers: `id` of HASH; where it lies sealed of SEAL, `plainLength` 0 for a block stored as it is; whether it
+ * What a thread is told of a block, and what it answers: `id` of HASH and STORE; where it lies sealed of SEAL and STORE, `plainLength` 0 for a block stored as it is; whether it
  * is `sound` of OPEN.
  */
 export type BlockEntry = SealedEntry & {
   readonly length: number
   readonly wanted: boolean
+  /** Bytes written to a file; pages of zeros are not. */
+  readonly written: number
   readonly sound: boolean
 }
 
@@ -94,22 +111,25 @@ export class SlotMemory {
       sealedAt: word(SEALED_AT),
       sealedLength: word(SEALED_LENGTH_AT),
       plainLength: word(PLAIN_LENGTH_AT),
-      sound: word(SOUND_AT) === 1,
+      intoAt: this.#meta.readDoubleLE(at + INTO_AT),
+      sound: word(SOUND_AT) > 0,
+      written: Math.max(word(SOUND_AT) - 1, 0),
     }
   }
 
   /** Asks for sealed blobs to be opened, each into its block. */
   askOpen(lengths: readonly number[], entries: readonly SealedEntry[]): void {
     this.ask(lengths, new Set(entries.keys()))
-    for (const [block, { id, sealedAt, sealedLength, plainLength }] of entries.entries()) {
+    for (const [block, { id, sealedAt, sealedLength, plainLength, intoAt }] of entries.entries()) {
       this.answerId(block, id)
+      this.#meta.writeDoubleLE(intoAt, block * ENTRY_BYTES + INTO_AT)
       this.answerSealed(block, sealedAt, sealedLength, plainLength)
       this.answerSound(block, false)
     }
   }
 
-  answerSound(block: number, sound: boolean): void {
-    this.#meta.writeUInt32LE(sound ? 1 : 0, block * ENTRY_BYTES + SOUND_AT)
+  answerSound(block: number, sound: boolean, written = 0): void {
+    this.#meta.writeUInt32LE(sound ? written + 1 : 0, block * ENTRY_BYTES + SOUND_AT)
   }
 
   answerId(block: number, id: Uint8Array): void {

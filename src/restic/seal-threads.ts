@@ -1,20 +1,35 @@
 import { Worker } from 'node:worker_threads'
 import { AgentError } from '../core/index.ts'
-import { HASH, type ReplyMessage, type SealMemory, type SealWorkerData, type TaskMessage, type ThreadMessage } from './seal-tasks.ts'
+import {
+  HASH,
+  type OpenInto,
+  STORE,
+  type ReplyMessage,
+  type SealMemory,
+  type SealWorkerData,
+  type TaskMessage,
+  type ThreadMessage,
+} from './seal-tasks.ts'
 import type { SealKey } from './sealing.ts'
 
 /** Tasks handed to a worker ahead of its replies, so that it need not wait for the main thread. */
 const AHEAD = 2
 
-/** What a thread is asked: the kind, of which slot or pack buffer, how many blocks or bytes, and the level of zstd. */
-export type SealTask = { readonly kind: number; readonly target: number; readonly length: number; readonly level?: number | undefined }
+/** What a thread is asked: the kind, of which slot or pack buffer, how many blocks or bytes, the level of zstd, and what blocks are opened into when not into their slot. */
+export type SealTask = {
+  readonly kind: number
+  readonly target: number
+  readonly length: number
+  readonly level?: number | undefined
+  readonly into?: OpenInto
+}
 
 type Task = SealTask & {
   readonly number: number
   readonly level: number
   readonly memory: number
   readonly resolve: (value: true | Uint8Array) => void
-  readonly reject: (error: AgentError) => void
+  readonly reject: (error: Error) => void
 }
 type Thread = { readonly worker: Worker; readonly under: Map<number, Task> }
 type Attached = {
@@ -67,7 +82,7 @@ export class SealThreads implements AsyncDisposable {
 export class RunningThreads implements AsyncDisposable {
   readonly #threads: Thread[]
   readonly #attached = new Map<number, Attached>()
-  /** Sealing goes before hashing: it is what frees slots. */
+  /** Blocks that are hashed already go first: they are what frees slots. */
   readonly #urgent: Task[] = []
   readonly #waiting: Task[] = []
   #next = 0
@@ -123,11 +138,11 @@ export class RunningThreads implements AsyncDisposable {
     this.#tell({ detach: memory })
   }
 
-  run(memory: number, { kind, target, length, level = 0 }: SealTask): Promise<true | Uint8Array> {
+  run(memory: number, { kind, target, length, level = 0, into }: SealTask): Promise<true | Uint8Array> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
     return new Promise((resolve, reject) => {
-      const task: Task = { number: this.#next++, memory, kind, target, length, level, resolve, reject }
-      ;(kind === HASH ? this.#waiting : this.#urgent).push(task)
+      const task: Task = { number: this.#next++, memory, kind, target, length, level, into, resolve, reject }
+      ;(kind === HASH || kind === STORE ? this.#waiting : this.#urgent).push(task)
       this.#dispatch()
     })
   }
@@ -147,8 +162,9 @@ export class RunningThreads implements AsyncDisposable {
       const attached = this.#attached.get(task.memory)
       if (attached !== undefined) attached.under++
       this.#reference()
+      const message: TaskMessage = [task.number, task.memory, task.kind, task.target, task.length, task.level, task.into]
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a worker thread, not a window
-      thread.worker.postMessage([task.number, task.memory, task.kind, task.target, task.length, task.level] satisfies TaskMessage)
+      thread.worker.postMessage(message)
     }
   }
 
@@ -158,7 +174,8 @@ export class RunningThreads implements AsyncDisposable {
     thread.under.delete(number)
     this.#dispatch()
     this.#reference()
-    task.resolve(value)
+    if (value === true || value instanceof Uint8Array) task.resolve(value)
+    else task.reject(Object.assign(new Error(value.message), { code: value.code }))
     this.#left(task)
   }
 

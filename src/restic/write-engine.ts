@@ -4,15 +4,19 @@ import { type BlobType, DATA } from './blob-records.ts'
 import type { StoredBlock } from './block-pipeline.ts'
 import { CompressionLevel } from './compression.ts'
 import { idHex } from './ids.ts'
+import { KnownShare } from './known-share.ts'
 import { PackWriter } from './pack-writer.ts'
 import type { RepositoryIndex } from './repository-index.ts'
-import type { SealPool } from './seal-pool.ts'
+import type { SealedBlock, SealPool } from './seal-pool.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import { IV_BYTES, SEAL_OVERHEAD, type SealKey, sealInPlace } from './sealing.ts'
 import { SlotPool } from './slot-pool.ts'
 import type { WriteMemory, WriteSettings } from './write-memory.ts'
 import { zeroBlockId } from './zero-block.ts'
 import type { ZstdCodec } from './zstd-codec.ts'
+
+type HashedBlocks = { readonly ids: readonly Uint8Array[]; readonly seal: (fresh: readonly number[]) => Promise<readonly SealedBlock[]> }
+const NOTHING: SealedBlock = Object.freeze({ sealed: Buffer.alloc(0), uncompressedLength: 0 })
 
 export type WriteEngineParts = {
   readonly files: SealedFiles
@@ -41,6 +45,7 @@ export class WriteEngine {
   readonly #pool: SealPool
   readonly #free: SlotPool
   readonly #level: CompressionLevel
+  readonly #known = new KnownShare()
   readonly #packs: PackWriter
   readonly #failed = new AbortController()
   /** Blobs between the look-up and the pack. */
@@ -102,26 +107,33 @@ export class WriteEngine {
         at += length
       }
       if (data.length === 0) return stored
-      const ids = await this.#pool.hash(slot, lengths, data)
+      const { ids, seal } = await this.#hash(slot, lengths, data)
       const sizes = await this.#storeOnce(ids, async (fresh) => {
-        const sealed = await this.#pool.seal(
-          slot,
-          lengths,
-          fresh.map((index) => data[index] ?? 0),
-          this.#level.now(),
-        )
+        const sealed = await seal(fresh)
         for (const [number, index] of fresh.entries()) {
-          const { sealed: bytes, uncompressedLength } = sealed[number] ?? { sealed: Buffer.alloc(0), uncompressedLength: 0 }
+          const { sealed: bytes, uncompressedLength } = sealed[number] ?? NOTHING
           await this.#packs.append(DATA, ids[index] ?? new Uint8Array(), bytes, uncompressedLength)
         }
         return sealed.map(({ sealed: bytes }) => bytes.length)
       })
+      this.#known.count(sizes)
       for (const [index, block] of data.entries())
         stored[block] = { id: ids[index] ?? new Uint8Array(), storedBytes: sizes[index] ?? 0, zero: false }
       return stored
     } finally {
       this.#free.release(slot)
     }
+  }
+
+  /** Ids of the `data` blocks of a slot, and how to come to those sealed that are new: while most are, they are sealed already. */
+  async #hash(slot: number, lengths: readonly number[], data: readonly number[]): Promise<HashedBlocks> {
+    if (this.#known.few) {
+      const { ids, sealed } = await this.#pool.store(slot, lengths, data, this.#level.now())
+      return { ids, seal: (fresh) => Promise.resolve(fresh.map((index) => sealed[index] ?? NOTHING)) }
+    }
+    const ids = await this.#pool.hash(slot, lengths, data)
+    const blocks = (fresh: readonly number[]): readonly number[] => fresh.map((index) => data[index] ?? 0)
+    return { ids, seal: (fresh) => this.#pool.seal(slot, lengths, blocks(fresh), this.#level.now()) }
   }
 
   /** Stores the block of `length` zeros unless it is known. */

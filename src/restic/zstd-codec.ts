@@ -1,5 +1,6 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { AgentError, KIB, MIB } from '../core/index.ts'
+import { hashLogOf } from './compression.ts'
 import { ffiCodec } from './ffi-codec.ts'
 
 /** zstd of whole blocks, without the frame's own checksum, as restic writes them: MAC and SHA-256 say more. One object belongs to one thread; calls are synchronous. */
@@ -20,7 +21,8 @@ function wholeOf(source: Uint8Array, length: number): Buffer | undefined {
 
 /** The stable way: node:zlib, a fresh context each call. */
 export function zlibCodec(level: number): ZstdCodec {
-  const params = { [constants.ZSTD_c_compressionLevel]: level }
+  const hashLog = hashLogOf(level)
+  const params = { [constants.ZSTD_c_compressionLevel]: level, ...(hashLog === undefined ? {} : { [constants.ZSTD_c_hashLog]: hashLog }) }
   return Object.freeze({
     name: 'zlib' as const,
     compress(source: Uint8Array, target: Uint8Array): number | undefined {

@@ -6,7 +6,7 @@ import { hash, randomBytes, scryptSync } from 'node:crypto'
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { isZero } from '../../src/core/index.ts'
-import { ffiCtr, nodeCtr } from '../../src/restic/ctr-cipher.ts'
+import { ciphersFor } from '../../src/restic/ciphers.ts'
 import { IV_BYTES, SEAL_OVERHEAD, sealInPlace, sealKeyFrom, tryUnseal } from '../../src/restic/sealing.ts'
 import { zstdCodec } from '../../src/restic/zstd-codec.ts'
 
@@ -21,7 +21,7 @@ type Stage = { readonly of: readonly ('full' | 'restore')[]; readonly name: stri
 function measureStages(flat: string, directory: string): readonly Stage[] {
   const blocks = sample(flat)
   const codec = zstdCodec(1, 'auto')
-  const ctr = ffiCtr() ?? nodeCtr
+  const ciphers = ciphersFor('auto')
   const key = sealKeyFrom(randomBytes(64))
   const room = Buffer.allocUnsafeSlow(BLOCK * 2 + SEAL_OVERHEAD)
   const read = Buffer.allocUnsafeSlow(BLOCK)
@@ -34,7 +34,7 @@ function measureStages(flat: string, directory: string): readonly Stage[] {
   const stored = compressed.reduce((sum, { bytes }) => sum + bytes.length + SEAL_OVERHEAD, 0) * ONE_IN
   const sealed = compressed.map(({ bytes }) => {
     bytes.copy(room, IV_BYTES)
-    return Buffer.from(sealInPlace(key, randomBytes(IV_BYTES), room, bytes.length, ctr))
+    return Buffer.from(sealInPlace(key, randomBytes(IV_BYTES), room, bytes.length, ciphers))
   })
   const disk = join(directory, 'stages')
   const kdf = { N: 32_768, r: 8, p: 5, maxmem: 2 ** 26 }
@@ -50,7 +50,7 @@ function measureStages(flat: string, directory: string): readonly Stage[] {
         for (const { bytes } of blocks) codec.compress(bytes, room.subarray(IV_BYTES))
       }),
       timed(['full'], 'AES-256-CTR and Poly1305', stored, () => {
-        for (const { bytes } of compressed) sealInPlace(key, randomBytes(IV_BYTES), room, bytes.length, ctr)
+        for (const { bytes } of compressed) sealInPlace(key, randomBytes(IV_BYTES), room, bytes.length, ciphers)
       }),
       timed(['full'], 'SHA-256 of packs', stored, () => {
         for (const bytes of sealed) hash('sha256', bytes, 'buffer')
@@ -60,7 +60,7 @@ function measureStages(flat: string, directory: string): readonly Stage[] {
         for (const [index, { length }] of sealed.entries()) readSync(source, read, 0, Math.min(length, BLOCK), blocks[index]?.offset ?? 0)
       }),
       once(['restore'], 'Poly1305 and AES-256-CTR', stored, () => {
-        for (const bytes of sealed) if (tryUnseal(key, bytes, ctr, true) === undefined) throw new Error('a block was not opened')
+        for (const bytes of sealed) if (tryUnseal(key, bytes, ciphers, true) === undefined) throw new Error('a block was not opened')
       }),
       timed(['restore'], `zstd decompressed, by ${codec.name}`, all, () => {
         for (const { bytes, whole } of compressed)

@@ -1,5 +1,6 @@
+import { writeSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { type BlockSink, isAgentError } from '../../src/core/index.ts'
+import { type BlockSink, type FilePlace, isAgentError } from '../../src/core/index.ts'
 
 /** A sink under test. `image` gives what the target holds after the sink was disposed, undefined when nothing is left of it. */
 export type SinkUnderTest = { readonly sink: BlockSink; readonly image: () => Promise<Uint8Array | undefined> }
@@ -55,9 +56,40 @@ export function blockSinkContract(
       expect(actual.equals(model)).toBe(true)
     })
 
+    it('takes bytes from another thread, once, where it is a file', async () => {
+      const { sink, image } = await open(size)
+      const data = Buffer.alloc(300_000, 7).fill(0, 100_000, 150_000)
+      // Behind the region that `write` touches, as far as there is one.
+      const places = [0, 400_000].map((offset) => ({ offset, length: data.length }))
+      for (const range of places) {
+        const work = async ({ descriptor, at }: FilePlace): Promise<number> => {
+          writeSync(descriptor, data, 0, 100_000, at)
+          writeSync(descriptor, data, 150_000, 150_000, at + 150_000)
+          return 250_000
+        }
+        const written = await sink.writeBy?.(range, work)
+        if (sink.writeBy === undefined) await sink.write(range.offset, data)
+        else expect(written).toBe(250_000)
+      }
+      await sink.zero({ offset: 350_000, length: 100_000 })
+      await sink.write(0, Buffer.alloc(1000, 9))
+      // What `write` may have written is not to be left out as zeros by a thread.
+      await sink.writeBy?.({ offset: 0, length: 4096 }, () => Promise.reject(new Error('called')))
+      const model = Buffer.alloc(size)
+      for (const { offset } of places) data.copy(model, offset)
+      model.fill(0, 350_000, 450_000).fill(9, 0, 1000)
+      await sink.flush()
+      await sink[Symbol.asyncDispose]()
+      expect(model.equals((await image()) ?? Buffer.alloc(0))).toBe(true)
+    })
+
     it('refuses what lies outside', async () => {
       const { sink } = await open(size)
       await expect((async () => sink.write(size - 1, new Uint8Array(2)))()).rejects.toSatisfy((error) => isAgentError(error, 'USAGE'))
+      if (sink.writeBy !== undefined) {
+        const outside = sink.writeBy({ offset: size - 1, length: 2 }, () => Promise.resolve(2))
+        await expect(outside).rejects.toSatisfy((error) => isAgentError(error, 'USAGE'))
+      }
       await expect((async () => sink.zero({ offset: -1, length: 2 }))()).rejects.toSatisfy((error) => isAgentError(error, 'USAGE'))
       await sink[Symbol.asyncDispose]()
     })

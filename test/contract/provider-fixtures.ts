@@ -1,4 +1,7 @@
 import { createHash } from 'node:crypto'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect } from 'vitest'
 import {
   type Abortable,
@@ -15,6 +18,7 @@ import {
   rangeEnd,
   type VmConfig,
 } from '../../src/core/index.ts'
+import { copyDisk, createRawFile } from '../../src/disk/index.ts'
 import type { BackupProvider, DiskPlan, DiskWritten, PointFacts } from '../../src/provider/index.ts'
 
 const GRAIN = 64 * 1024
@@ -233,6 +237,19 @@ export async function expectPoint(provider: BackupProvider, id: PointId, disks: 
     expect(disk.size).toBe(bytes.length)
     const read = await readAll(disk)
     expect(read.equals(bytes), `disk ${key} of ${id}`).toBe(true)
+    expect((await rawFileOf(disk)).equals(bytes), `disk ${key} of ${id} in a file`).toBe(true)
+  }
+}
+
+/** What a restore to a raw file makes of a disk; some providers write it by threads of their own. */
+async function rawFileOf(disk: BlockSource): Promise<Buffer> {
+  const directory = await mkdtemp(join(tmpdir(), 'vcb-raw-'))
+  try {
+    await using file = await createRawFile(join(directory, 'disk'), disk.size)
+    await copyDisk(disk, file)
+    return await readFile(join(directory, 'disk'))
+  } finally {
+    await rm(directory, { recursive: true })
   }
 }
 

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { rm } from 'node:fs/promises'
+import { chmod, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { MIB, Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { type BlockSink, MIB, Secret, silentLog, systemClock } from '../../src/core/index.ts'
+import { copyDisk, createRawFile } from '../../src/disk/index.ts'
 import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { type Backend, directoryBackend, type FileRef } from '../../src/restic/index.ts'
 import { providerContract, type ProviderSubject } from './provider-contract.ts'
@@ -35,6 +36,61 @@ async function makeRestic(sizes?: { readonly singleUpTo: number; readonly extent
 
 providerContract('restic, one file a disk', () => makeRestic())
 providerContract('restic, several extents a disk', () => makeRestic({ singleUpTo: MIB, extentBytes: 2 * MIB }))
+
+it.each([undefined, { singleUpTo: MIB, extentBytes: 2 * MIB }])(
+  'writes a disk to a file by its threads, and of a damaged one nothing that is not sound (%o)',
+  async (sizes) => {
+    const directory = await fastDirectory('vcb-provider-')
+    try {
+      const repository = join(directory, 'repository')
+      await using provider = await openResticProvider(repository, { ...deps, sizes })
+      const source = new WatchedDisk(noise(5 * MIB, 1).fill(0, 3 * MIB, 4 * MIB))
+      const { id } = await writePoint(provider, [{ disk: diskRef(2000, source.size), source }])
+      const target = join(directory, 'disk')
+      const taken: (number | undefined)[] = []
+      const restore = async (): Promise<void> => {
+        await rm(target, { force: true })
+        await using reader = await provider.points?.open(id)
+        await using disk = await reader?.disk(2000)
+        if (disk?.writeTo === undefined) throw new Error('it cannot')
+        await using file = await createRawFile(target, disk.size)
+        taken.length = 0
+        const watched: BlockSink = {
+          size: file.size,
+          write: (...args) => file.write(...args),
+          writeBy: async (...args) => {
+            const written = await file.writeBy(...args)
+            taken.push(written)
+            return written
+          },
+          zero: (...args) => file.zero(...args),
+          flush: (...args) => file.flush(...args),
+          [Symbol.asyncDispose]: () => Promise.resolve(),
+        }
+        await copyDisk(disk, watched)
+      }
+      await restore()
+      expect(taken).toEqual([MIB, MIB, MIB, MIB])
+      expect((await readFile(target)).equals(source.bytes)).toBe(true)
+
+      const packs = join(repository, 'data')
+      for (const folder of await readdir(packs)) {
+        for (const name of await readdir(join(packs, folder))) {
+          const path = join(packs, folder, name)
+          const bytes = await readFile(path)
+          if (bytes.length < 4 * MIB) continue
+          await chmod(path, 0o600)
+          await writeFile(path, bytes.fill(0xa5, MIB, MIB + 100))
+        }
+      }
+      await expect(restore()).rejects.toMatchObject({ code: 'INTEGRITY' })
+      expect(taken).toContain(undefined)
+      await expect(readFile(target)).rejects.toMatchObject({ code: 'ENOENT' })
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
+  },
+)
 
 /** Counts what is loaded of a repository. */
 function counted(backend: Backend, loads: FileRef[]): Backend {
