@@ -6,7 +6,7 @@ import { measure, median } from './measure.ts'
 /** What `test/bench/stages.ts` prints of a stage. */
 type Stage = { readonly of: readonly string[]; readonly name: string; readonly bytes: number; readonly cpuSeconds: number }
 
-/** What a full and a restore into memory must do at least, stage by stage, and how near those measured come. */
+/** What a full and a restore into memory must do at least, stage by stage in one thread, and how near those measured come. */
 export async function stages({ places, figures, memory }: BenchOptions & { readonly memory: string }): Promise<void> {
   const script = join(import.meta.dirname, '..', 'test', 'bench', 'stages.ts')
   const { output } = await measure(process.execPath, [script, places.flat, memory], {})
@@ -18,7 +18,7 @@ export async function stages({ places, figures, memory }: BenchOptions & { reado
     ['full', 'full'],
     ['restore', 'restore into memory'],
   ] as const) {
-    figures.title(`the stages of a ${of}, each by itself in one thread`)
+    figures.title(`the stages of a ${of}, one block after the other in one thread`)
     const its = found.filter((stage) => stage.of.includes(of))
     for (const { name, bytes, cpuSeconds } of its) {
       const speed = bytes === 0 ? '' : `${Math.round(bytes / cpuSeconds / 1e6)} MB/s`

@@ -1,4 +1,4 @@
-import { type Abortable, type BlockSink, type BlockSource, isAgentError, isZero, MIB, throwIfAborted } from '../core/index.ts'
+import { type Abortable, type BlockSink, type BlockSource, isAgentError, isZero, MIB, sharedMemory, throwIfAborted } from '../core/index.ts'
 import { dataChunks } from './data-chunks.ts'
 
 /** Zeros of this length at a multiple of it are left out. Bytes. */
@@ -50,7 +50,8 @@ export async function fillDisk(
   let end = from
   let whole = true
   try {
-    for await (const { offset, data } of dataChunks(source, { offset: from, length: source.size - from }, GRAIN, { signal })) {
+    const left = { offset: from, length: source.size - from }
+    for await (const { offset, data } of dataChunks(source, left, GRAIN, { signal }, sharedMemory)) {
       start(offset, data)
       end = offset + data.length
       while (underWay.size >= IN_FLIGHT) await Promise.race(underWay)

@@ -1,4 +1,4 @@
-import { MIB, readMemory } from '../core/index.ts'
+import { MIB, sharedMemory } from '../core/index.ts'
 
 /** What is read ahead in one go. Bytes; beginnings are multiples of it, so it is whole blocks of every repository. */
 export const PIECE_BYTES = MIB
@@ -36,12 +36,12 @@ export class ReadAheadRoom {
     return (this.#made - this.#free.length) * PIECE_BYTES
   }
 
-  /** Memory of one piece; undefined when there is none. */
+  /** Memory of one piece, which a repository's threads open blocks into; undefined when there is none. */
   take(): Buffer | undefined {
     const piece = this.#free.pop()
     if (piece !== undefined || this.#made === this.#most) return piece
     this.#made++
-    return readMemory(PIECE_BYTES)
+    return sharedMemory(PIECE_BYTES)
   }
 
   give(piece: Buffer): void {

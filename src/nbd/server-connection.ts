@@ -1,4 +1,14 @@
-import { AgentError, anySignal, type ByteChannel, type Clock, type Log, MIB, throwIfAborted, toAgentError } from '../core/index.ts'
+import {
+  AgentError,
+  anySignal,
+  type ByteChannel,
+  type Clock,
+  type Log,
+  MIB,
+  sharedMemory,
+  throwIfAborted,
+  toAgentError,
+} from '../core/index.ts'
 import { outOfStep } from './nbd-error.ts'
 import { COMMAND, COMMAND_FLAG, ERRNO, LARGEST_PAYLOAD, REQUEST_BYTES, REQUEST_MAGIC } from './protocol.ts'
 import { Replies } from './replies.ts'
@@ -147,7 +157,7 @@ export class ServerConnection {
 
   #take(length: number): Buffer {
     const fitting = this.#spare.findIndex((piece) => piece.length === length)
-    return this.#spare.splice(fitting, fitting < 0 ? 0 : 1)[0] ?? Buffer.allocUnsafeSlow(length)
+    return this.#spare.splice(fitting, fitting < 0 ? 0 : 1)[0] ?? sharedMemory(length)
   }
 
   /** Only of a reply that the system has taken whole: of one that failed, something may still be on its way. */

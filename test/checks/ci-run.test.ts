@@ -25,40 +25,42 @@ type Parts = {
   readonly check?: string
   readonly tests?: string
   readonly demo?: string
+  readonly bench?: string
 }
 
 function run(parts: Parts): { readonly last: string; readonly status: number | null; readonly output: string } {
-  const { peers = 'true', install = 'true', check = 'true', tests = "echo '40 passed, 0 failed'", demo = 'true' } = parts
+  const { peers = 'true', install = 'true', check = 'true', tests = "echo '40 passed, 0 failed'", demo = 'true', bench = 'true' } = parts
   script('scripts/install-peers.sh', peers)
   script(
     'bin/npm',
-    `case "$*" in\nci*) ${install};;\n*check) ${check};;\ntest*) ${tests};;\n*demo) ${demo};;\n*) echo "npm $*?"; exit 9;;\nesac`,
+    `case "$*" in\nci*) ${install};;\n*bench:check) ${bench};;\n*check) ${check};;\ntest*) ${tests};;\n*demo) ${demo};;\n*) echo "npm $*?"; exit 9;;\nesac`,
   )
   const ended = spawnSync('bash', [join(top, '.ci', 'run')], { encoding: 'utf8', env: { PATH: `${join(top, 'bin')}:/usr/bin:/bin` } })
   const output = `${ended.stdout}${ended.stderr}`
   return { last: ended.stdout.trimEnd().split('\n').at(-1) ?? '', status: ended.status, output }
 }
 
-it('adds up tests, check and demo', () => {
-  expect(run({})).toMatchObject({ last: '42 passed, 0 failed', status: 0 })
-  expect(run({ tests: "echo '40 passed, 0 failed, 2 skipped'" })).toMatchObject({ last: '42 passed, 0 failed, 2 skipped', status: 0 })
+it('adds up tests, check, demo and benchmark', () => {
+  expect(run({})).toMatchObject({ last: '43 passed, 0 failed', status: 0 })
+  expect(run({ tests: "echo '40 passed, 0 failed, 2 skipped'" })).toMatchObject({ last: '43 passed, 0 failed, 2 skipped', status: 0 })
 })
 
 it('requires every peer in the tests', () => {
   expect(run({ tests: `[ "$VCB_PEERS" = required ] && echo '1 passed, 0 failed'` })).toMatchObject({
-    last: '3 passed, 0 failed',
+    last: '4 passed, 0 failed',
     status: 0,
   })
 })
 
 it.each<[string, Parts, string]>([
-  ['the check', { check: 'exit 1' }, '41 passed, 1 failed'],
-  ['a test', { tests: "echo '39 passed, 1 failed'; exit 1" }, '41 passed, 1 failed'],
-  ['the test runner itself', { tests: "echo '40 passed, 0 failed'; exit 1" }, '42 passed, 1 failed'],
-  ['a runner without a count', { tests: 'exit 0' }, '2 passed, 1 failed'],
-  ['no test at all', { tests: "echo '0 passed, 0 failed'" }, '2 passed, 1 failed'],
-  ['the demo', { demo: 'exit 1' }, '41 passed, 1 failed'],
-  ['the peers', { peers: 'exit 1' }, '42 passed, 1 failed'],
+  ['the check', { check: 'exit 1' }, '42 passed, 1 failed'],
+  ['a test', { tests: "echo '39 passed, 1 failed'; exit 1" }, '42 passed, 1 failed'],
+  ['the test runner itself', { tests: "echo '40 passed, 0 failed'; exit 1" }, '43 passed, 1 failed'],
+  ['a runner without a count', { tests: 'exit 0' }, '3 passed, 1 failed'],
+  ['no test at all', { tests: "echo '0 passed, 0 failed'" }, '3 passed, 1 failed'],
+  ['the demo', { demo: 'exit 1' }, '42 passed, 1 failed'],
+  ['the benchmark', { bench: 'exit 1' }, '42 passed, 1 failed'],
+  ['the peers', { peers: 'exit 1' }, '43 passed, 1 failed'],
   ['the installation, and stops', { install: 'exit 1' }, '0 passed, 1 failed'],
 ])('fails with %s', (_what, parts, last) => {
   const ended = run(parts)
