@@ -447,6 +447,23 @@ describe('what goes wrong while writing', () => {
     expect(await next.seal(0, [10], [0], 1)).toMatchObject([{ uncompressedLength: 0 }])
   })
 
+  it('the death of a thread ends the tasks of the others only when they have stopped writing', async () => {
+    const large = 8 << 20
+    const memory = { slots: [new SharedArrayBuffer(slotBytes(large))], packs: [], blockSize: large }
+    await using threads = new SealThreads(2, 'auto')
+    threads.unlock(sealKeyFrom(randomBytes(64)))
+    await using pool = new SealPool(threads.start(), memory, () => undefined)
+    // Half a second of one call into zstd, which nothing interrupts.
+    for (let at = 0; at < large; at += 16) pool.plain(0).write(`${at * 7919}`, at)
+    const sealing = pool.seal(0, [large], [0], 12)
+    const dying = pool.digest(99, 10)
+    await expect(dying).rejects.toMatchObject({ code: 'INTERNAL' })
+    await expect(sealing).rejects.toMatchObject({ code: 'INTERNAL' })
+    const left = hash('sha256', pool.sealed(0))
+    await systemClock.sleep(1000)
+    expect(hash('sha256', pool.sealed(0))).toBe(left)
+  })
+
   it('memory that is given back is not touched any more, and its tasks end', async () => {
     await using threads = new SealThreads(2, 'auto')
     const large = 8 << 20

@@ -87,6 +87,8 @@ export class RunningThreads implements AsyncDisposable {
   readonly #waiting: Task[] = []
   #next = 0
   #failure: AgentError | undefined
+  /** Once there is a failure: when no thread runs any more. */
+  #ended: Promise<void> | undefined
 
   constructor(count: number, data: SealWorkerData) {
     // The source is TypeScript, the build JavaScript; both carry the worker beside this file.
@@ -125,8 +127,9 @@ export class RunningThreads implements AsyncDisposable {
 
   /** Rejects what waits and lets what is under way end; no thread touches the memory any more when it resolves. */
   async detach(memory: number): Promise<void> {
+    await this.#ended
     const attached = this.#attached.get(memory)
-    if (attached === undefined || this.dead) return
+    if (attached === undefined) return
     for (const queue of [this.#urgent, this.#waiting]) {
       const mine = queue.filter((task) => task.memory === memory)
       const others = queue.filter((task) => task.memory !== memory)
@@ -148,12 +151,11 @@ export class RunningThreads implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop(new AgentError('CANCELED', 'The repository was closed.'))
-    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
+    await this.#stop(new AgentError('CANCELED', 'The repository was closed.'))
   }
 
   #dispatch(): void {
-    while (this.#urgent.length > 0 || this.#waiting.length > 0) {
+    while (this.#failure === undefined && (this.#urgent.length > 0 || this.#waiting.length > 0)) {
       const thread = this.#threads.reduce((least, other) => (other.under.size < least.under.size ? other : least))
       if (thread.under.size >= AHEAD) return
       const task = this.#urgent.shift() ?? this.#waiting.shift()
@@ -202,18 +204,27 @@ export class RunningThreads implements AsyncDisposable {
     if (this.#failure !== undefined) return
     const error = new AgentError('INTERNAL', 'A worker thread that compresses or opens blocks died.', { cause })
     const told = [...this.#attached.values()]
-    this.#stop(error)
-    for (const { onFailure } of told) onFailure(error)
+    // Its failure is that of the tasks.
+    void this.#stop(error).finally(() => {
+      for (const { onFailure } of told) onFailure(error)
+    })
   }
 
-  #stop(error: AgentError): void {
+  #stop(error: AgentError): Promise<void> {
     this.#failure ??= error
+    this.#ended ??= this.#end(this.#failure)
+    return this.#ended
+  }
+
+  /** Every thread first: one that lives still writes memory and files, which are somebody else's once a task is over. */
+  async #end(failure: AgentError): Promise<void> {
+    await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
     const tasks = [...this.#urgent.splice(0), ...this.#waiting.splice(0)]
     for (const { under } of this.#threads) {
       tasks.push(...under.values())
       under.clear()
     }
-    for (const task of tasks) task.reject(this.#failure)
+    for (const task of tasks) task.reject(failure)
     for (const { atRest } of this.#attached.values()) atRest?.()
     this.#attached.clear()
   }
