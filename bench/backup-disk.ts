@@ -39,7 +39,7 @@ async function backUp(vmdks: readonly string[], { repository, passwordFile, pare
       const source = sources[index]
       if (source === undefined) throw new Error('a disk is missing')
       const ranges = changed === undefined ? allocated(source) : listed(index === 0 ? changed : [])
-      return { disk, put: await writer.putDisk(disk, source, { mode, ranges }) }
+      return { disk, put: await writer.putDisk(disk, source, { mode, ranges, readAround: true }) }
     }),
   )
   const { id } = await writer.commit({

@@ -75,6 +75,7 @@ try {
     },
     programs,
   )
+  writeFileSync(join(programs, 'package.json'), '{"type":"module"}')
   const flat = join(work, 'bench-flat.vmdk')
   const places: Places = { work, programs, flat, vmdk: describeFlat(flat, size), passwordFile: join(work, 'password') }
   writeFileSync(places.passwordFile, 'bench\n')

@@ -78,7 +78,7 @@ async function writeDisk(
   const written = await writer.putDisk(
     disk,
     source,
-    { mode: transfer.mode, ranges: areas },
+    { mode: transfer.mode, ranges: areas, readAround: planned.local },
     { signal: options.signal, onProgress: ({ doneBytes }) => report(doneBytes) },
   )
   await planned.finish(options)

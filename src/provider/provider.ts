@@ -174,6 +174,11 @@ export type DiskPlan = {
    * is as in the parent point.
    */
   readonly ranges: AsyncIterable<Range>
+  /**
+   * Incremental: the source may be asked for what lies around the ranges too, where a provider keeps whole blocks and would have to open those of the parent point; never for more in
+   * all than half of the ranges. For a source that this machine reads by itself, next to which the repository is the slower one.
+   */
+  readonly readAround?: boolean | undefined
 }
 
 export type DiskProgress = {

@@ -1,4 +1,4 @@
-import { type Abortable, type BlockSource, type Range, totalLength } from '../core/index.ts'
+import { type Abortable, type BlockSource, type Range, rangeEnd, totalLength } from '../core/index.ts'
 import {
   BlobIds,
   type BlobReader,
@@ -14,7 +14,7 @@ import { EXTENT_FILE, extentDirectory, type ImageLayout } from './image-layout.t
 import { InFlight } from './in-flight.ts'
 import type { DiskPlan, DiskProgress, DiskWritten } from './provider.ts'
 import { contentKey, extentKey, type ParentImage } from './restic-parent-image.ts'
-import { type TouchedBlock, touchedBlocks } from './touched-blocks.ts'
+import { type Piece, type TouchedBlock, touchedBlocks } from './touched-blocks.ts'
 
 /** Extents whose blocks are all handed over but whose trees are not saved yet; each holds its list of ids. */
 const MOST_FINISHING = 4
@@ -77,6 +77,9 @@ export class ResticImageWriter {
   /** Trees of extents that hold nothing, by size: a thin disk has many. */
   readonly #emptyTrees = new Map<number, Promise<string>>()
   #changedBytes = 0
+  /** Of the blocks put together so far: what the plan decides of them, and what was read beside that. */
+  #decidedBytes = 0
+  #aroundBytes = 0
   #doneBytes = 0
   #readBytes = 0
   #storedBytes = 0
@@ -210,15 +213,27 @@ export class ResticImageWriter {
     const { slotAt, length } = block
     const start = block.index * this.#job.layout.blockBytes
     const bytes = slot.subarray(slotAt, slotAt + length)
-    if (totalLength(block.pieces) < length) {
-      if (parentId === undefined || Buffer.compare(parentId, zeroBlockId(length)) === 0) zeros.push(bytes)
+    const decided = totalLength(block.pieces)
+    this.#decidedBytes += decided
+    let { pieces } = block
+    if (decided < length) {
+      const whole = { offset: start, length }
+      if (parentId === undefined || Buffer.compare(parentId, zeroBlockId(length)) === 0) pieces = filledUp(pieces, whole, 'zero')
+      else if (this.#mayReadAround(length - decided)) pieces = filledUp(pieces, whole, 'data')
       else parents.push({ id: parentId, into: bytes })
     }
-    for (const piece of block.pieces) {
+    for (const piece of pieces) {
       const from = piece.offset - start
       if (piece.kind === 'zero') zeros.push(bytes.subarray(from, from + piece.length))
       else addRead(reads, { offset: piece.offset, slotAt: slotAt + from, length: piece.length })
     }
+  }
+
+  /** Whether a block is read whole instead of being put together with the parent's: as long as that is no more in all than half of what the plan decides. */
+  #mayReadAround(bytes: number): boolean {
+    if (this.#job.plan.readAround !== true || this.#aroundBytes + bytes > this.#decidedBytes / 2) return false
+    this.#aroundBytes += bytes
+    return true
   }
 
   /** An extent no range of the plan touches: as in the parent, or empty. */
@@ -315,6 +330,19 @@ function addRead(reads: SourceRead[], read: SourceRead): void {
   } else {
     reads.push(read)
   }
+}
+
+/** The pieces, and others of this kind wherever they leave something of the block out. */
+function filledUp(pieces: readonly Piece[], block: Range, kind: Piece['kind']): readonly Piece[] {
+  const filled: Piece[] = []
+  let at = block.offset
+  for (const piece of pieces) {
+    if (piece.offset > at) filled.push({ offset: at, length: piece.offset - at, kind })
+    filled.push(piece)
+    at = rangeEnd(piece)
+  }
+  if (at < rangeEnd(block)) filled.push({ offset: at, length: rangeEnd(block) - at, kind })
+  return filled
 }
 
 const tailLength = (size: number, blockBytes: number): number => size % blockBytes || blockBytes

@@ -41,6 +41,11 @@ export interface Backend extends AsyncDisposable {
   save(file: FileRef, data: Uint8Array, options?: SaveOptions): Promise<void>
   /** All files of a kind with their sizes in bytes, in no order; foreign names are left out; a missing directory is empty. */
   list(kind: FileKind, options?: Abortable): AsyncIterable<{ readonly name: string; readonly size: number }>
+  /**
+   * Whether `list`, here and in every other process that works on these files, tells of each file whose `save` had ended before it began, and of none whose `remove` had. Absent or
+   * false where that may take a moment: a server, a network file system.
+   */
+  listsAtOnce?(): Promise<boolean>
   /** Size in bytes; undefined when there is no such file. */
   stat(file: FileRef, options?: Abortable): Promise<{ readonly size: number } | undefined>
   /**

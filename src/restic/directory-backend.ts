@@ -1,4 +1,4 @@
-import { readdir, stat } from 'node:fs/promises'
+import { readdir, stat, statfs } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import {
   type Abortable,
@@ -21,6 +21,12 @@ import { CONFIG_FILE, type FileKind, type FileRef, type LoadOptions, type Reposi
 import { isHexId } from './ids.ts'
 import { FOLDERS, layoutPath } from './layout.ts'
 import { OpenPacks } from './open-packs.ts'
+
+/**
+ * `f_type` of file systems of one machine (statfs(2)), whose processes all see a directory as it is: ext2 to 4, XFS, Btrfs, tmpfs, ZFS, F2FS. Any other may lie on a server or be shared
+ * with another machine, and keep what it knew of a directory for a while.
+ */
+const LOCAL_FILE_SYSTEMS: ReadonlySet<number> = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x2fc12fc1, 0xf2f52010])
 
 export type DirectoryBackendOptions = {
   /**
@@ -110,6 +116,15 @@ class DirectoryBackend implements RepositoryPlace {
     } catch (error) {
       await removeFile(temporary)
       throw fromErrno(error, path) ?? error
+    }
+  }
+
+  async listsAtOnce(): Promise<boolean> {
+    try {
+      return LOCAL_FILE_SYSTEMS.has((await statfs(join(this.#root, FOLDERS.lock))).type)
+    } catch (error) {
+      if (isMissing(error)) return false
+      throw fromErrno(error, this.#root) ?? error
     }
   }
 

@@ -6,6 +6,8 @@ import type { RepositoryDeps } from './repository.ts'
 /** More keys than this are not tried: each try may cost half a second. */
 const MAX_KEYS = 20
 const LOADS_AT_ONCE = 5
+/** From this N·r·p on a derivation takes longer than whoever waits has other things to do. A key of 256 random bits costs 2, restic's least is 262144. */
+const DEAR = 16_384
 
 export type LoadedKeys = {
   /** In the order listed. */
@@ -56,7 +58,15 @@ export async function loadKeyFiles(backend: Backend, options?: Abortable): Promi
  * Tries the password on the repository's keys, at most 20, from those that are cheap to try to the dear ones, ours first among equals. AUTH when it opens none;
  * NOT_FOUND when there is no key file; INTEGRITY when some are broken and no other opens; UNAVAILABLE, CONFIG when one of them could not be read and no other opens.
  */
-export async function openKeyFile(backend: Backend, password: Secret, deps: RepositoryDeps, options?: Abortable): Promise<OpenedKey> {
+export async function openKeyFile(
+  backend: Backend,
+  password: Secret,
+  deps: RepositoryDeps,
+  options: Abortable & {
+    /** Called before each derivation that takes a noticeable time, in other threads than this. */
+    readonly onDear?: (() => void) | undefined
+  } = {},
+): Promise<OpenedKey> {
   const { keys, broken, more } = await loadKeyFiles(backend, options)
   let damaged: AgentError | undefined
   let unread: AgentError | undefined
@@ -70,6 +80,7 @@ export async function openKeyFile(backend: Backend, password: Secret, deps: Repo
   for (const { id, error } of broken) complain(id, error)
   for (const key of inOrder(keys, deps)) {
     throwIfAborted(options)
+    if (cost(key) >= DEAR) options.onDear?.()
     try {
       const master = await unsealKeyFile(key, password)
       if (master !== undefined) return { id: key.id, master }
@@ -97,7 +108,8 @@ export async function openKeyFile(backend: Backend, password: Secret, deps: Repo
 
 /** What is cheap costs next to nothing in front of what is dear; the other way round it waits for all of that. */
 function inOrder(keys: readonly KeyFile[], { hostname, username }: RepositoryDeps): readonly KeyFile[] {
-  const cost = ({ kdf: { N, r, p } }: KeyFile): number => N * r * p
   const foreign = (key: KeyFile): number => (key.hostname === hostname ? 0 : 2) + (key.username === username ? 0 : 1)
   return keys.toSorted((a, b) => cost(a) - cost(b) || foreign(a) - foreign(b))
 }
+
+const cost = ({ kdf: { N, r, p } }: KeyFile): number => N * r * p

@@ -80,7 +80,8 @@ export async function initRepository(
     })
   }
   await using stack = new AsyncDisposableStack()
-  const threads = stack.use(threadsFor(settings, options))
+  const threads = stack.use(new SealThreads(settings.workers, settings.codec))
+  if (options.startThreads === true) threads.start()
   const opened = await createKeyFile(backend, password, deps, options.kdf ?? DEFAULT_KDF, options)
   threads.unlock(opened.master)
   const id = Buffer.from(deps.random(32)).toString('hex')
@@ -110,8 +111,10 @@ export async function openRepository(
     })
   }
   await using stack = new AsyncDisposableStack()
-  const threads = stack.use(threadsFor(settings, options))
-  const opened = await openKeyFile(backend, password, deps, options)
+  const threads = stack.use(new SealThreads(settings.workers, settings.codec))
+  const start = (): void => void (options.startThreads === true && threads.start())
+  const opened = await openKeyFile(backend, password, deps, { signal: options.signal, onDear: start })
+  start()
   threads.unlock(opened.master)
   const files = new SealedFiles(backend, opened.master, deps.random)
   const config = await files.loadJson(CONFIG_FILE, options)
@@ -354,12 +357,6 @@ class ResticRepository implements Repository {
     if (this.#memory === undefined && !this.#disposed) this.#memory = memory
     else await memory[Symbol.asyncDispose]()
   }
-}
-
-function threadsFor({ workers, codec }: WriteSettings, { startThreads = false }: RepositoryOptions): SealThreads {
-  const threads = new SealThreads(workers, codec)
-  if (startThreads) threads.start()
-  return threads
 }
 
 /** Its pages are in the byte order of nearly every machine; the others do without. */

@@ -9,6 +9,7 @@ import type { RepositoryDeps } from './repository.ts'
 import { RepositoryLock } from './repository-lock.ts'
 import { SealedFiles } from './sealed-files.ts'
 import { sealKeyFrom } from './sealing.ts'
+import { afterAMoment } from '../../test/after-a-moment.ts'
 import { fastDirectory } from '../../test/fast-directory.ts'
 import { hurriedClock } from '../../test/hurried-clock.ts'
 
@@ -73,7 +74,7 @@ class Place implements AsyncDisposable {
 
   private constructor(directory: string) {
     this.#directory = directory
-    this.backend = directoryBackend(join(directory, 'repo'))
+    this.backend = afterAMoment(directoryBackend(join(directory, 'repo')))
   }
 
   static async make(): Promise<Place> {
@@ -217,6 +218,19 @@ describe('RepositoryLock', () => {
       RepositoryLock.take(place.files(), place.deps('elsewhere', 1), { exclusive: true, meanwhile: async () => begun.push('too early') }),
     ).rejects.toMatchObject({ code: 'CONFLICT' })
     expect(begun).not.toContain('too early')
+  })
+
+  it('waits no moment in a directory of this machine, where nobody can miss what was saved', async () => {
+    await using place = await Place.make()
+    let slept = 0
+    place.clock.onSleep = async () => void slept++
+    const local = directoryBackend(place.backend.url)
+    expect(await local.listsAtOnce?.()).toBe(false)
+    await local.save({ kind: 'lock', name: '0'.repeat(64) }, Buffer.alloc(0))
+    expect(await local.listsAtOnce?.()).toBe(true)
+    await using _lock = await RepositoryLock.take(place.files(local), place.deps(), { exclusive: true })
+    expect(slept).toBe(0)
+    await expect(place.take(false, place.deps('elsewhere', 1))).rejects.toMatchObject({ code: 'CONFLICT' })
   })
 
   it('waits for a conflicting lock as long as it is told', async () => {

@@ -68,7 +68,8 @@ export class RepositoryLock implements AsyncDisposable {
   }
 
   /**
-   * Takes a lock as restic does: look for a conflicting lock, write ours, wait a moment, look again. Stale locks (30 minutes without a
+   * Takes a lock as restic does: look for a conflicting lock, write ours, wait a moment, look again. The moment is for places where what was saved shows only after a while: where
+   * it shows at once, of two who each save theirs before they look again the later one finds the other, however little time passes. Stale locks (30 minutes without a
    * refresh, or of a dead process of this host) are removed. Of two that come at the same moment both give way, and try again after pauses of different length, so that one
    * has it. CONFLICT naming the holder.
    */
@@ -104,7 +105,7 @@ export class RepositoryLock implements AsyncDisposable {
       request.meanwhile?.().catch((error: unknown) => {
         deps.log.debug('What was begun before the lock was sure failed; it is done again.', { reason: String(error) })
       })
-      await deps.clock.sleep(LOOK_AGAIN_AFTER, request)
+      if ((await files.backend.listsAtOnce?.()) !== true) await deps.clock.sleep(LOOK_AGAIN_AFTER, request)
       const met = await conflictWith(files, deps, request, name)
       if (met !== undefined) {
         await lock.#removeAllBut(undefined)

@@ -25,7 +25,7 @@ export type KdfParameters = { readonly N: number; readonly r: number; readonly p
 export type RepositoryOptions = Abortable & {
   /** Worker threads that hash, compress and seal; default: one a core, at most 4. They start with the first use. */
   readonly workers?: number | undefined
-  /** Start them while the key is derived instead: for who is sure to store or read disks. */
+  /** Start them while a password's key is derived, or as soon as a random one has opened instead: for who is sure to store or read disks. */
   readonly startThreads?: boolean | undefined
   /** Largest block of the pipeline in bytes, default 1 MiB, at most 8 MiB. */
   readonly blockSize?: number | undefined
@@ -50,7 +50,7 @@ export type RepositoryOptions = Abortable & {
 
 export type WriteLocking = Locking & {
   /**
-   * Begun when the lock is written, while the moment passes after which it counts (200 ms), and perhaps again. Not waited for, and its failure is nobody's: what is
+   * Begun when the lock is written, while the moment passes after which it counts (200 ms, none in a local directory), and perhaps again. Not waited for, and its failure is nobody's: what is
    * read then may be removed before the lock counts, so that somebody has to look again.
    */
   readonly meanwhile?: (() => Promise<unknown>) | undefined

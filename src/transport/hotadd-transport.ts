@@ -97,6 +97,7 @@ export function hotaddTransport(vsphere: Vsphere, options: { readonly guest: Pro
 
   return {
     name: 'hotadd',
+    local: true,
     handles: hasFile,
     probe,
     foresee: probe,

@@ -18,6 +18,8 @@ import type { BlockDigest, OpenDisk, OpenOptions, SnapshotDisk, Transport } from
 export interface PlannedDisk {
   readonly source: BlockSource
   readonly transport: TransportName
+  /** `Transport.local` of it. */
+  readonly local: boolean
   readonly reason: string
   /** Every transport that was refused by its probe, could not open, or failed for good in mid-run, in that order. */
   readonly refused: readonly Refusal[]
@@ -116,6 +118,10 @@ class Planned implements PlannedDisk {
 
   get transport(): TransportName {
     return this.#open().transport.name
+  }
+
+  get local(): boolean {
+    return this.#open().transport.local === true
   }
 
   get reason(): string {

@@ -26,6 +26,7 @@ export type SanOptions = Pick<MountSearch, 'mountInfoPath' | 'processes' | 'look
 export function sanTransport(options: SanOptions): Transport {
   return {
     name: 'san',
+    local: true,
     handles: hasFile,
     probe: (disk: SnapshotDisk, abortable?: Abortable) =>
       judged(disk, async () => {

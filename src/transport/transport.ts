@@ -71,6 +71,8 @@ export interface Transport {
   open(disk: SnapshotDisk, options?: OpenOptions): Promise<OpenDisk>
   /** It reads whole disks and refuses where only changed areas are wanted. */
   readonly wholeDisks?: boolean | undefined
+  /** Its reads are those of files or devices of this machine: to read a little more costs less than to look elsewhere. */
+  readonly local?: boolean | undefined
   /** Absent where a restore cannot go this way. */
   readonly writing?: DiskWriting | undefined
 }

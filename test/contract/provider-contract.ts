@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { isAgentError, mergeRanges, MIB, type PointId, type Range } from '../../src/core/index.ts'
+import { isAgentError, mergeRanges, MIB, type PointId, type Range, totalLength } from '../../src/core/index.ts'
 import type { BackupProvider } from '../../src/provider/index.ts'
 import {
   collect,
@@ -326,6 +326,30 @@ export function providerContract(
       expect(await collect(points().check(undefined, { readData: true }))).toEqual([])
     })
 
+    unless('incremental')(
+      'reads what lies around a change where it may, half as much as changed at most, and the point is exact',
+      async () => {
+        const size = 4 * MIB
+        const before = noise(size, 'before')
+        const full = await writePoint(provider, [{ disk: diskRef(2000, size), source: new WatchedDisk(before) }])
+        const after = Buffer.from(before)
+        // Three quarters of a block, and then a sector of one, which would take too much.
+        const ranges = [
+          { offset: 65_536, length: 196_608 },
+          { offset: 3 * MIB, length: 512 },
+        ]
+        for (const { offset, length } of ranges) noise(length, `n${offset}`).copy(after, offset)
+        const disk = new WatchedDisk(after)
+        const next = await writePoint(provider, [{ disk: diskRef(2000, size), source: disk, ranges, readAround: true }], {
+          parent: full.id,
+        })
+        expect(disk.readBytes).toBeLessThanOrEqual(totalLength(ranges) * 1.5)
+        expect(next.written[0]).toMatchObject({ changedBytes: totalLength(ranges), readBytes: disk.readBytes })
+        if (provider.name === 'restic') expect(disk.reads).toContainEqual({ offset: 0, length: 262_144 })
+        await expectPoint(provider, next.id, new Map([[2000, after]]))
+      },
+    )
+
     unless('incremental')('an incremental in which nothing changed reads nothing', async () => {
       const bytes = noise(3 * MIB, 5)
       const full = await writePoint(provider, [{ disk: diskRef(2000, bytes.length), source: new WatchedDisk(bytes) }])
@@ -375,32 +399,38 @@ export function providerContract(
       const size = 3 * MIB + 4096
       const write = fc.record({ at: fc.nat(size / 512 - 1), sectors: fc.integer({ min: 1, max: 1200 }), zero: fc.boolean() })
       await fc.assert(
-        fc.asyncProperty(fc.array(fc.array(write, { maxLength: 6 }), { minLength: 2, maxLength: 4 }), async (nights) => {
-          let bytes: Buffer = Buffer.alloc(size)
-          let parent: PointId | undefined
-          const expected: [PointId, Buffer][] = []
-          for (const [night, writes] of nights.entries()) {
-            bytes = Buffer.from(bytes)
-            const touched: Range[] = []
-            for (const { at, sectors, zero } of writes) {
-              const length = Math.min(sectors * 512, size - at * 512)
-              if (zero) bytes.fill(0, at * 512, at * 512 + length)
-              else noise(length, `${night}/${at}`).copy(bytes, at * 512)
-              touched.push({ offset: at * 512, length })
+        fc.asyncProperty(
+          fc.array(fc.array(write, { maxLength: 6 }), { minLength: 2, maxLength: 4 }),
+          fc.boolean(),
+          async (nights, readAround) => {
+            let bytes: Buffer = Buffer.alloc(size)
+            let parent: PointId | undefined
+            const expected: [PointId, Buffer][] = []
+            for (const [night, writes] of nights.entries()) {
+              bytes = Buffer.from(bytes)
+              const touched: Range[] = []
+              for (const { at, sectors, zero } of writes) {
+                const length = Math.min(sectors * 512, size - at * 512)
+                if (zero) bytes.fill(0, at * 512, at * 512 + length)
+                else noise(length, `${night}/${at}`).copy(bytes, at * 512)
+                touched.push({ offset: at * 512, length })
+              }
+              const ranges = parent === undefined ? whole(size) : mergeRanges(touched)
+              const source = new WatchedDisk(bytes)
+              const { id, written } = await writePoint(
+                provider,
+                [{ disk: diskRef(2000, size), source, ranges, readAround }],
+                parent === undefined ? {} : { parent },
+              )
+              expect(written[0]?.readBytes).toBe(source.readBytes)
+              if (readAround) expect(source.readBytes).toBeLessThanOrEqual(totalLength(ranges) * 1.5)
+              else source.expectReadsWithin(ranges)
+              expected.push([id, bytes])
+              parent = id
             }
-            const ranges = parent === undefined ? whole(size) : mergeRanges(touched)
-            const source = new WatchedDisk(bytes)
-            const { id } = await writePoint(
-              provider,
-              [{ disk: diskRef(2000, size), source, ranges }],
-              parent === undefined ? {} : { parent },
-            )
-            source.expectReadsWithin(ranges)
-            expected.push([id, bytes])
-            parent = id
-          }
-          for (const [id, image] of expected) await expectPoint(provider, id, new Map([[2000, image]]))
-        }),
+            for (const [id, image] of expected) await expectPoint(provider, id, new Map([[2000, image]]))
+          },
+        ),
         { numRuns: 6, seed: 20261122 },
       )
     })

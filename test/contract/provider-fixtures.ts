@@ -146,7 +146,11 @@ export async function* streamed(ranges: readonly Range[]): AsyncGenerator<Range>
   for (const range of ranges) yield await Promise.resolve(range)
 }
 
-export const plan = (mode: DiskPlan['mode'], ranges: readonly Range[]): DiskPlan => ({ mode, ranges: streamed(ranges) })
+export const plan = (mode: DiskPlan['mode'], ranges: readonly Range[], readAround?: boolean): DiskPlan => ({
+  mode,
+  ranges: streamed(ranges),
+  readAround,
+})
 
 export function facts(
   mode: DiskPlan['mode'],
@@ -186,6 +190,7 @@ export type DiskToPut = {
   readonly source: BlockSource
   readonly ranges?: readonly Range[]
   readonly mode?: DiskPlan['mode']
+  readonly readAround?: boolean
 }
 
 /** Writes one point of a VM, all disks at once, with a small `.vmx` beside them. */
@@ -204,7 +209,9 @@ export async function writePoint(
   await using writer = await provider.begin(request)
   await writer.putFile('web01.vmx', Buffer.from('displayName = "web01"\n'))
   const written = await Promise.all(
-    disks.map(({ disk, source, ranges, mode: own }) => writer.putDisk(disk, source, plan(own ?? mode, ranges ?? whole(source.size)))),
+    disks.map(({ disk, source, ranges, mode: own, readAround }) =>
+      writer.putDisk(disk, source, plan(own ?? mode, ranges ?? whole(source.size), readAround)),
+    ),
   )
   const reported = disks.map(({ disk, mode: own }, index) => ({ disk, written: written[index] as DiskWritten, mode: own ?? mode }))
   const { id } = await writer.commit(facts(mode, reported))

@@ -8,6 +8,7 @@ import { openResticProvider } from '../../src/provider/restic-provider.ts'
 import { type Backend, directoryBackend, type FileRef } from '../../src/restic/index.ts'
 import { openKeyFile } from '../../src/restic/open-key.ts'
 import { SealedFiles } from '../../src/restic/sealed-files.ts'
+import { afterAMoment } from '../after-a-moment.ts'
 import { diskRef, expectPoint, noise, WatchedDisk, writePoint } from './provider-fixtures.ts'
 
 const EXTENTS = 12
@@ -117,7 +118,7 @@ it('builds on no parent that goes while the lock does not count yet', async () =
     await systemClock.sleep(ms, options)
     await rm(join(directory, 'repository', 'snapshots', parent))
   }
-  await using provider = await openResticProvider(directoryBackend(join(directory, 'repository')), {
+  await using provider = await openResticProvider(afterAMoment(directoryBackend(join(directory, 'repository'))), {
     ...deps,
     clock: { ...systemClock, sleep },
   })
