@@ -1,9 +1,12 @@
-import { type Abortable, AgentError, type BlockSink, type BlockSource, type Range, rangeEnd, sharedMemory } from '../core/index.ts'
+import { type Abortable, AgentError, type BlockSink, type BlockSource, MIB, type Range, rangeEnd, sharedMemory } from '../core/index.ts'
 import { ahead } from './ahead.ts'
-import { type Chunk, dataChunks, dataPieces, READS_AHEAD } from './data-chunks.ts'
+import { type Chunk, dataChunks, dataPieces } from './data-chunks.ts'
 
 /** Small data extents are read together in pieces of 64 KiB; the sink finds the zeros between them again. */
 const UNIT = 65_536
+/** What threads write in one go, bytes, and how many of these are under way: enough that they never wait for the next one. */
+const PIECE = 8 * MIB
+const PIECES_AHEAD = 6
 
 /** How far a copy or an export is. */
 export type ExportProgress = {
@@ -50,8 +53,8 @@ async function* copied(source: BlockSource, sink: BlockSink, options: Abortable)
     for await (const chunk of dataChunks(source, whole, UNIT, options, sharedMemory)) yield await writeChunk(sink, chunk, options)
     return
   }
-  const pieces = dataPieces(source, whole, UNIT, options)
-  yield* ahead(pieces, 2 * READS_AHEAD, async (range): Promise<Copied> => {
+  const pieces = dataPieces(source, whole, UNIT, options, PIECE)
+  yield* ahead(pieces, PIECES_AHEAD, async (range): Promise<Copied> => {
     const bytes = await sink.writeBy?.(range, (place) => source.writeTo?.(range, place, options) ?? Promise.resolve(undefined), options)
     if (bytes !== undefined) return { range, bytes }
     const data = sharedMemory(range.length)

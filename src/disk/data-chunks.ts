@@ -13,7 +13,7 @@ import { ahead } from './ahead.ts'
 
 /** Bytes of one chunk, and how many are read ahead of the consumer. */
 const CHUNK = 1024 * 1024
-export const READS_AHEAD = 8
+const READS_AHEAD = 8
 
 /** Part of a disk with its bytes; `data` is reused after the next one was asked for. */
 export type Chunk = { readonly offset: number; readonly data: Uint8Array }
@@ -38,11 +38,17 @@ export async function* dataChunks(
   })
 }
 
-/** The same chunks, not read. */
-export async function* dataPieces(source: BlockSource, within: Range, unit: number, options?: Abortable): AsyncGenerator<Range> {
+/** The same, not read, in pieces of `most` bytes. */
+export async function* dataPieces(
+  source: BlockSource,
+  within: Range,
+  unit: number,
+  options?: Abortable,
+  most: number = CHUNK,
+): AsyncGenerator<Range> {
   for await (const range of alignedData(source, within, unit, options)) {
-    for (let offset = range.offset; offset < rangeEnd(range); offset += CHUNK) {
-      yield { offset, length: Math.min(CHUNK, rangeEnd(range) - offset) }
+    for (let offset = range.offset; offset < rangeEnd(range); offset += most) {
+      yield { offset, length: Math.min(most, rangeEnd(range) - offset) }
     }
   }
 }

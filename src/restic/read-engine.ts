@@ -28,9 +28,14 @@ export type ReadEngineParts = {
   readonly backend: Backend
   readonly threads: SealThreads
   readonly workers: number
-  /** Plain bytes of what is opened in one go, at most. */
+  /** Plain bytes of the largest blob. */
   readonly blockSize: number
 }
+
+/** Slots for each thread, and what one holds, plain bytes: large ones, so that messages between threads, each of which wakes somebody, are few. */
+const NEAR = Object.freeze({ slots: 3, room: 4 * 1024 * 1024 })
+/** Where each read waits for a far server: many under way. */
+const FAR = Object.freeze({ slots: 6, room: 1024 * 1024 })
 
 /** Bytes between two blobs of a pack that are read and thrown away rather than asked for around. */
 const MOST_GAP = 64 * 1024
@@ -47,11 +52,17 @@ export class ReadEngine implements AsyncDisposable {
   /** The largest blob it opens, plain bytes. */
   readonly blockSize: number
   readonly #parts: ReadEngineParts
+  readonly #slotCount: number
+  /** Of a slot, plain bytes. */
+  readonly #room: number
   #slots: Slots | undefined
 
   constructor(parts: ReadEngineParts) {
     this.#parts = parts
     this.blockSize = parts.blockSize
+    const { slots, room } = (parts.backend.savesAtOnce ?? 1) > 1 ? FAR : NEAR
+    this.#slotCount = slots * parts.workers
+    this.#room = Math.max(parts.blockSize, room)
   }
 
   /**
@@ -124,7 +135,6 @@ export class ReadEngine implements AsyncDisposable {
 
   /** Neighbours that fit into a slot, sealed and plain. */
   *#groups<B extends PackedBlob>(blobs: readonly B[]): Generator<readonly B[]> {
-    const { blockSize } = this.#parts
     let group: B[] = []
     let plain = 0
     for (const blob of blobs) {
@@ -137,8 +147,8 @@ export class ReadEngine implements AsyncDisposable {
         blob.offset - (last.offset + last.length) <= MOST_GAP
       const fits =
         near &&
-        plain + plainLength(blob) <= blockSize &&
-        blob.offset + blob.length - first.offset <= blockSize + SEALS &&
+        plain + plainLength(blob) <= this.#room &&
+        blob.offset + blob.length - first.offset <= this.#room + SEALS &&
         group.length < MOST_BLOCKS
       if (!fits && group.length > 0) {
         yield group
@@ -153,12 +163,11 @@ export class ReadEngine implements AsyncDisposable {
 
   #start(): Slots {
     if (this.#slots !== undefined && !this.#slots.pool.dead) return this.#slots
-    const { threads, workers, blockSize } = this.#parts
-    const count = workers * 6
-    const slots = Array.from({ length: count }, () => new SharedArrayBuffer(slotBytes(blockSize)))
-    const free = new SlotPool(count)
+    const { threads } = this.#parts
+    const slots = Array.from({ length: this.#slotCount }, () => new SharedArrayBuffer(slotBytes(this.#room)))
+    const free = new SlotPool(this.#slotCount)
     const fail = (error: AgentError): void => free.fail(error)
-    this.#slots = { pool: new SealPool(threads.start(), { slots, packs: [], blockSize }, fail), free }
+    this.#slots = { pool: new SealPool(threads.start(), { slots, packs: [], blockSize: this.#room }, fail), free }
     return this.#slots
   }
 }

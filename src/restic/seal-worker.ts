@@ -1,5 +1,6 @@
 import { hash, randomFillSync } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
+import { digestsOneByOne, digestsSideBySide, MOST_AT_ONCE } from './block-digests.ts'
 import { ciphersFor } from './ciphers.ts'
 import {
   type BlockEntry,
@@ -27,6 +28,8 @@ if (port === null) throw new TypeError('seal-worker runs only as a worker thread
 const codecs = new Map<number, ZstdCodec>()
 const opener = zstdCodec(1, choice)
 const ciphers = ciphersFor(choice)
+const digests = (choice === 'zlib' ? undefined : digestsSideBySide()) ?? digestsOneByOne
+const NO_ID = new Uint8Array()
 type Memory = { readonly slots: readonly SlotMemory[]; readonly packs: readonly SharedArrayBuffer[] }
 const memories = new Map<number, Memory>()
 const iv = Buffer.alloc(IV_BYTES)
@@ -63,18 +66,27 @@ function work([task, memory, kind, target, count, level, into]: TaskMessage): Re
   }
   const slot = slots[target]
   if (slot === undefined) throw new RangeError(`slot ${target}`)
-  let at = 0
+  const wanted = [...wantedBlocks(slot, count)]
   let sealedAt = 0
-  for (let block = 0; block < count; block++) {
-    const entry = slot.entry(block)
-    const plain = slot.plain.subarray(at, at + entry.length)
-    at += entry.length
-    if (!entry.wanted) continue
-    if (kind === HASH || kind === STORE) slot.answerId(block, hash('sha256', plain, 'buffer'))
-    if (kind === SEAL || kind === STORE) sealedAt += sealBlock(slot, block, plain, sealedAt, level)
-    else if (kind === OPEN) open(slot, block, entry, plain, into)
+  for (let at = 0; at < wanted.length; at += MOST_AT_ONCE) {
+    const blocks = wanted.slice(at, at + MOST_AT_ONCE)
+    if (kind === OPEN) openBlocks(slot, blocks, into)
+    if (kind === HASH || kind === STORE)
+      for (const [index, id] of digests(blocks.map(({ plain }) => plain)).entries()) slot.answerId(blocks[index]?.block ?? 0, id)
+    if (kind === SEAL || kind === STORE) for (const { block, plain } of blocks) sealedAt += sealBlock(slot, block, plain, sealedAt, level)
   }
   return [task, true]
+}
+
+type WantedBlock = { readonly block: number; readonly entry: BlockEntry; readonly plain: Buffer }
+
+function* wantedBlocks(slot: SlotMemory, count: number): Generator<WantedBlock> {
+  let at = 0
+  for (let block = 0; block < count; block++) {
+    const entry = slot.entry(block)
+    if (entry.wanted) yield { block, entry, plain: slot.plain.subarray(at, at + entry.length) }
+    at += entry.length
+  }
 }
 
 function keyToUse(): SealKey {
@@ -98,14 +110,26 @@ function sealBlock(slot: SlotMemory, block: number, plain: Uint8Array, at: numbe
   return sealed.length
 }
 
-/** Opens a block, puts it where it is wanted, and says what became of it. */
-function open(slot: SlotMemory, block: number, entry: BlockEntry, plain: Buffer, into: OpenInto): void {
-  const opened = own(entry.length)
-  const sound = openBlock(slot, entry, opened)
-  let written = 0
-  if (sound && typeof into === 'number') written = writePages(into, opened, entry.intoAt)
-  else if (sound) opened.copy(into instanceof SharedArrayBuffer ? Buffer.from(into, entry.intoAt, entry.length) : plain)
-  slot.answerSound(block, sound, written)
+/** Opens blocks, puts each where it is wanted, and says what became of it. */
+function openBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], into: OpenInto): void {
+  let at = 0
+  const room = own(blocks.reduce((sum, { entry }) => sum + entry.length, 0))
+  const opened = blocks.map(({ block, entry, plain }) => {
+    const bytes = room.subarray(at, (at += entry.length))
+    return { block, entry, plain, bytes, open: unpack(slot, entry, bytes) }
+  })
+  const whole = opened.filter(({ open }) => open)
+  const ids = digests(whole.map(({ bytes }) => bytes))
+  const sound = new Set(whole.filter(({ entry }, index) => Buffer.compare(ids[index] ?? NO_ID, entry.id) === 0))
+  for (const each of opened) {
+    const { block, entry, plain, bytes } = each
+    let written = 0
+    if (sound.has(each)) {
+      if (typeof into === 'number') written = writePages(into, bytes, entry.intoAt)
+      else bytes.copy(into instanceof SharedArrayBuffer ? Buffer.from(into, entry.intoAt, entry.length) : plain)
+    }
+    slot.answerSound(block, sound.has(each), written)
+  }
 }
 
 /** Memory of this thread. What is decompressed into it, which stays in the core's cache, and copied from there takes a third less time than what is decompressed to a place of its own. */
@@ -114,13 +138,12 @@ function own(length: number): Buffer {
   return scratch.subarray(0, length)
 }
 
-/** MAC, decompression, SHA-256: false when any of them says no. The sealed bytes are used up. */
-function openBlock(slot: SlotMemory, { id, sealedAt, sealedLength, plainLength }: BlockEntry, plain: Buffer): boolean {
+/** MAC and decompression: false when one of them says no. The sealed bytes are used up. */
+function unpack(slot: SlotMemory, { sealedAt, sealedLength, plainLength }: BlockEntry, plain: Buffer): boolean {
   const body = tryUnseal(keyToUse(), slot.sealed.subarray(sealedAt, sealedAt + sealedLength), ciphers, true)
   if (body === undefined) return false
-  if (plainLength === 0) {
-    if (body.length !== plain.length) return false
-    plain.set(body)
-  } else if (plainLength !== plain.length || !opener.decompressInto(body, plain)) return false
-  return hash('sha256', plain, 'buffer').equals(id)
+  if (plainLength > 0) return plainLength === plain.length && opener.decompressInto(body, plain)
+  if (body.length !== plain.length) return false
+  plain.set(body)
+  return true
 }

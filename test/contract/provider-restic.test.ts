@@ -70,7 +70,7 @@ it.each([undefined, { singleUpTo: MIB, extentBytes: 2 * MIB }])(
         await copyDisk(disk, watched)
       }
       await restore()
-      expect(taken).toEqual([MIB, MIB, MIB, MIB])
+      expect(taken.toSorted((a, b) => (a ?? 0) - (b ?? 0))).toEqual([MIB, 3 * MIB])
       expect((await readFile(target)).equals(source.bytes)).toBe(true)
 
       const packs = join(repository, 'data')
