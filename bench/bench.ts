@@ -46,7 +46,8 @@ const parts = values.part ?? PARTS
 for (const part of parts)
   if (!PARTS.some((known) => known === part)) throw new Error(`There is no part ${part}; there are ${PARTS.join(', ')}.`)
 const free = statfsSync(values.dir)
-if (free.bavail * free.bsize < size * 2)
+// The image, two copies of it, and what four contestants store of it in each round.
+if (free.bavail * free.bsize < size * (3 + rounds * 0.75))
   throw new Error(`${values.dir} has too little room for images and repositories; name another with --dir.`)
 const resticVersion = versionOf('restic', 'version')
 if (resticVersion === undefined) throw new Error('restic is not on this machine; scripts/install-peers.sh brings it.')

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DiskBackup } from './backup-disk.ts'
 import { type Cost, measure } from './measure.ts'
@@ -267,8 +267,11 @@ export class Copy implements Contestant {
     mkdirSync(this.#directory(round))
   }
 
-  full(round: number): Promise<Cost> {
-    return this.restore(round, this.#directory(round), false)
+  async full(round: number): Promise<Cost> {
+    const cost = await this.restore(round, this.#directory(round), false)
+    // Only the first one's size is looked at, and five of them are twenty gigabytes.
+    if (round > 0) rmSync(this.#directory(round), { recursive: true })
+    return cost
   }
 
   restore(_round: number, directory: string, synced: boolean): Promise<Cost> {
@@ -342,8 +345,10 @@ export class NbdCopy implements Contestant {
 
   async prepare(): Promise<void> {}
 
-  full(round: number): Promise<Cost> {
-    return run(['nbdcopy', '--', '[', 'nbdkit', '--exit-with-parent', 'file', this.#places.flat, ']', this.#image(round)])
+  async full(round: number): Promise<Cost> {
+    const cost = await run(['nbdcopy', '--', '[', 'nbdkit', '--exit-with-parent', 'file', this.#places.flat, ']', this.#image(round)])
+    if (round > 0) rmSync(this.#image(round))
+    return cost
   }
 
   repositoryBytes(round: number): number {
