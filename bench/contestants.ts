@@ -16,6 +16,8 @@ export interface Contestant {
   /** The disk as it was last stored, into a raw file in this empty directory; `synced`: the time to have it on the disk counts. */
   restore?(round: number, directory: string, synced: boolean): Promise<Cost>
   repositoryBytes(round: number): number
+  /** The repository of a round, a directory or a file. */
+  repository(round: number): string
 }
 
 export type Places = {
@@ -86,7 +88,7 @@ export class Restic implements Contestant {
   }
 
   async prepare(round: number): Promise<void> {
-    const repository = this.#repository(round)
+    const repository = this.repository(round)
     await initRepository(repository, this.#places)
     await addRandomKey(repository, this.#places)
     await removeOtherKeys(repository)
@@ -105,15 +107,15 @@ export class Restic implements Contestant {
   }
 
   repositoryBytes(round: number): number {
-    return bytesIn(this.#repository(round))
+    return bytesIn(this.repository(round))
   }
 
-  #repository(round: number): string {
+  repository(round: number): string {
     return join(this.#places.work, `restic-${round}`)
   }
 
   #restic(round: number, args: readonly string[], sync?: string): Promise<Cost> {
-    const repository = this.#repository(round)
+    const repository = this.repository(round)
     const command = ['restic', '--repo', repository, '--password-file', keyOf(repository), '--quiet', ...args]
     return run(sync === undefined ? command : withSync(sync, command), { RESTIC_CACHE_DIR: join(this.#places.work, 'cache') })
   }
@@ -132,12 +134,12 @@ export class Borg implements Contestant {
   }
 
   async prepare(round: number): Promise<void> {
-    await this.#borg(['init', '--encryption', 'none', this.#repository(round)])
+    await this.#borg(['init', '--encryption', 'none', this.repository(round)])
   }
 
   full(round: number): Promise<Cost> {
     const how = ['--chunker-params', 'fixed,4194304', '--compression', 'zstd,3', '--sparse']
-    return this.#borg(['create', ...how, `${this.#repository(round)}::${this.#stored++}`, this.#places.flat])
+    return this.#borg(['create', ...how, `${this.repository(round)}::${this.#stored++}`, this.#places.flat])
   }
 
   second(round: number): Promise<Cost> {
@@ -145,20 +147,20 @@ export class Borg implements Contestant {
   }
 
   async restore(round: number, directory: string, synced: boolean): Promise<Cost> {
-    const last = execFileSync('borg', ['list', '--short', '--last', '1', this.#repository(round)], {
+    const last = execFileSync('borg', ['list', '--short', '--last', '1', this.repository(round)], {
       encoding: 'utf8',
       env: { ...process.env, ...this.#environment },
     })
-    const command = ['borg', 'extract', '--sparse', `${this.#repository(round)}::${last.trim()}`]
+    const command = ['borg', 'extract', '--sparse', `${this.repository(round)}::${last.trim()}`]
     const there = ['bash', '-c', 'cd "$0" && "$@"', directory, ...command]
     return run(synced ? withSync(directory, there) : there, this.#environment)
   }
 
   repositoryBytes(round: number): number {
-    return bytesIn(this.#repository(round))
+    return bytesIn(this.repository(round))
   }
 
-  #repository(round: number): string {
+  repository(round: number): string {
     return join(this.#places.work, `borg-${round}`)
   }
 
@@ -264,13 +266,13 @@ export class Copy implements Contestant {
   }
 
   async prepare(round: number): Promise<void> {
-    mkdirSync(this.#directory(round))
+    mkdirSync(this.repository(round))
   }
 
   async full(round: number): Promise<Cost> {
-    const cost = await this.restore(round, this.#directory(round), false)
+    const cost = await this.restore(round, this.repository(round), false)
     // Only the first one's size is looked at, and five of them are twenty gigabytes.
-    if (round > 0) rmSync(this.#directory(round), { recursive: true })
+    if (round > 0) rmSync(this.repository(round), { recursive: true })
     return cost
   }
 
@@ -280,10 +282,10 @@ export class Copy implements Contestant {
   }
 
   repositoryBytes(round: number): number {
-    return bytesIn(this.#directory(round))
+    return bytesIn(this.repository(round))
   }
 
-  #directory(round: number): string {
+  repository(round: number): string {
     return join(this.#places.work, `cp-${round}`)
   }
 }
@@ -303,7 +305,7 @@ export class QemuImg implements Contestant {
 
   full(round: number): Promise<Cost> {
     const how = ['-f', 'raw', '-O', 'qcow2', '-c', '-o', 'compression_type=zstd', '-W', '-m', '2']
-    return run(['qemu-img', 'convert', ...how, this.#places.flat, this.#image(round)])
+    return run(['qemu-img', 'convert', ...how, this.#places.flat, this.repository(round)])
   }
 
   restore(round: number, directory: string, synced: boolean): Promise<Cost> {
@@ -317,17 +319,17 @@ export class QemuImg implements Contestant {
       '-W',
       '-m',
       '2',
-      this.#image(round),
+      this.repository(round),
       join(directory, 'restored.raw'),
     ]
     return run(synced ? withSync(directory, command) : command)
   }
 
   repositoryBytes(round: number): number {
-    return bytesIn(this.#image(round))
+    return bytesIn(this.repository(round))
   }
 
-  #image(round: number): string {
+  repository(round: number): string {
     return join(this.#places.work, `qemu-${round}.qcow2`)
   }
 }
@@ -346,16 +348,16 @@ export class NbdCopy implements Contestant {
   async prepare(): Promise<void> {}
 
   async full(round: number): Promise<Cost> {
-    const cost = await run(['nbdcopy', '--', '[', 'nbdkit', '--exit-with-parent', 'file', this.#places.flat, ']', this.#image(round)])
-    if (round > 0) rmSync(this.#image(round))
+    const cost = await run(['nbdcopy', '--', '[', 'nbdkit', '--exit-with-parent', 'file', this.#places.flat, ']', this.repository(round)])
+    if (round > 0) rmSync(this.repository(round))
     return cost
   }
 
   repositoryBytes(round: number): number {
-    return bytesIn(this.#image(round))
+    return bytesIn(this.repository(round))
   }
 
-  #image(round: number): string {
+  repository(round: number): string {
     return join(this.#places.work, `nbdcopy-${round}.raw`)
   }
 }

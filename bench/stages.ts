@@ -18,7 +18,7 @@ export async function stages({ places, figures, memory }: BenchOptions & { reado
     ['full', 'full'],
     ['restore', 'restore into memory'],
   ] as const) {
-    figures.title(`the stages of a ${of}, one block after the other in one thread`)
+    figures.title(`the stages of a ${of}, four blocks after the other four, in one thread`)
     const its = found.filter((stage) => stage.of.includes(of))
     for (const { name, bytes, cpuSeconds } of its) {
       const speed = bytes === 0 ? '' : `${Math.round(bytes / cpuSeconds / 1e6)} MB/s`

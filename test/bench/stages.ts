@@ -1,12 +1,13 @@
 /**
- * What a full and a restore must do at least: one thread takes one block after the other through every stage, by the product's own calls, level 1, and nothing else is done. A block stays in the
+ * What a full and a restore must do at least: one thread takes four blocks after the other four through every stage, by the product's own calls, level 1, and nothing else is done. Blocks stay in the
  * core's cache from stage to stage, so this is less than the stages would take each by itself, and below it no arrangement of threads can come.
  * `node test/bench/stages.ts FLAT DIRECTORY` reads a raw disk and writes below DIRECTORY; prints JSON, a `Stage` each.
  */
-import { createHash, hash, randomBytes, scryptSync } from 'node:crypto'
+import { createHash, randomBytes, scryptSync } from 'node:crypto'
 import { closeSync, fsyncSync, fstatSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { isZero } from '../../src/core/index.ts'
+import { digestsOneByOne, digestsSideBySide, MOST_AT_ONCE } from '../../src/restic/block-digests.ts'
 import { ciphersFor } from '../../src/restic/ciphers.ts'
 import { IV_BYTES, SEAL_OVERHEAD, sealInPlace, sealKeyFrom, tryUnseal } from '../../src/restic/sealing.ts'
 import { writePages } from '../../src/restic/write-pages.ts'
@@ -18,7 +19,7 @@ const PACK = 16 * 1024 * 1024
 type Stage = { readonly of: readonly ('full' | 'restore')[]; readonly name: string; readonly bytes: number; readonly cpuSeconds: number }
 
 /** Where a block of the disk lies in the file that stands for all packs. */
-type Stored = { readonly offset: number; readonly id: Buffer; readonly at: number; readonly length: number; readonly whole: boolean }
+type Stored = { readonly offset: number; readonly id: Uint8Array; readonly at: number; readonly length: number; readonly whole: boolean }
 
 /** Seconds and bytes of the stages, added up. One thread that waits for nothing but the page cache: its time is processor time. */
 class Stages {
@@ -48,6 +49,7 @@ class Stages {
 
 const codec = zstdCodec(1, 'auto')
 const ciphers = ciphersFor('auto')
+const digests = digestsSideBySide() ?? digestsOneByOne
 const key = sealKeyFrom(randomBytes(64))
 
 function full(flat: string, packs: string): { readonly stages: Stages; readonly stored: readonly Stored[] } {
@@ -55,7 +57,7 @@ function full(flat: string, packs: string): { readonly stages: Stages; readonly 
   const source = openSync(flat, 'r')
   const target = openSync(packs, 'w')
   const { size } = fstatSync(source)
-  const plain = Buffer.allocUnsafeSlow(BLOCK + 64).subarray(64)
+  const room = Buffer.allocUnsafeSlow(MOST_AT_ONCE * BLOCK + 64).subarray(64)
   const pack = Buffer.allocUnsafeSlow(PACK + 2 * BLOCK)
   const stored: Stored[] = []
   let digest = createHash('sha256')
@@ -71,22 +73,33 @@ function full(flat: string, packs: string): { readonly stages: Stages; readonly 
     at += length
     length = 0
   }
+  const store = (blocks: readonly { readonly offset: number; readonly plain: Buffer }[]): void => {
+    const ids = stages.time('SHA-256 of blocks', blocks.length * BLOCK, () => digests(blocks.map(({ plain }) => plain)))
+    for (const [index, { offset, plain }] of blocks.entries()) {
+      const region = pack.subarray(length)
+      const compressed = stages.time(`zstd level 1, by ${codec.name}`, BLOCK, () => codec.compress(plain, region.subarray(IV_BYTES)))
+      if (compressed === undefined) plain.copy(region, IV_BYTES)
+      const bytes = compressed ?? BLOCK
+      const sealed = stages.time('AES-256-CTR and Poly1305', bytes, () => sealInPlace(key, randomBytes(IV_BYTES), region, bytes, ciphers))
+      stages.time('SHA-256 of packs', sealed.length, () => digest.update(sealed))
+      stored.push({ offset, id: ids[index] ?? room, at: at + length, length: sealed.length, whole: compressed === undefined })
+      length += sealed.length
+      if (length >= PACK) flush()
+    }
+  }
+  let read: { readonly offset: number; readonly plain: Buffer }[] = []
   for (let offset = 0; offset < size; offset += BLOCK) {
     const before = process.hrtime.bigint()
+    const plain = room.subarray(read.length * BLOCK, (read.length + 1) * BLOCK)
     readSync(source, plain, 0, BLOCK, offset)
     if (isZero(plain)) continue
     stages.add('disk read, page cache', BLOCK, process.hrtime.bigint() - before)
-    const id = stages.time('SHA-256 of blocks', BLOCK, () => hash('sha256', plain, 'buffer'))
-    const region = pack.subarray(length)
-    const compressed = stages.time(`zstd level 1, by ${codec.name}`, BLOCK, () => codec.compress(plain, region.subarray(IV_BYTES)))
-    if (compressed === undefined) plain.copy(region, IV_BYTES)
-    const bytes = compressed ?? BLOCK
-    const sealed = stages.time('AES-256-CTR and Poly1305', bytes, () => sealInPlace(key, randomBytes(IV_BYTES), region, bytes, ciphers))
-    stages.time('SHA-256 of packs', sealed.length, () => digest.update(sealed))
-    stored.push({ offset, id, at: at + length, length: sealed.length, whole: compressed === undefined })
-    length += sealed.length
-    if (length >= PACK) flush()
+    read.push({ offset, plain })
+    if (read.length < MOST_AT_ONCE) continue
+    store(read)
+    read = []
   }
+  store(read)
   flush()
   for (const file of [source, target]) closeSync(file)
   return { stages, stored }
@@ -97,16 +110,24 @@ function restore(stored: readonly Stored[], packs: string, disk: string): Stages
   const source = openSync(packs, 'r')
   const target = openSync(disk, 'w')
   const room = Buffer.allocUnsafeSlow(BLOCK + SEAL_OVERHEAD)
-  const plain = Buffer.allocUnsafeSlow(BLOCK)
-  for (const { offset, id, at, length, whole } of stored) {
-    const sealed = room.subarray(0, length)
-    stages.time('packs read, page cache', length, () => readSync(source, sealed, 0, length, at))
-    const body = stages.time('Poly1305 and AES-256-CTR', length, () => tryUnseal(key, sealed, ciphers, true))
-    if (body === undefined) throw new Error('a block was not opened')
-    const open = (): boolean => (whole ? body.copy(plain) === BLOCK : codec.decompressInto(body, plain))
-    if (!stages.time(`zstd decompressed, by ${codec.name}`, BLOCK, open)) throw new Error('a block was not decompressed')
-    if (!stages.time('SHA-256 of blocks', BLOCK, () => hash('sha256', plain, 'buffer')).equals(id)) throw new Error('another block')
-    stages.time('disk written', BLOCK, () => writePages(target, plain, offset))
+  const opened = Buffer.allocUnsafeSlow(MOST_AT_ONCE * BLOCK)
+  for (let first = 0; first < stored.length; first += MOST_AT_ONCE) {
+    const blocks = stored.slice(first, first + MOST_AT_ONCE).map((block, index) => {
+      const { at, length, whole } = block
+      const plain = opened.subarray(index * BLOCK, (index + 1) * BLOCK)
+      const sealed = room.subarray(0, length)
+      stages.time('packs read, page cache', length, () => readSync(source, sealed, 0, length, at))
+      const body = stages.time('Poly1305 and AES-256-CTR', length, () => tryUnseal(key, sealed, ciphers, true))
+      if (body === undefined) throw new Error('a block was not opened')
+      const open = (): boolean => (whole ? body.copy(plain) === BLOCK : codec.decompressInto(body, plain))
+      if (!stages.time(`zstd decompressed, by ${codec.name}`, BLOCK, open)) throw new Error('a block was not decompressed')
+      return { ...block, plain }
+    })
+    const ids = stages.time('SHA-256 of blocks', blocks.length * BLOCK, () => digests(blocks.map(({ plain }) => plain)))
+    for (const [index, { id, plain, offset }] of blocks.entries()) {
+      if (Buffer.compare(ids[index] ?? room, id) !== 0) throw new Error('another block')
+      stages.time('disk written', BLOCK, () => writePages(target, plain, offset))
+    }
   }
   for (const file of [source, target]) closeSync(file)
   return stages
