@@ -5,7 +5,7 @@ export default defineConfig({
   test: {
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: ['dist/**', 'node_modules/**'],
-    reporters: ['default', './test/slowest-reporter.ts', './test/count-reporter.ts'],
+    reporters: ['default', './test/slowest-reporter.ts', './test/failed-reporter.ts', './test/count-reporter.ts'],
     testTimeout: 300_000,
     hookTimeout: 300_000,
     sequence: { sequencer: LongestFirst },

@@ -154,10 +154,13 @@ describePeer('postgres', 'the state database', (path) => {
   it('is never exceeded by many who ask at once', async () => {
     await using world = await open()
     let [held, most] = [0, 0]
+    const three = Promise.withResolvers<void>()
     await Promise.all(
       Array.from({ length: 40 }, async (_, index) => {
         await using _token = await world.processes[index % 2 === 0 ? 0 : 1].tokens('k', 'sessions', 3).take()
         most = Math.max(most, ++held)
+        if (held === 3) three.resolve()
+        await three.promise
         await systemClock.sleep(5)
         held--
       }),
