@@ -395,7 +395,7 @@ describe('what goes wrong while writing', () => {
       let late: Uint8Array = new Uint8Array()
       {
         await using writer = await place.repository.beginWrite()
-        const slots = await Promise.all(Array.from({ length: 8 }, () => writer.blocks.acquire()))
+        const slots = await Promise.all(Array.from({ length: writer.blocks.slots }, () => writer.blocks.acquire()))
         late = slots[0]?.bytes ?? late
         // Nobody waits for what is on its way.
         for (const [index, slot] of slots.entries()) {

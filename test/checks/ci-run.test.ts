@@ -67,3 +67,25 @@ it.each<[string, Parts, string]>([
   expect(ended.last, ended.output).toBe(last)
   expect(ended.status).toBe(1)
 })
+
+/** A first run in which one test of each of these files failed, and what happens when they are run again. */
+const again = (files: readonly string[], second: string): string =>
+  `case "$*" in *maxWorkers=1*) echo "again: $*"; ${second};; *) printf '%s\\n' ${files.join(' ')} >"$VCB_FAILED_FILES"; echo '39 passed, ${files.length} failed'; exit 1;; esac`
+
+it('runs files that failed again alone, counts what they do then, and names them', () => {
+  const ended = run({ tests: again(['test/a.test.ts', 'src/b.test.ts'], "echo '7 passed, 0 failed'") })
+  expect(ended).toMatchObject({ last: '44 passed, 0 failed', status: 0 })
+  expect(ended.output).toContain('again: test --silent -- --maxWorkers=1 test/a.test.ts src/b.test.ts\n')
+  expect(ended.output).toContain('\nfailed among four files at once, passed alone: test/a.test.ts src/b.test.ts\n')
+})
+
+it.each<[string, readonly string[], string, string]>([
+  ['fail again', ['a', 'b'], "echo '6 passed, 1 failed'; exit 1", '42 passed, 1 failed'],
+  ['end without a count', ['a'], 'exit 1', '42 passed, 1 failed'],
+  ['are more than three', ['a', 'b', 'c', 'd'], "echo '7 passed, 0 failed'", '42 passed, 4 failed'],
+])('fails where files %s', (_what, files, second, last) => {
+  const ended = run({ tests: again(files, second) })
+  expect(ended.last, ended.output).toBe(last)
+  expect(ended.status).toBe(1)
+  expect(ended.output).not.toContain('passed alone')
+})
