@@ -16,6 +16,8 @@ const WORDS = 8
 const LANES = 8
 const START = Uint32Array.of(0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19)
 
+const START_OF_LANES = Uint32Array.from({ length: WORDS * LANES }, (_, at) => START[Math.floor(at / LANES)] ?? 0)
+
 /* One allocation: the state, `unsigned int [8 words][8 lanes]`; descriptors, `{ const unsigned char *ptr; int blocks; }` for each lane; the last one or two chunks of each message. */
 const STATE_BYTES = WORDS * LANES * 4
 const DESCRIPTOR_BYTES = 16
@@ -47,9 +49,11 @@ export function digestsSideBySide(): BlockDigests | undefined {
     memory.writeBigUInt64LE(pointer, STATE_BYTES + at * DESCRIPTOR_BYTES)
     memory.writeInt32LE(chunks, STATE_BYTES + at * DESCRIPTOR_BYTES + 8)
   }
-  const run = (): void => void library.call('sha256_multi_block', base, base + BigInt(STATE_BYTES), 1)
+  const { sha256_multi_block: digestLanes } = library.functions
+  const descriptors = base + BigInt(STATE_BYTES)
+  const run = (): void => void digestLanes(base, descriptors, 1)
   const few = (blocks: readonly Uint8Array[]): Uint8Array[] => {
-    for (const [word, value] of START.entries()) state.fill(value, word * LANES, word * LANES + LANES)
+    state.set(START_OF_LANES)
     memory.fill(0, STATE_BYTES)
     for (const [at, block] of blocks.entries()) lane(at, library.pointer(block), Math.floor(block.length / CHUNK))
     run()

@@ -19,28 +19,29 @@ export function ffiCodec(level: number): ZstdCodec | undefined {
     ZSTD_decompressDCtx: { arguments: ['pointer', 'pointer', 'u64', 'pointer', 'u64'], return: 'u64' },
   })
   if (library === undefined) return undefined
-  const { call, pointer } = library
+  const { functions, pointer } = library
+  const { ZSTD_compress2: compress2, ZSTD_decompressDCtx: decompressWhole } = functions
   let compressor: bigint | undefined
   let decompressor: bigint | undefined
   const makeCompressor = (): bigint => {
-    const made = call('ZSTD_createCCtx')
-    call('ZSTD_CCtx_setParameter', made, ZSTD_C_COMPRESSION_LEVEL, level)
+    const made = functions.ZSTD_createCCtx() as bigint
+    functions.ZSTD_CCtx_setParameter(made, ZSTD_C_COMPRESSION_LEVEL, level)
     const hashLog = hashLogOf(level)
-    if (hashLog !== undefined) call('ZSTD_CCtx_setParameter', made, ZSTD_C_HASH_LOG, hashLog)
+    if (hashLog !== undefined) functions.ZSTD_CCtx_setParameter(made, ZSTD_C_HASH_LOG, hashLog)
     return made
   }
   const decompressInto = (source: Uint8Array, target: Uint8Array): boolean => {
     if (source.length === 0 || target.length === 0) return false
-    decompressor ??= call('ZSTD_createDCtx')
+    decompressor ??= functions.ZSTD_createDCtx() as bigint
     const length = BigInt(target.length)
-    return call('ZSTD_decompressDCtx', decompressor, pointer(target), length, pointer(source), BigInt(source.length)) === length
+    return decompressWhole(decompressor, pointer(target), length, pointer(source), BigInt(source.length)) === length
   }
   return Object.freeze({
     name: 'ffi' as const,
     compress(source: Uint8Array, target: Uint8Array): number | undefined {
       if (source.length === 0) return undefined
       compressor ??= makeCompressor()
-      const length = call('ZSTD_compress2', compressor, pointer(target), BigInt(target.length), pointer(source), BigInt(source.length))
+      const length = compress2(compressor, pointer(target), BigInt(target.length), pointer(source), BigInt(source.length)) as bigint
       // Error codes are the highest numbers a size_t holds, so they too are "not smaller".
       return length >= 0n && length < BigInt(source.length) ? Number(length) : undefined
     },

@@ -3,14 +3,17 @@ import type { crypto_onetimeauth } from 'sodium-native'
 
 type Signature = { readonly arguments: readonly string[]; readonly return: string }
 type Ffi = {
-  dlopen(path: null, symbols: Readonly<Record<string, Signature>>): { functions: Record<string, (...args: unknown[]) => unknown> }
+  dlopen<Name extends string>(path: null, symbols: Readonly<Record<Name, Signature>>): { functions: Readonly<Record<Name, NativeFunction>> }
   getRawPointer(buffer: ArrayBufferLike): bigint
 }
 
+/** Pointers and sizes are bigints, `i32` and `u32` numbers, both ways; nothing is returned by `void`. */
+type NativeFunction = (...args: readonly (bigint | number)[]) => unknown
+
 /** Functions inside the node binary itself, called through `node:ffi`. */
-export type NativeLibrary = {
-  /** Calls a bound function; pointers and sizes are bigints. */
-  readonly call: (name: string, ...args: readonly (bigint | number)[]) => bigint
+export type NativeLibrary<Name extends string> = {
+  /** Each to be kept in a constant and called by it: what is looked up by name for every call takes three times as long. */
+  readonly functions: Readonly<Record<Name, NativeFunction>>
   /** Address of the first byte of a view; valid while its memory lives. */
   readonly pointer: (bytes: Uint8Array) => bigint
 }
@@ -19,19 +22,14 @@ export type NativeLibrary = {
  * Binds functions of the libraries that the node binary carries and exports (zstd, OpenSSL). `node:ffi` is experimental in Node, so
  * undefined wherever it, or one of the symbols, is not to be had; whoever uses this has another way and the same tests for both.
  */
-export function nativeLibrary(symbols: Readonly<Record<string, Signature>>): NativeLibrary | undefined {
+export function nativeLibrary<Name extends string>(symbols: Readonly<Record<Name, Signature>>): NativeLibrary<Name> | undefined {
   try {
     const ffi = loadFfi()
     if (ffi === undefined) return undefined
     const { functions } = ffi.dlopen(null, symbols)
     const pointers = new WeakMap<ArrayBufferLike, bigint>()
     return Object.freeze({
-      call(name: string, ...args: readonly (bigint | number)[]): bigint {
-        const bound = functions[name]
-        if (bound === undefined) throw new TypeError(`${name} is not bound`)
-        const result = bound(...args)
-        return typeof result === 'bigint' ? result : BigInt(Number(result ?? 0))
-      },
+      functions,
       pointer(bytes: Uint8Array): bigint {
         let base = pointers.get(bytes.buffer)
         if (base === undefined) {

@@ -6,6 +6,7 @@ import {
   type BlockEntry,
   DIGEST,
   HASH,
+  MOST_BLOCKS,
   OPEN,
   type OpenInto,
   type ReplyMessage,
@@ -16,7 +17,7 @@ import {
   type TaskMessage,
   type ThreadMessage,
 } from './seal-tasks.ts'
-import { IV_BYTES, type SealKey, sealInPlace, tryUnseal } from './sealing.ts'
+import { IV_BYTES, SEAL_OVERHEAD, sealEach, type SealKey, tryUnsealEach } from './sealing.ts'
 import { writePages } from './write-pages.ts'
 import { type ZstdCodec, zstdCodec } from './zstd-codec.ts'
 
@@ -32,7 +33,8 @@ const digests = (choice === 'zlib' ? undefined : digestsSideBySide()) ?? digests
 const NO_ID = new Uint8Array()
 type Memory = { readonly slots: readonly SlotMemory[]; readonly packs: readonly SharedArrayBuffer[] }
 const memories = new Map<number, Memory>()
-const iv = Buffer.alloc(IV_BYTES)
+/** Of the blocks that one task seals. */
+const ivs = Buffer.alloc(MOST_BLOCKS * IV_BYTES)
 let key: SealKey | undefined
 let scratch = Buffer.alloc(0)
 
@@ -67,13 +69,15 @@ function work([task, memory, kind, target, count, level, into]: TaskMessage): Re
   const slot = slots[target]
   if (slot === undefined) throw new RangeError(`slot ${target}`)
   const wanted = [...wantedBlocks(slot, count)]
+  if (kind === SEAL || kind === STORE) randomFillSync(ivs, 0, wanted.length * IV_BYTES)
   let sealedAt = 0
   for (let at = 0; at < wanted.length; at += MOST_AT_ONCE) {
     const blocks = wanted.slice(at, at + MOST_AT_ONCE)
     if (kind === OPEN) openBlocks(slot, blocks, into)
     if (kind === HASH || kind === STORE)
       for (const [index, id] of digests(blocks.map(({ plain }) => plain)).entries()) slot.answerId(blocks[index]?.block ?? 0, id)
-    if (kind === SEAL || kind === STORE) for (const { block, plain } of blocks) sealedAt += sealBlock(slot, block, plain, sealedAt, level)
+    if (kind === SEAL || kind === STORE)
+      sealedAt = sealBlocks(slot, blocks, sealedAt, level, ivs.subarray(at * IV_BYTES, (at + blocks.length) * IV_BYTES))
   }
   return [task, true]
 }
@@ -100,23 +104,32 @@ function codecOf(level: number): ZstdCodec {
   return known
 }
 
-/** Seals a block at `at` of the slot's room; bytes it takes there. */
-function sealBlock(slot: SlotMemory, block: number, plain: Uint8Array, at: number, level: number): number {
-  const region = slot.sealed.subarray(at)
-  const compressed = level === 0 ? undefined : codecOf(level).compress(plain, region.subarray(IV_BYTES, region.length - IV_BYTES))
-  if (compressed === undefined) region.set(plain, IV_BYTES)
-  const sealed = sealInPlace(keyToUse(), randomFillSync(iv), region, compressed ?? plain.length, ciphers)
-  slot.answerSealed(block, at, sealed.length, compressed === undefined ? 0 : plain.length)
-  return sealed.length
+/** Compresses and seals blocks, one after the other from `at` on in the slot's room; where the last one ends. */
+function sealBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], at: number, level: number, itsIvs: Uint8Array): number {
+  const codec = level === 0 ? undefined : codecOf(level)
+  let end = at
+  const parts = blocks.map(({ block, plain }) => {
+    const region = slot.sealed.subarray(end)
+    const compressed = codec?.compress(plain, region.subarray(IV_BYTES, region.length - IV_BYTES))
+    if (compressed === undefined) region.set(plain, IV_BYTES)
+    const length = compressed ?? plain.length
+    slot.answerSealed(block, end, length + SEAL_OVERHEAD, compressed === undefined ? 0 : plain.length)
+    end += length + SEAL_OVERHEAD
+    return { region, length }
+  })
+  sealEach(keyToUse(), itsIvs, parts, ciphers)
+  return end
 }
 
-/** Opens blocks, puts each where it is wanted, and says what became of it. */
+/** Opens blocks, puts each where it is wanted, and says what became of it. The sealed bytes are used up. */
 function openBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], into: OpenInto): void {
   let at = 0
   const room = own(blocks.reduce((sum, { entry }) => sum + entry.length, 0))
-  const opened = blocks.map(({ block, entry, plain }) => {
+  const sealed = blocks.map(({ entry: { sealedAt, sealedLength } }) => slot.sealed.subarray(sealedAt, sealedAt + sealedLength))
+  const bodies = tryUnsealEach(keyToUse(), sealed, ciphers, true)
+  const opened = blocks.map(({ block, entry, plain }, index) => {
     const bytes = room.subarray(at, (at += entry.length))
-    return { block, entry, plain, bytes, open: unpack(slot, entry, bytes) }
+    return { block, entry, plain, bytes, open: unpack(bodies[index], entry.plainLength, bytes) }
   })
   const whole = opened.filter(({ open }) => open)
   const ids = digests(whole.map(({ bytes }) => bytes))
@@ -138,9 +151,8 @@ function own(length: number): Buffer {
   return scratch.subarray(0, length)
 }
 
-/** MAC and decompression: false when one of them says no. The sealed bytes are used up. */
-function unpack(slot: SlotMemory, { sealedAt, sealedLength, plainLength }: BlockEntry, plain: Buffer): boolean {
-  const body = tryUnseal(keyToUse(), slot.sealed.subarray(sealedAt, sealedAt + sealedLength), ciphers, true)
+/** False when it does not come to these bytes, or was not opened. */
+function unpack(body: Uint8Array | undefined, plainLength: number, plain: Buffer): boolean {
   if (body === undefined) return false
   if (plainLength > 0) return plainLength === plain.length && opener.decompressInto(body, plain)
   if (body.length !== plain.length) return false
