@@ -91,4 +91,4 @@ function busyShare(before: Used, now: Used, elapsed: number, cores: number): num
 export const treeLevel = (compression: Compression): number => (typeof compression === 'number' ? compression : 1)
 
 /** Level 1 with a larger table than its own takes no longer on disk images and comes to one per cent less (docs/performance.md); undefined: the level's own. */
-export const hashLogOf = (level: number): number | undefined => (level === 1 ? 16 : undefined)
+export const hashLogOf = (level: number): number | undefined => (level === 1 ? 15 : undefined)

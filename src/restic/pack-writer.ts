@@ -25,6 +25,13 @@ export type PackWriterParts = {
   readonly onFailure: (error: AgentError) => void
 }
 
+export type SealedBlob = {
+  readonly id: Uint8Array
+  readonly sealed: Buffer
+  /** 0: stored as it is. */
+  readonly uncompressedLength: number
+}
+
 type IndexedPack = { readonly number: number; readonly id: Uint8Array; readonly blobs: BlobRecords }
 type Pack = {
   readonly number: number
@@ -58,9 +65,9 @@ export class PackWriter {
     this.#free = new SlotPool(parts.buffers.length)
   }
 
-  /** Puts a sealed blob, copied, into the open pack of its type and enters it in the index. */
-  append(type: BlobType, id: Uint8Array, sealed: Buffer, uncompressedLength: number): Promise<void> {
-    const turn = this.#turn.then(() => this.#append(type, id, sealed, uncompressedLength))
+  /** Puts sealed blobs, copied, one after the other into the open packs of their type and enters them in the index. Together they cost little more than one. */
+  append(type: BlobType, blobs: readonly SealedBlob[]): Promise<void> {
+    const turn = this.#turn.then(() => this.#append(type, blobs))
     // The caller gets the failure; the next in turn finds it in #failure.
     this.#turn = turn.catch((error: unknown) => this.fail(toAgentError(error)))
     return turn
@@ -116,14 +123,20 @@ export class PackWriter {
     if (this.#failure !== undefined) throw this.#failure
   }
 
-  async #append(type: BlobType, id: Uint8Array, sealed: Buffer, uncompressedLength: number): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure
-    let pack = this.#open[type]
-    if (pack !== undefined && !fits(pack, sealed.length)) {
-      this.#finish(pack)
-      pack = undefined
+  async #append(type: BlobType, blobs: readonly SealedBlob[]): Promise<void> {
+    for (const blob of blobs) {
+      if (this.#failure !== undefined) throw this.#failure
+      const { length } = blob.sealed
+      let pack = this.#open[type]
+      if (pack !== undefined && !fits(pack, length)) {
+        this.#finish(pack)
+        pack = undefined
+      }
+      this.#put(type, blob, pack ?? (await this.#begin(type, length)))
     }
-    pack ??= await this.#begin(type, sealed.length)
+  }
+
+  #put(type: BlobType, { id, sealed, uncompressedLength }: SealedBlob, pack: Pack): void {
     const place = { type, offset: pack.length, length: sealed.length, uncompressedLength }
     // `copy` rather than `set`, which moves shared memory word by word.
     sealed.copy(pack.memory, pack.length)

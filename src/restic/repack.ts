@@ -52,7 +52,7 @@ export async function repack(parts: RepackParts, { repack: rows, kept }: Pick<Pr
       for await (const { record, sealed } of readSealed(parts, row, records)) {
         throwIfAborted(parts)
         const { type, uncompressedLength } = index.location(record)
-        await writer.append(type, index.idOf(record), sealed, uncompressedLength)
+        await writer.append(type, [{ id: index.idOf(record), sealed, uncompressedLength }])
       }
       parts.onPack?.(records.reduce((sum, record) => sum + index.location(record).length, 0))
     }

@@ -110,10 +110,8 @@ export class WriteEngine {
       const { ids, seal } = await this.#hash(slot, lengths, data)
       const sizes = await this.#storeOnce(ids, async (fresh) => {
         const sealed = await seal(fresh)
-        for (const [number, index] of fresh.entries()) {
-          const { sealed: bytes, uncompressedLength } = sealed[number] ?? NOTHING
-          await this.#packs.append(DATA, ids[index] ?? new Uint8Array(), bytes, uncompressedLength)
-        }
+        const blobs = fresh.map((index, number) => ({ id: ids[index] ?? new Uint8Array(), ...(sealed[number] ?? NOTHING) }))
+        await this.#packs.append(DATA, blobs)
         return sealed.map(({ sealed: bytes }) => bytes.length)
       })
       this.#known.count(sizes)
@@ -246,7 +244,7 @@ export class WriteEngine {
     const compressed = this.#parts.codec.compress(bytes, region.subarray(IV_BYTES))
     if (compressed === undefined) region.set(bytes, IV_BYTES)
     const sealed = sealInPlace(this.#parts.key, this.#parts.random(IV_BYTES), region, compressed ?? bytes.length)
-    await this.#packs.append(type, id, sealed, compressed === undefined ? 0 : bytes.length)
+    await this.#packs.append(type, [{ id, sealed, uncompressedLength: compressed === undefined ? 0 : bytes.length }])
     return sealed.length
   }
 }
