@@ -2,8 +2,10 @@ import type { Backend } from './backend.ts'
 
 /** Most data packs on their way to the backend at once: each takes memory. */
 const MOST_ON_THE_WAY = 4
-/** Data packs in memory at once: one open, the others on their way. */
-export const packBuffers = ({ savesAtOnce = 1 }: Backend): number => 1 + Math.min(savesAtOnce, MOST_ON_THE_WAY)
+/** One open, one that waits for it to be digested with, one on its way. */
+const FEWEST = 3
+/** Data packs in memory at once: one open, the others full or on their way. */
+export const packBuffers = ({ savesAtOnce = 1 }: Backend): number => Math.max(FEWEST, 1 + Math.min(savesAtOnce, MOST_ON_THE_WAY))
 
 /** Tree packs are small, few, and hashed on the main thread. */
 const TREE_PACK_BYTES = 4 * 1024 * 1024

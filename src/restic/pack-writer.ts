@@ -4,6 +4,7 @@ import { BlobRecords, type BlobType, DATA, TREE } from './blob-records.ts'
 import { idHex } from './ids.ts'
 import { encodeIndexFile, INDEX_FILE_BLOBS } from './index-file.ts'
 import { encodePackHeader, packTailBytes } from './pack-header.ts'
+import { type FilledPack, PackDigests } from './pack-digests.ts'
 import type { TreeMemory } from './pack-memory.ts'
 import type { SealedFiles } from './sealed-files.ts'
 import type { RepositoryIndex } from './repository-index.ts'
@@ -18,8 +19,8 @@ export type PackWriterParts = {
   /** Memory of the packs, shared with the worker threads. */
   readonly buffers: readonly SharedArrayBuffer[]
   readonly trees: TreeMemory
-  /** SHA-256 of the beginning of a pack buffer, off this thread. */
-  readonly digest: (buffer: number, length: number) => Promise<Uint8Array>
+  /** SHA-256 of one or two packs, in their order, off this thread. */
+  readonly digest: (packs: readonly FilledPack[]) => Promise<readonly Uint8Array[]>
   /** An index file with these packs was stored; its blobs are in `index` already. */
   readonly onIndexFile: (name: string, packs: readonly number[]) => void
   readonly onFailure: (error: AgentError) => void
@@ -49,6 +50,7 @@ type Pack = {
 export class PackWriter {
   readonly #parts: PackWriterParts
   readonly #free: SlotPool
+  readonly #digests: PackDigests
   readonly #open: [Pack | undefined, Pack | undefined] = [undefined, undefined]
   /** Packs not stored yet, by their number in the index. */
   readonly #pending = new Map<number, Pack>()
@@ -63,6 +65,7 @@ export class PackWriter {
   constructor(parts: PackWriterParts) {
     this.#parts = parts
     this.#free = new SlotPool(parts.buffers.length)
+    this.#digests = new PackDigests(parts.digest)
   }
 
   /** Puts sealed blobs, copied, one after the other into the open packs of their type and enters them in the index. Together they cost little more than one. */
@@ -104,6 +107,7 @@ export class PackWriter {
     this.#failure = error
     this.#gaveUp.abort()
     this.#free.fail(error)
+    this.#digests.go()
     this.#parts.onFailure(error)
   }
 
@@ -114,11 +118,13 @@ export class PackWriter {
 
   /** Waits for every store under way, also when one of them failed. */
   async idle(): Promise<void> {
+    this.#digests.go()
     while (this.#underWay.size > 0) await Promise.all(this.#underWay)
   }
 
   /** Waits for what is under way now, not for what other writers begin meanwhile. */
   async #settle(): Promise<void> {
+    this.#digests.go()
     await Promise.all(this.#underWay)
     if (this.#failure !== undefined) throw this.#failure
   }
@@ -148,6 +154,8 @@ export class PackWriter {
   async #begin(type: BlobType, room: number): Promise<Pack> {
     const least = room + packTailBytes(1)
     const own = type === TREE || least > (this.#parts.buffers[0]?.byteLength ?? 0)
+    // Whoever waits for memory must not wait for a pack that waits for the next one to be full.
+    if (!own && !this.#free.any) this.#digests.go()
     const buffer = own ? -1 : await this.#free.acquire()
     const shared = this.#parts.buffers[buffer]
     const memory = shared === undefined ? this.#parts.trees.take(least) : Buffer.from(shared)
@@ -164,12 +172,12 @@ export class PackWriter {
   }
 
   async #store(pack: Pack): Promise<void> {
-    const { files, key, random, digest, index } = this.#parts
+    const { files, key, random, index } = this.#parts
     const header = seal(key, random(IV_BYTES), encodePackHeader(pack.blobs))
     pack.memory.set(header, pack.length)
     pack.memory.writeUInt32LE(header.length, pack.length + header.length)
     const bytes = pack.memory.subarray(0, pack.length + header.length + 4)
-    const id = pack.buffer < 0 ? hash('sha256', bytes, 'buffer') : await digest(pack.buffer, bytes.length)
+    const id = pack.buffer < 0 ? hash('sha256', bytes, 'buffer') : await this.#digests.of({ buffer: pack.buffer, length: bytes.length })
     await files.backend.save({ kind: 'data', name: idHex(id) }, bytes, { lastTry: this.#gaveUp.signal })
     index.setPackId(pack.number, id)
     this.#pending.delete(pack.number)

@@ -42,7 +42,8 @@ export async function repack(parts: RepackParts, { repack: rows, kept }: Pick<Pr
     random,
     buffers,
     trees: new TreeMemory(),
-    digest: async (buffer, length) => hash('sha256', Buffer.from(buffers[buffer] ?? new SharedArrayBuffer(0), 0, length), 'buffer'),
+    digest: async (packs) =>
+      packs.map(({ buffer, length }) => hash('sha256', Buffer.from(buffers[buffer] ?? new SharedArrayBuffer(0), 0, length), 'buffer')),
     onIndexFile: (name) => void made.push(name),
     onFailure: () => undefined,
   })

@@ -433,7 +433,7 @@ describe('what goes wrong while writing', () => {
     const memory = { slots, packs: [new SharedArrayBuffer(4096)], blockSize: 4096 }
     await using pool = new SealPool(threads.start(), memory, (error) => failures.push(error))
     await using other = new SealPool(threads.start(), memory, (error) => failures.push(error))
-    const first = pool.digest(99, 10)
+    const first = pool.digest([{ buffer: 99, length: 10 }])
     const second = pool.hash(0, [4096], [0])
     await expect(first).rejects.toMatchObject({ code: 'INTERNAL', message: expect.stringContaining('worker thread') })
     await expect(second).rejects.toMatchObject({ code: 'INTERNAL' })
@@ -456,7 +456,7 @@ describe('what goes wrong while writing', () => {
     // Half a second of one call into zstd, which nothing interrupts.
     for (let at = 0; at < large; at += 16) pool.plain(0).write(`${at * 7919}`, at)
     const sealing = pool.seal(0, [large], [0], 12)
-    const dying = pool.digest(99, 10)
+    const dying = pool.digest([{ buffer: 99, length: 10 }])
     await expect(dying).rejects.toMatchObject({ code: 'INTERNAL' })
     await expect(sealing).rejects.toMatchObject({ code: 'INTERNAL' })
     const left = hash('sha256', pool.sealed(0))
@@ -470,16 +470,21 @@ describe('what goes wrong while writing', () => {
     const memory = { slots: [new SharedArrayBuffer(slotBytes(large))], packs: [new SharedArrayBuffer(large)], blockSize: large }
     await using staying = new SealPool(threads.start(), memory, () => undefined)
     const leaving = new SealPool(threads.start(), memory, () => undefined)
-    const tasks = Array.from({ length: 12 }, () => leaving.digest(0, large))
-    const kept = staying.digest(0, large)
+    const tasks = Array.from({ length: 12 }, () => leaving.digest([{ buffer: 0, length: large }]))
+    const kept = staying.digest([{ buffer: 0, length: large }])
     const ended = Promise.allSettled(tasks)
     await leaving[Symbol.asyncDispose]()
     const outcomes = (await ended).map(({ status }) => status)
     // What threads had begun came to its end; what waited was refused.
     expect(outcomes.slice(0, 4)).toEqual(Array.from({ length: 4 }, () => 'fulfilled'))
     expect(outcomes.slice(4)).toEqual(Array.from({ length: 8 }, () => 'rejected'))
-    await expect(leaving.digest(0, 10)).rejects.toMatchObject({ code: 'CANCELED' })
-    expect(await kept).toEqual(Uint8Array.from(hash('sha256', Buffer.alloc(large), 'buffer')))
+    await expect(leaving.digest([{ buffer: 0, length: 10 }])).rejects.toMatchObject({ code: 'CANCELED' })
+    expect(await kept).toEqual([Uint8Array.from(hash('sha256', Buffer.alloc(large), 'buffer'))])
+    const both = await staying.digest([
+      { buffer: 0, length: 1000 },
+      { buffer: 0, length: large },
+    ])
+    expect(both).toEqual([1000, large].map((length) => Uint8Array.from(hash('sha256', Buffer.alloc(length), 'buffer'))))
   })
 
   it('refuses blocks, blobs, settings and uses that cannot be', async () => {

@@ -1,4 +1,5 @@
 import { AgentError } from '../core/index.ts'
+import type { FilledPack } from './pack-digests.ts'
 import {
   type BlockEntry,
   DIGEST,
@@ -83,11 +84,11 @@ export class SealPool implements AsyncDisposable {
     return entries.map((_entry, block) => memory.entry(block))
   }
 
-  /** SHA-256 of the first `length` bytes of a pack buffer. */
-  async digest(pack: number, length: number): Promise<Uint8Array> {
-    const digest = await this.#run({ kind: DIGEST, target: pack, length })
-    if (digest === true) throw new AgentError('INTERNAL', 'A seal worker gave no digest.')
-    return digest
+  /** SHA-256 of packs, in their order. */
+  async digest(packs: readonly FilledPack[]): Promise<readonly Uint8Array[]> {
+    const digests = await this.#run({ kind: DIGEST, packs })
+    if (digests === true) throw new AgentError('INTERNAL', 'A seal worker gave no digest.')
+    return digests
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -96,7 +97,7 @@ export class SealPool implements AsyncDisposable {
     await this.#threads.detach(this.#memory)
   }
 
-  #run(task: SealTask): Promise<true | Uint8Array> {
+  #run(task: SealTask): Promise<true | readonly Uint8Array[]> {
     if (this.#closed) return Promise.reject(new AgentError('CANCELED', 'The repository was closed.'))
     return this.#threads.run(this.#memory, task)
   }

@@ -1,7 +1,8 @@
+import type { FilledPack } from './pack-digests.ts'
 import type { SealKey } from './sealing.ts'
 
 /**
- * Kinds of task: SHA-256 of blocks in a slot; compress and seal them; SHA-256 of a pack buffer; open sealed blobs into blocks; SHA-256 of blocks and at once, while
+ * Kinds of task: SHA-256 of blocks in a slot; compress and seal them; SHA-256 of packs; open sealed blobs into blocks; SHA-256 of blocks and at once, while
  * a core has them at hand, compress and seal them.
  */
 export const HASH = 0
@@ -11,14 +12,16 @@ export const OPEN = 3
 export const STORE = 4
 
 /**
- * [task number, memory, kind, slot or pack buffer, blocks in the slot | bytes of the pack, zstd level of SEAL and STORE, 0: as it is, what OPEN puts
- * the blocks into when not into their slot]
+ * [task number, memory, kind, slot, blocks in the slot, zstd level of SEAL and STORE, 0: as it is, what OPEN puts the blocks into when not into their slot], or
+ * [task number, memory, DIGEST, packs]
  */
-export type TaskMessage = readonly [number, number, number, number, number, number, OpenInto]
+export type TaskMessage =
+  | readonly [number, number, typeof HASH | typeof SEAL | typeof OPEN | typeof STORE, number, number, number, OpenInto]
+  | readonly [number, number, typeof DIGEST, readonly FilledPack[]]
 /** Memory, or the descriptor of a file of this process that reads as zeros where the blocks go. */
 export type OpenInto = SharedArrayBuffer | number | undefined
-/** [task number, true: the result lies in the slot | the digest of a pack | why a file could not be written] */
-export type ReplyMessage = readonly [number, true | Uint8Array | WriteFailure]
+/** [task number, true: the result lies in the slot | the digests of packs | why a file could not be written] */
+export type ReplyMessage = readonly [number, true | readonly Uint8Array[] | WriteFailure]
 /** What of an error of Node's `fs` passes between threads. */
 export type WriteFailure = { readonly code: string; readonly message: string }
 /** Answered by nothing; in order with the tasks. */

@@ -1,8 +1,12 @@
 import { Worker } from 'node:worker_threads'
 import { AgentError } from '../core/index.ts'
+import type { FilledPack } from './pack-digests.ts'
 import {
+  DIGEST,
   HASH,
+  type OPEN,
   type OpenInto,
+  type SEAL,
   STORE,
   type ReplyMessage,
   type SealMemory,
@@ -15,20 +19,22 @@ import type { SealKey } from './sealing.ts'
 /** Tasks handed to a worker ahead of its replies, so that it need not wait for the main thread. */
 const AHEAD = 2
 
-/** What a thread is asked: the kind, of which slot or pack buffer, how many blocks or bytes, the level of zstd, and what blocks are opened into when not into their slot. */
-export type SealTask = {
-  readonly kind: number
-  readonly target: number
-  readonly length: number
-  readonly level?: number | undefined
-  readonly into?: OpenInto
-}
+/** What a thread is asked: of which slot, how many blocks, the level of zstd, and what blocks are opened into when not into their slot; or of which packs. */
+export type SealTask =
+  | {
+      readonly kind: typeof HASH | typeof SEAL | typeof OPEN | typeof STORE
+      readonly target: number
+      readonly length: number
+      readonly level?: number | undefined
+      readonly into?: OpenInto
+    }
+  | { readonly kind: typeof DIGEST; readonly packs: readonly FilledPack[] }
 
-type Task = SealTask & {
+type Task = {
   readonly number: number
-  readonly level: number
   readonly memory: number
-  readonly resolve: (value: true | Uint8Array) => void
+  readonly message: TaskMessage
+  readonly resolve: (value: true | readonly Uint8Array[]) => void
   readonly reject: (error: Error) => void
 }
 type Thread = { readonly worker: Worker; readonly under: Map<number, Task> }
@@ -141,11 +147,15 @@ export class RunningThreads implements AsyncDisposable {
     this.#tell({ detach: memory })
   }
 
-  run(memory: number, { kind, target, length, level = 0, into }: SealTask): Promise<true | Uint8Array> {
+  run(memory: number, task: SealTask): Promise<true | readonly Uint8Array[]> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
     return new Promise((resolve, reject) => {
-      const task: Task = { number: this.#next++, memory, kind, target, length, level, into, resolve, reject }
-      ;(kind === HASH || kind === STORE ? this.#waiting : this.#urgent).push(task)
+      const number = this.#next++
+      const message: TaskMessage =
+        task.kind === DIGEST
+          ? [number, memory, task.kind, task.packs]
+          : [number, memory, task.kind, task.target, task.length, task.level ?? 0, task.into]
+      ;(task.kind === HASH || task.kind === STORE ? this.#waiting : this.#urgent).push({ number, memory, message, resolve, reject })
       this.#dispatch()
     })
   }
@@ -164,9 +174,8 @@ export class RunningThreads implements AsyncDisposable {
       const attached = this.#attached.get(task.memory)
       if (attached !== undefined) attached.under++
       this.#reference()
-      const message: TaskMessage = [task.number, task.memory, task.kind, task.target, task.length, task.level, task.into]
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a worker thread, not a window
-      thread.worker.postMessage(message)
+      thread.worker.postMessage(task.message)
     }
   }
 
@@ -176,7 +185,7 @@ export class RunningThreads implements AsyncDisposable {
     thread.under.delete(number)
     this.#dispatch()
     this.#reference()
-    if (value === true || value instanceof Uint8Array) task.resolve(value)
+    if (value === true || !('code' in value)) task.resolve(value)
     else task.reject(Object.assign(new Error(value.message), { code: value.code }))
     this.#left(task)
   }

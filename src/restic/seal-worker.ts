@@ -1,4 +1,4 @@
-import { hash, randomFillSync } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 import { digestsOneByOne, digestsSideBySide, MOST_AT_ONCE } from './block-digests.ts'
 import { ciphersFor } from './ciphers.ts'
@@ -59,13 +59,11 @@ function answer(message: TaskMessage): ReplyMessage {
   }
 }
 
-function work([task, memory, kind, target, count, level, into]: TaskMessage): ReplyMessage {
+function work(message: TaskMessage): ReplyMessage {
+  const [task, memory] = message
   const { slots, packs } = memories.get(memory) ?? { slots: [], packs: [] }
-  if (kind === DIGEST) {
-    const pack = packs[target]
-    if (pack === undefined) throw new RangeError(`pack buffer ${target}`)
-    return [task, hash('sha256', Buffer.from(pack, 0, count), 'buffer')]
-  }
+  if (message[2] === DIGEST) return [task, digests(message[3].map(({ buffer, length }) => packBytes(packs[buffer], length)))]
+  const [, , kind, target, count, level, into] = message
   const slot = slots[target]
   if (slot === undefined) throw new RangeError(`slot ${target}`)
   const wanted = [...wantedBlocks(slot, count)]
@@ -80,6 +78,11 @@ function work([task, memory, kind, target, count, level, into]: TaskMessage): Re
       sealedAt = sealBlocks(slot, blocks, sealedAt, level, ivs.subarray(at * IV_BYTES, (at + blocks.length) * IV_BYTES))
   }
   return [task, true]
+}
+
+function packBytes(pack: SharedArrayBuffer | undefined, length: number): Buffer {
+  if (pack === undefined) throw new RangeError('there is no such pack buffer')
+  return Buffer.from(pack, 0, length)
 }
 
 type WantedBlock = { readonly block: number; readonly entry: BlockEntry; readonly plain: Buffer }

@@ -19,6 +19,11 @@ export class SlotPool {
     return this.#free.length === this.#count && this.#waiters.size === 0
   }
 
+  /** Whether one is free. */
+  get any(): boolean {
+    return this.#free.length > 0
+  }
+
   acquire(options?: Abortable): Promise<number> {
     return new Promise((resolve, reject) => {
       throwIfAborted(options)

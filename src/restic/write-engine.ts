@@ -67,7 +67,7 @@ export class WriteEngine {
       random: parts.random,
       buffers: memory.packs,
       trees: memory.trees,
-      digest: (buffer, length) => this.#pool.digest(buffer, length),
+      digest: (packs) => this.#pool.digest(packs),
       onIndexFile: parts.onIndexFile,
       onFailure: (error) => this.fail(error),
     })
