@@ -21,7 +21,7 @@ export class PackDigests {
       const mine = { pack, resolve, reject }
       const other = this.#waiting
       this.#waiting = other === undefined ? mine : undefined
-      if (other !== undefined) this.#run([other, mine])
+      if (other !== undefined) void this.#run([other, mine])
     })
   }
 
@@ -29,17 +29,15 @@ export class PackDigests {
   go(): void {
     const waiting = this.#waiting
     this.#waiting = undefined
-    if (waiting !== undefined) this.#run([waiting])
+    if (waiting !== undefined) void this.#run([waiting])
   }
 
-  #run(all: readonly Waiting[]): void {
-    this.#digest(all.map(({ pack }) => pack)).then(
-      (ids) => {
-        for (const [index, { resolve }] of all.entries()) resolve(ids[index] ?? new Uint8Array())
-      },
-      (error: unknown) => {
-        for (const { reject } of all) reject(error)
-      },
-    )
+  async #run(all: readonly Waiting[]): Promise<void> {
+    try {
+      const ids = await this.#digest(all.map(({ pack }) => pack))
+      for (const [index, { resolve }] of all.entries()) resolve(ids[index] ?? new Uint8Array())
+    } catch (error) {
+      for (const { reject } of all) reject(error)
+    }
   }
 }
