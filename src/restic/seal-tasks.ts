@@ -35,7 +35,8 @@ export type SealMemory = {
   readonly blockSize: number
 }
 
-export type SealWorkerData = { readonly codec: 'auto' | 'zlib' }
+/** `turns`: of all threads that write files of the repository's restores (`WriteTurns`). */
+export type SealWorkerData = { readonly codec: 'auto' | 'zlib'; readonly turns: SharedArrayBuffer }
 
 /** A slot holds this many blocks at most, one after the other. One message to a thread for several small blocks costs what one for a large one does. */
 export const MOST_BLOCKS = 64

@@ -15,6 +15,7 @@ import {
   type ThreadMessage,
 } from './seal-tasks.ts'
 import type { SealKey } from './sealing.ts'
+import { turnsMemory } from './write-turns.ts'
 
 /** Tasks handed to a worker ahead of its replies, so that it need not wait for the main thread. */
 const AHEAD = 2
@@ -64,7 +65,7 @@ export class SealThreads implements AsyncDisposable {
   /** The threads, new ones when they do not run or one of them has died. */
   start(): RunningThreads {
     if (this.#running === undefined || this.#running.dead) {
-      this.#running = new RunningThreads(this.#count, { codec: this.#codec })
+      this.#running = new RunningThreads(this.#count, { codec: this.#codec, turns: turnsMemory() })
       if (this.#key !== undefined) this.#running.unlock(this.#key)
     }
     return this.#running

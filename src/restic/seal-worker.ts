@@ -19,10 +19,11 @@ import {
 } from './seal-tasks.ts'
 import { IV_BYTES, SEAL_OVERHEAD, sealEach, type SealKey, tryUnsealEach } from './sealing.ts'
 import { writePages } from './write-pages.ts'
+import { WriteTurns } from './write-turns.ts'
 import { type ZstdCodec, zstdCodec } from './zstd-codec.ts'
 
 /** One of `SealThreads`: hashes, seals and opens blocks and digests packs, all in shared memory. One reply a task; dies with its like. */
-const { codec: choice } = workerData as SealWorkerData
+const { codec: choice, turns: turnsOfAll } = workerData as SealWorkerData
 const port = parentPort
 if (port === null) throw new TypeError('seal-worker runs only as a worker thread')
 /** By level: which one is asked for changes from block to block. */
@@ -36,7 +37,11 @@ const memories = new Map<number, Memory>()
 /** Of the blocks that one task seals. */
 const ivs = Buffer.alloc(MOST_BLOCKS * IV_BYTES)
 let key: SealKey | undefined
-let scratch = Buffer.alloc(0)
+/** Memory that blocks are decompressed into: the second is for those that come while the first ones wait to be written. */
+const scratches = [Buffer.alloc(0), Buffer.alloc(0)]
+const turns = new WriteTurns(turnsOfAll)
+/** Opened, and not written yet; of one task, a list for each group. */
+const unwritten: (readonly OpenedBlock[])[] = []
 
 port.on('message', (message: TaskMessage | ThreadMessage) => {
   if (!('key' in message || 'attach' in message || 'detach' in message)) port.postMessage(answer(message))
@@ -71,7 +76,7 @@ function work(message: TaskMessage): ReplyMessage {
   let sealedAt = 0
   for (let at = 0; at < wanted.length; at += MOST_AT_ONCE) {
     const blocks = wanted.slice(at, at + MOST_AT_ONCE)
-    if (kind === OPEN) openBlocks(slot, blocks, into)
+    if (kind === OPEN) openBlocks(slot, blocks, into, at + MOST_AT_ONCE >= wanted.length)
     if (kind === HASH || kind === STORE)
       for (const [index, id] of digests(blocks.map(({ plain }) => plain)).entries()) slot.answerId(blocks[index]?.block ?? 0, id)
     if (kind === SEAL || kind === STORE)
@@ -124,8 +129,10 @@ function sealBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], at: number
   return end
 }
 
-/** Opens blocks, puts each where it is wanted, and says what became of it. The sealed bytes are used up. */
-function openBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], into: OpenInto): void {
+type OpenedBlock = { readonly slot: SlotMemory; readonly block: number; readonly bytes: Buffer; readonly at: number }
+
+/** Opens blocks, puts each where it is wanted, and says what became of it. The sealed bytes are used up. `last`: those of the task. */
+function openBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], into: OpenInto, last: boolean): void {
   let at = 0
   const room = own(blocks.reduce((sum, { entry }) => sum + entry.length, 0))
   const sealed = blocks.map(({ entry: { sealedAt, sealedLength } }) => slot.sealed.subarray(sealedAt, sealedAt + sealedLength))
@@ -136,21 +143,38 @@ function openBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], into: Open
   })
   const whole = opened.filter(({ open }) => open)
   const ids = digests(whole.map(({ bytes }) => bytes))
-  const sound = new Set(whole.filter(({ entry }, index) => Buffer.compare(ids[index] ?? NO_ID, entry.id) === 0))
-  for (const each of opened) {
-    const { block, entry, plain, bytes } = each
-    let written = 0
-    if (sound.has(each)) {
-      if (typeof into === 'number') written = writePages(into, bytes, entry.intoAt)
-      else bytes.copy(into instanceof SharedArrayBuffer ? Buffer.from(into, entry.intoAt, entry.length) : plain)
+  const sound = whole.filter(({ entry }, index) => Buffer.compare(ids[index] ?? NO_ID, entry.id) === 0)
+  if (typeof into === 'number') {
+    unwritten.push(sound.map(({ block, bytes, entry }) => ({ slot, block, bytes, at: entry.intoAt })))
+    if (turns.tryTake(into)) writeBlocks(into)
+    else if (last || unwritten.length === scratches.length) {
+      turns.take(into)
+      writeBlocks(into)
     }
-    slot.answerSound(block, sound.has(each), written)
+    return
+  }
+  for (const { block, bytes, entry, plain } of sound) {
+    bytes.copy(into === undefined ? plain : Buffer.from(into, entry.intoAt, entry.length))
+    slot.answerSound(block, true)
+  }
+}
+
+/** Writes what was opened, in this thread's turn, which ends with it. */
+function writeBlocks(descriptor: number): void {
+  try {
+    for (const { slot, block, bytes, at } of unwritten.flat()) slot.answerSound(block, true, writePages(descriptor, bytes, at))
+  } finally {
+    unwritten.length = 0
+    turns.give(descriptor)
   }
 }
 
 /** Memory of this thread. What is decompressed into it, which stays in the core's cache, and copied from there takes a third less time than what is decompressed to a place of its own. */
 function own(length: number): Buffer {
-  if (length > scratch.length) scratch = Buffer.allocUnsafeSlow(length)
+  const which = unwritten.length
+  const known = scratches[which]
+  const scratch = known !== undefined && known.length >= length ? known : Buffer.allocUnsafeSlow(length)
+  scratches[which] = scratch
   return scratch.subarray(0, length)
 }
 
