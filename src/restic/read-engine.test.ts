@@ -7,7 +7,8 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { AgentError, isZero } from '../core/index.ts'
 import type { Backend, LoadOptions } from './backend.ts'
-import { type BlobToOpen, ReadEngine } from './read-engine.ts'
+import type { BlobToOpen } from './packed-blob.ts'
+import { ReadEngine } from './read-engine.ts'
 import { SealThreads } from './seal-threads.ts'
 import { seal, type SealKey, sealKeyFrom } from './sealing.ts'
 import { zstdCodec } from './zstd-codec.ts'
@@ -191,6 +192,30 @@ describe('the engine that reads many blobs', () => {
     await using engine = engineOf(backend)
     expect(await engine.open('p', blobs)).toEqual([])
     expect(backend.ranges).toEqual([{ offset: 0, length: pack.length }])
+  })
+
+  it('opens what waits beside it with it, each into its own memory, but not what may end before', async () => {
+    const plains = Array.from({ length: 24 }, (_, index) => (index % 3 === 0 ? randomBytes(BLOCK) : text(BLOCK, index)))
+    const { pack, blobs } = makePack(plains, [])
+    const backend = new OnePack(pack, false)
+    await using engine = engineOf(backend)
+    const [one, other] = [new AbortController(), new AbortController()]
+    const targets = blobs.map((blob, index) => ({
+      ...blob,
+      into: index % 2 === 0 ? Buffer.alloc(BLOCK) : Buffer.from(new SharedArrayBuffer(BLOCK + index), index),
+    }))
+    const opened = targets.map((blob, index) => engine.open('pack', [blob], { signal: index < 16 ? one.signal : other.signal }))
+    // Those that wait, not those that are being read.
+    other.abort()
+    const ended = await Promise.allSettled(opened)
+    expect(ended.slice(0, 16)).toEqual(Array.from({ length: 16 }, () => ({ status: 'fulfilled', value: [] })))
+    expect(ended.slice(16).map(({ status }) => status)).toEqual(Array.from({ length: 8 }, () => 'rejected'))
+    for (const { plain, into } of targets.slice(0, 16)) expect(Buffer.compare(into, plain)).toBe(0)
+    const blobsOf = ({ offset, length }: { readonly offset: number; readonly length: number }): number =>
+      blobs.filter((blob) => blob.offset >= offset && blob.offset + blob.length <= offset + length).length
+    expect(backend.ranges.reduce((sum, range) => sum + blobsOf(range), 0)).toBe(16)
+    expect(Math.max(...backend.ranges.map(blobsOf))).toBe(4)
+    expect(await engine.open('pack', [{ ...blobs[20], into: Buffer.alloc(BLOCK) } as BlobToOpen])).toEqual([])
   })
 
   it('does not read what lies far between them', async () => {

@@ -74,7 +74,7 @@ export class SealPool implements AsyncDisposable {
   }
 
   /**
-   * Opens sealed blobs that lie in a slot's room, each into the block of its number, or into its place in `into`; what lies there is used up. Those that were not found to be what
+   * Opens sealed blobs that lie in a slot's room, each into the block of its number, into one of the memories of `into`, or into that file; what lies there is used up. Those that were not found to be what
    * their ids say mean nothing, and are not written to a file. Errors: INTERNAL, Node's own for the file.
    */
   async open(slot: number, lengths: readonly number[], entries: readonly SealedEntry[], into: OpenInto): Promise<readonly OpenedBlock[]> {

@@ -12,14 +12,14 @@ export const OPEN = 3
 export const STORE = 4
 
 /**
- * [task number, memory, kind, slot, blocks in the slot, zstd level of SEAL and STORE, 0: as it is, what OPEN puts the blocks into when not into their slot], or
+ * [task number, memory, kind, slot, blocks in the slot, zstd level of SEAL and STORE, 0: as it is, what OPEN puts the blocks into], or
  * [task number, memory, DIGEST, packs]
  */
 export type TaskMessage =
-  | readonly [number, number, typeof HASH | typeof SEAL | typeof OPEN | typeof STORE, number, number, number, OpenInto]
+  | readonly [number, number, typeof HASH | typeof SEAL | typeof OPEN | typeof STORE, number, number, number, OpenInto | undefined]
   | readonly [number, number, typeof DIGEST, readonly FilledPack[]]
-/** Memory, or the descriptor of a file of this process that reads as zeros where the blocks go. */
-export type OpenInto = SharedArrayBuffer | number | undefined
+/** Memories beside the slot, or the descriptor of a file of this process that reads as zeros where the blocks go. */
+export type OpenInto = readonly SharedArrayBuffer[] | number
 /** [task number, true: the result lies in the slot | the digests of packs | why a file could not be written] */
 export type ReplyMessage = readonly [number, true | readonly Uint8Array[] | WriteFailure]
 /** What of an error of Node's `fs` passes between threads. */
@@ -45,6 +45,7 @@ export const MOST_BLOCKS = 64
 const ENTRY_BYTES = 64
 const ID_AT = 0
 const LENGTH_AT = 32
+/** 0: not; otherwise one more than the number of the memory that the block is opened into. */
 const WANTED_AT = 36
 const SEALED_AT = 40
 const SEALED_LENGTH_AT = 44
@@ -68,7 +69,9 @@ export type SealedEntry = {
   readonly sealedLength: number
   /** Bytes of the block; 0: it was stored as it is. */
   readonly plainLength: number
-  /** Where the block goes in the memory or file that the task names, bytes; without meaning where it goes into its slot. */
+  /** Which of the memories that the task names the block goes into, counted from 1; 0: into its slot. Without meaning where it goes into a file. */
+  readonly memory: number
+  /** Where the block goes in that memory or file, bytes; without meaning where it goes into its slot. */
   readonly intoAt: number
 }
 
@@ -110,7 +113,8 @@ export class SlotMemory {
     const word = (offset: number): number => this.#meta.readUInt32LE(at + offset)
     return {
       length: word(LENGTH_AT),
-      wanted: word(WANTED_AT) === 1,
+      wanted: word(WANTED_AT) > 0,
+      memory: Math.max(word(WANTED_AT) - 1, 0),
       id: this.#meta.subarray(at + ID_AT, at + ID_AT + 32),
       sealedAt: word(SEALED_AT),
       sealedLength: word(SEALED_LENGTH_AT),
@@ -124,8 +128,9 @@ export class SlotMemory {
   /** Asks for sealed blobs to be opened, each into its block. */
   askOpen(lengths: readonly number[], entries: readonly SealedEntry[]): void {
     this.ask(lengths, new Set(entries.keys()))
-    for (const [block, { id, sealedAt, sealedLength, plainLength, intoAt }] of entries.entries()) {
+    for (const [block, { id, sealedAt, sealedLength, plainLength, memory, intoAt }] of entries.entries()) {
       this.answerId(block, id)
+      this.#meta.writeUInt32LE(memory + 1, block * ENTRY_BYTES + WANTED_AT)
       this.#meta.writeDoubleLE(intoAt, block * ENTRY_BYTES + INTO_AT)
       this.answerSealed(block, sealedAt, sealedLength, plainLength)
       this.answerSound(block, false)

@@ -132,7 +132,7 @@ function sealBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], at: number
 type OpenedBlock = { readonly slot: SlotMemory; readonly block: number; readonly bytes: Buffer; readonly at: number }
 
 /** Opens blocks, puts each where it is wanted, and says what became of it. The sealed bytes are used up. `last`: those of the task. */
-function openBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], into: OpenInto, last: boolean): void {
+function openBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], into: OpenInto | undefined, last: boolean): void {
   let at = 0
   const room = own(blocks.reduce((sum, { entry }) => sum + entry.length, 0))
   const sealed = blocks.map(({ entry: { sealedAt, sealedLength } }) => slot.sealed.subarray(sealedAt, sealedAt + sealedLength))
@@ -154,7 +154,8 @@ function openBlocks(slot: SlotMemory, blocks: readonly WantedBlock[], into: Open
     return
   }
   for (const { block, bytes, entry, plain } of sound) {
-    bytes.copy(into === undefined ? plain : Buffer.from(into, entry.intoAt, entry.length))
+    const memory = into?.[entry.memory - 1]
+    bytes.copy(memory === undefined ? plain : Buffer.from(memory, entry.intoAt, entry.length))
     slot.answerSound(block, true)
   }
 }
