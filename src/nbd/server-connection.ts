@@ -16,8 +16,8 @@ import type { ServedExport } from './served-export.ts'
 import { type Agreement, welcome } from './server-handshake.ts'
 
 const HANDSHAKE_MS = 30_000
-/** Requests of one connection under way, and what of them is in memory. */
-const IN_FLIGHT = 8
+/** Requests of one connection under way, and what of them is in memory: enough for those that wait to be read together where they lie beside each other. */
+const IN_FLIGHT = 16
 const IN_MEMORY = 4 * MIB
 /** A read is answered in pieces of this size. Bytes. */
 const PIECE = MIB
@@ -163,7 +163,7 @@ export class ServerConnection {
   /** Only of a reply that the system has taken whole: of one that failed, something may still be on its way. */
   #give(piece: Buffer): void {
     this.#spare.push(piece)
-    if (this.#spare.length > IN_FLIGHT) this.#spare.shift()
+    while (this.#spare.reduce((sum, { length }) => sum + length, 0) > IN_MEMORY) this.#spare.shift()
   }
 
   async #readUnstructured(taken: ServedExport, { cookie, offset, length }: Request & { readonly offset: number }): Promise<void> {
