@@ -3,13 +3,13 @@
  * core's cache from stage to stage, so this is less than the stages would take each by itself, and below it no arrangement of threads can come.
  * `node test/bench/stages.ts FLAT DIRECTORY` reads a raw disk and writes below DIRECTORY; prints JSON, a `Stage` each.
  */
-import { createHash, randomBytes, scryptSync } from 'node:crypto'
+import { randomBytes, randomFillSync, scryptSync } from 'node:crypto'
 import { closeSync, fsyncSync, fstatSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { isZero } from '../../src/core/index.ts'
 import { digestsOneByOne, digestsSideBySide, MOST_AT_ONCE } from '../../src/restic/block-digests.ts'
 import { ciphersFor } from '../../src/restic/ciphers.ts'
-import { IV_BYTES, SEAL_OVERHEAD, sealInPlace, sealKeyFrom, tryUnseal } from '../../src/restic/sealing.ts'
+import { IV_BYTES, SEAL_OVERHEAD, sealEach, sealKeyFrom, tryUnsealEach } from '../../src/restic/sealing.ts'
 import { writePages } from '../../src/restic/write-pages.ts'
 import { zstdCodec } from '../../src/restic/zstd-codec.ts'
 
@@ -52,40 +52,50 @@ const ciphers = ciphersFor('auto')
 const digests = digestsSideBySide() ?? digestsOneByOne
 const key = sealKeyFrom(randomBytes(64))
 
-function full(flat: string, packs: string): { readonly stages: Stages; readonly stored: readonly Stored[] } {
+function full(flat: string, packFile: string): { readonly stages: Stages; readonly stored: readonly Stored[] } {
   const stages = new Stages('full')
   const source = openSync(flat, 'r')
-  const target = openSync(packs, 'w')
+  const target = openSync(packFile, 'w')
   const { size } = fstatSync(source)
   const room = Buffer.allocUnsafeSlow(MOST_AT_ONCE * BLOCK + 64).subarray(64)
-  const pack = Buffer.allocUnsafeSlow(PACK + 2 * BLOCK)
+  // Two packs, which are digested side by side.
+  const packs = [0, 1].map(() => Buffer.allocUnsafeSlow(PACK + 8 * BLOCK))
+  const filled: Buffer[] = []
+  const ivs = Buffer.alloc(MOST_AT_ONCE * IV_BYTES)
   const stored: Stored[] = []
-  let digest = createHash('sha256')
   let at = 0
   let length = 0
-  const flush = (): void => {
-    stages.time('SHA-256 of packs', 0, () => digest.digest())
-    stages.time('packs written and synced', length, () => {
-      for (let done = 0; done < length; ) done += writeSync(target, pack, done, length - done, at + done)
-      fsyncSync(target)
+  const packNow = (): Buffer => packs[filled.length] ?? Buffer.alloc(0)
+  const write = (): void => {
+    stages.time('SHA-256 of packs', sumOf(filled), () => digests(filled))
+    stages.time('packs written and synced', sumOf(filled), () => {
+      for (const pack of filled) {
+        for (let done = 0; done < pack.length; ) done += writeSync(target, pack, done, pack.length - done)
+        fsyncSync(target)
+      }
     })
-    digest = createHash('sha256')
+    filled.length = 0
+  }
+  const flush = (): void => {
+    filled.push(packNow().subarray(0, length))
     at += length
     length = 0
+    if (filled.length === packs.length) write()
   }
   const store = (blocks: readonly { readonly offset: number; readonly plain: Buffer }[]): void => {
     const ids = stages.time('SHA-256 of blocks', blocks.length * BLOCK, () => digests(blocks.map(({ plain }) => plain)))
+    const parts: { readonly region: Buffer; readonly length: number }[] = []
     for (const [index, { offset, plain }] of blocks.entries()) {
-      const region = pack.subarray(length)
+      const region = packNow().subarray(length)
       const compressed = stages.time(`zstd level 1, by ${codec.name}`, BLOCK, () => codec.compress(plain, region.subarray(IV_BYTES)))
       if (compressed === undefined) plain.copy(region, IV_BYTES)
       const bytes = compressed ?? BLOCK
-      const sealed = stages.time('AES-256-CTR and Poly1305', bytes, () => sealInPlace(key, randomBytes(IV_BYTES), region, bytes, ciphers))
-      stages.time('SHA-256 of packs', sealed.length, () => digest.update(sealed))
-      stored.push({ offset, id: ids[index] ?? room, at: at + length, length: sealed.length, whole: compressed === undefined })
-      length += sealed.length
-      if (length >= PACK) flush()
+      parts.push({ region, length: bytes })
+      stored.push({ offset, id: ids[index] ?? room, at: at + length, length: bytes + SEAL_OVERHEAD, whole: compressed === undefined })
+      length += bytes + SEAL_OVERHEAD
     }
+    stages.time('AES-256-CTR and Poly1305', sumOf(parts), () => sealEach(key, randomFillSync(ivs), parts, ciphers))
+    if (length >= PACK) flush()
   }
   let read: { readonly offset: number; readonly plain: Buffer }[] = []
   for (let offset = 0; offset < size; offset += BLOCK) {
@@ -101,6 +111,7 @@ function full(flat: string, packs: string): { readonly stages: Stages; readonly 
   }
   store(read)
   flush()
+  if (filled.length > 0) write()
   for (const file of [source, target]) closeSync(file)
   return { stages, stored }
 }
@@ -109,17 +120,20 @@ function restore(stored: readonly Stored[], packs: string, disk: string): Stages
   const stages = new Stages('restore')
   const source = openSync(packs, 'r')
   const target = openSync(disk, 'w')
-  const room = Buffer.allocUnsafeSlow(BLOCK + SEAL_OVERHEAD)
+  const room = Buffer.allocUnsafeSlow(MOST_AT_ONCE * (BLOCK + SEAL_OVERHEAD))
   const opened = Buffer.allocUnsafeSlow(MOST_AT_ONCE * BLOCK)
   for (let first = 0; first < stored.length; first += MOST_AT_ONCE) {
-    const blocks = stored.slice(first, first + MOST_AT_ONCE).map((block, index) => {
-      const { at, length, whole } = block
+    const group = stored.slice(first, first + MOST_AT_ONCE)
+    const { at: start = 0 } = group[0] ?? {}
+    const bytes = sumOf(group)
+    stages.time('packs read, page cache', bytes, () => readSync(source, room, 0, bytes, start))
+    const sealed = group.map(({ at, length }) => room.subarray(at - start, at - start + length))
+    const bodies = stages.time('Poly1305 and AES-256-CTR', bytes, () => tryUnsealEach(key, sealed, ciphers, true))
+    const blocks = group.map((block, index) => {
       const plain = opened.subarray(index * BLOCK, (index + 1) * BLOCK)
-      const sealed = room.subarray(0, length)
-      stages.time('packs read, page cache', length, () => readSync(source, sealed, 0, length, at))
-      const body = stages.time('Poly1305 and AES-256-CTR', length, () => tryUnseal(key, sealed, ciphers, true))
+      const body = bodies[index]
       if (body === undefined) throw new Error('a block was not opened')
-      const open = (): boolean => (whole ? body.copy(plain) === BLOCK : codec.decompressInto(body, plain))
+      const open = (): boolean => (block.whole ? body.copy(plain) === BLOCK : codec.decompressInto(body, plain))
       if (!stages.time(`zstd decompressed, by ${codec.name}`, BLOCK, open)) throw new Error('a block was not decompressed')
       return { ...block, plain }
     })
@@ -132,6 +146,8 @@ function restore(stored: readonly Stored[], packs: string, disk: string): Stages
   for (const file of [source, target]) closeSync(file)
   return stages
 }
+
+const sumOf = (parts: readonly { readonly length: number }[]): number => parts.reduce((sum, { length }) => sum + length, 0)
 
 function scrypt(): Stage {
   const before = process.hrtime.bigint()
