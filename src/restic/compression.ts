@@ -90,5 +90,5 @@ function busyShare(before: Used, now: Used, elapsed: number, cores: number): num
 /** Of what is compressed on the main thread, trees and small files, also when blocks are not, as restic does. */
 export const treeLevel = (compression: Compression): number => (typeof compression === 'number' ? compression : 1)
 
-/** Level 1 with a larger table than its own takes no longer on disk images and comes to one per cent less (docs/performance.md); undefined: the level's own. */
+/** Level 1 with a table of twice its own size takes next to no longer on disk images and comes to nearly one per cent less; larger ones leave a core's second cache (docs/performance.md). Undefined: the level's own. */
 export const hashLogOf = (level: number): number | undefined => (level === 1 ? 15 : undefined)
