@@ -22,6 +22,8 @@ const IN_MEMORY = 4 * MIB
 /** A read is answered in pieces of this size. Bytes. */
 const PIECE = MIB
 const MOST_EXTENTS = 2048
+/** Memory of reads comes in powers of two from this up to a piece, so that what was answered serves for the next one, whatever its length. Bytes. */
+const LEAST_MEMORY = 4096
 
 type Request = {
   readonly flags: number
@@ -41,7 +43,7 @@ export class ServerConnection {
   readonly #options: ServerConnectionOptions
   readonly #closing = new AbortController()
   readonly #underWay = new Set<Promise<void>>()
-  /** Memory of answered reads: a client asks for the same length again and again. */
+  /** Memory of answered reads. What is not taken again is held by threads that wrote into it, until they happen to collect their garbage. */
   readonly #spare: Buffer[] = []
   #inMemory = 0
 
@@ -94,7 +96,7 @@ export class ServerConnection {
       const request = decodeRequest(await this.#channel.take(REQUEST_BYTES), this.#channel.peer)
       if (request.command === COMMAND.disconnect) return
       if (request.command === COMMAND.write) await this.#throwAway(request.length)
-      const memory = request.command === COMMAND.read ? Math.min(request.length, PIECE) : 0
+      const memory = request.command === COMMAND.read ? memoryFor(request.length) : 0
       await this.#room(memory)
       // What was waiting for room when the client went is not begun any more.
       throwIfAborted({ signal: this.#channel.ended })
@@ -142,7 +144,7 @@ export class ServerConnection {
     if (!agreement.structured) return this.#readUnstructured(agreement.taken, request)
     const whole = (flags & COMMAND_FLAG.df) !== 0
     if (whole && length > PIECE) return this.#refuse(agreement, request, ERRNO.EOVERFLOW, `one chunk has at most ${PIECE} bytes`)
-    const piece = this.#take(Math.min(PIECE, length))
+    const piece = this.#take(memoryFor(length))
     for (let at = 0; at < length; at += PIECE) {
       const part = piece.subarray(0, Math.min(PIECE, length - at))
       try {
@@ -155,9 +157,9 @@ export class ServerConnection {
     this.#give(piece)
   }
 
-  #take(length: number): Buffer {
-    const fitting = this.#spare.findIndex((piece) => piece.length === length)
-    return this.#spare.splice(fitting, fitting < 0 ? 0 : 1)[0] ?? sharedMemory(length)
+  #take(bytes: number): Buffer {
+    const fitting = this.#spare.findIndex((piece) => piece.length === bytes)
+    return this.#spare.splice(fitting, fitting < 0 ? 0 : 1)[0] ?? sharedMemory(bytes)
   }
 
   /** Only of a reply that the system has taken whole: of one that failed, something may still be on its way. */
@@ -206,6 +208,9 @@ export class ServerConnection {
     await this.#channel.pour(length, () => undefined)
   }
 }
+
+/** What a read of this length takes at a time. */
+const memoryFor = (length: number): number => Math.min(PIECE, Math.max(LEAST_MEMORY, 2 ** Math.ceil(Math.log2(length))))
 
 function decodeRequest(head: Buffer, peer: string): Request {
   if (head.readUInt32BE(0) !== REQUEST_MAGIC) throw outOfStep(peer, 'what is no request')

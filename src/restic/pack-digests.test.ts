@@ -43,3 +43,10 @@ test('a failure is that of both', async () => {
   const both = [digests.of({ buffer: 0, length: 1 }), digests.of({ buffer: 1, length: 1 })]
   for (const each of both) await expect(each).rejects.toThrow('the thread died')
 })
+
+test('a digest that is not there is an error, not a name', async () => {
+  const digests = new PackDigests(() => Promise.resolve([]))
+  const pack = digests.of({ buffer: 0, length: 1 })
+  digests.go()
+  await expect(pack).rejects.toMatchObject({ code: 'INTERNAL' })
+})

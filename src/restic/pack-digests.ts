@@ -1,3 +1,5 @@
+import { AgentError } from '../core/index.ts'
+
 /** A pack buffer, and how much of it is filled, bytes. */
 export type FilledPack = { readonly buffer: number; readonly length: number }
 
@@ -35,7 +37,11 @@ export class PackDigests {
   async #run(all: readonly Waiting[]): Promise<void> {
     try {
       const ids = await this.#digest(all.map(({ pack }) => pack))
-      for (const [index, { resolve }] of all.entries()) resolve(ids[index] ?? new Uint8Array())
+      for (const [index, { resolve }] of all.entries()) {
+        const id = ids[index]
+        if (id === undefined) throw new AgentError('INTERNAL', `${ids.length} digests were made of ${all.length} packs.`)
+        resolve(id)
+      }
     } catch (error) {
       for (const { reject } of all) reject(error)
     }
