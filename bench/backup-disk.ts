@@ -1,6 +1,6 @@
 /**
  * One backup of one VM through the product's own rooms (disk → provider → restic repository), as a process of its own, so that its CPU and memory can be
- * measured. `node bench/backup-disk.ts --repository R --password-file F [--parent POINT --changed FILE] VMDK...`; the disks go side by side, as those of a
+ * measured. `node bench/backup-disk.ts --repository R --password-file F --cache D [--parent POINT --changed FILE] VMDK...`; the disks go side by side, as those of a
  * VM do. `--changed` names a JSON list of ranges, read from the first disk, nothing from the others. Prints one line of JSON.
  */
 import { readFileSync } from 'node:fs'
@@ -21,15 +21,16 @@ export type DiskBackup = {
 type Request = {
   readonly repository: string
   readonly passwordFile: string
+  readonly cache: string
   readonly parent: PointId | undefined
   readonly changed: readonly Range[] | undefined
 }
 
-async function backUp(vmdks: readonly string[], { repository, passwordFile, parent, changed }: Request): Promise<DiskBackup> {
+async function backUp(vmdks: readonly string[], { repository, passwordFile, cache, parent, changed }: Request): Promise<DiskBackup> {
   await using opened = new AsyncDisposableStack()
   const sources = await Promise.all(vmdks.map((vmdk) => openChain(vmdk, localDiskFiles())))
   for (const source of sources) opened.use(source)
-  await using provider = await openRepository(repository, passwordFile)
+  await using provider = await openRepository(repository, passwordFile, cache)
   const disks = sources.map((source, index) => diskRef(vmdks[index] ?? '', index, source.size))
   const mode = parent === undefined ? 'full' : 'incremental'
   const time = systemClock.now().toISOString()
@@ -123,13 +124,16 @@ const { values, positionals } = parseArgs({
   options: {
     repository: { type: 'string' },
     'password-file': { type: 'string' },
+    cache: { type: 'string' },
     parent: { type: 'string' },
     changed: { type: 'string' },
   },
   allowPositionals: true,
 })
-const { repository, 'password-file': passwordFile, parent, changed } = values
-if (repository === undefined || passwordFile === undefined || positionals.length === 0)
-  throw new Error('Usage: node bench/backup-disk.ts --repository R --password-file F [--parent POINT --changed FILE] VMDK...')
+const { repository, 'password-file': passwordFile, cache, parent, changed } = values
+if (repository === undefined || passwordFile === undefined || cache === undefined || positionals.length === 0)
+  throw new Error('Usage: node bench/backup-disk.ts --repository R --password-file F --cache D [--parent POINT --changed FILE] VMDK...')
 const ranges = changed === undefined ? undefined : (JSON.parse(readFileSync(changed, 'utf8')) as Range[])
-console.log(JSON.stringify(await backUp(positionals, { repository, passwordFile, parent: parent as PointId | undefined, changed: ranges })))
+console.log(
+  JSON.stringify(await backUp(positionals, { repository, passwordFile, cache, parent: parent as PointId | undefined, changed: ranges })),
+)

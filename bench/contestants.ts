@@ -55,6 +55,9 @@ export function versionOf(command: string, ...args: readonly string[]): string |
   }
 }
 
+/** Where an agent with this state directory keeps the index of its repositories; restic has a cache as well. */
+export const indexCache = ({ work }: Pick<Places, 'work'>): string => join(work, 'state', 'cache', 'index')
+
 /** A restic repository as stock restic makes it, with the password of somebody, which opens it after half a second of scrypt. */
 const initRepository = (repository: string, { passwordFile }: Places) =>
   run(['restic', '--repo', repository, '--password-file', passwordFile, '--quiet', 'init', '--repository-version', '2'])
@@ -214,7 +217,7 @@ export class Vcb implements Contestant {
     more: readonly string[] = [],
     passwordFile = this.passwordFile(round),
   ): Promise<Cost & DiskBackup> {
-    const where = ['--repository', this.repository(round), '--password-file', passwordFile]
+    const where = ['--repository', this.repository(round), '--password-file', passwordFile, '--cache', indexCache(this.#places)]
     const { output, ...cost } = await run([...this.#node('backup-disk.js'), ...where, ...more, ...vmdks], this.#environment)
     const told = JSON.parse(output.trim().split('\n').at(-1) ?? '') as DiskBackup
     this.last[round] = told
@@ -226,6 +229,7 @@ export class Vcb implements Contestant {
       ...this.#node('restore-disk.js'),
       this.repository(round),
       this.passwordFile(round),
+      indexCache(this.#places),
       this.last[round]?.point ?? '',
       directory,
     ]

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Cost, cpuOf, measure, peakOf } from './measure.ts'
-import type { Places } from './contestants.ts'
+import { indexCache, type Places } from './contestants.ts'
 
 /** A disk that is served over NBD. Disposal ends the server and waits for its end. */
 export type NbdServer = AsyncDisposable & {
@@ -86,7 +86,8 @@ export class VcbMount implements NbdServing {
   async openedOnly(flat: string): Promise<Cost> {
     const { repository, passwordFile, point, directory } = this.#of
     const script = join(import.meta.dirname, 'serve-point.ts')
-    const { output, ...cost } = await measure(process.execPath, [script, repository, passwordFile, point, join(directory, 'opened'), flat])
+    const args = [repository, passwordFile, indexCache(this.#of), point, join(directory, 'opened'), flat]
+    const { output, ...cost } = await measure(process.execPath, [script, ...args])
     return { ...cost, wallSeconds: Number(output) }
   }
 

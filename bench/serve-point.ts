@@ -1,6 +1,6 @@
 /**
  * What the first byte of a point takes where the repository is open already, seconds: the point, its disk, a server, a connection, a page.
- * `node bench/serve-point.ts REPOSITORY PASSWORD_FILE POINT DIRECTORY FLAT`
+ * `node bench/serve-point.ts REPOSITORY PASSWORD_FILE CACHE POINT DIRECTORY FLAT`
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,11 +10,18 @@ import { serveNbd } from '../src/nbd/index.ts'
 import { firstBytes } from './first-bytes.ts'
 import { openRepository } from './open-repository.ts'
 
-const [repository, passwordFile, point, directory, flat] = process.argv.slice(2)
-if (repository === undefined || passwordFile === undefined || point === undefined || directory === undefined || flat === undefined)
-  throw new Error('Usage: node bench/serve-point.ts REPOSITORY PASSWORD_FILE POINT DIRECTORY FLAT')
+const [repository, passwordFile, cache, point, directory, flat] = process.argv.slice(2)
+if (
+  repository === undefined ||
+  passwordFile === undefined ||
+  cache === undefined ||
+  point === undefined ||
+  directory === undefined ||
+  flat === undefined
+)
+  throw new Error('Usage: node bench/serve-point.ts REPOSITORY PASSWORD_FILE CACHE POINT DIRECTORY FLAT')
 mkdirSync(directory, { recursive: true, mode: 0o700 })
-await using provider = await openRepository(repository, passwordFile)
+await using provider = await openRepository(repository, passwordFile, cache)
 const began = performance.now()
 await using reader = await provider.points?.open(point)
 const disk = await reader?.disk(2000)

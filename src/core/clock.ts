@@ -24,7 +24,11 @@ export const sinceBootMs = (): number => uptime() * 1000
 
 export const systemClock: Clock = Object.freeze({
   now: () => new Date(),
-  monotonicMs: () => performance.now(),
+  // Not `performance.now()`: the first call of it loads a module of Node's for 10 ms, in every command.
+  monotonicMs: () => {
+    const [seconds, nanoseconds] = process.hrtime()
+    return seconds * 1e3 + nanoseconds / 1e6
+  },
   sleep: (ms: number, options?: Abortable): Promise<void> =>
     new Promise((resolve, reject) => {
       try {

@@ -104,6 +104,20 @@ describe('writeFileOnce', () => {
     expect(await readFile(join(directory, 'a'), 'utf8')).toBe('first')
     expect(await readdir(directory)).toEqual(['a'])
   })
+
+  it('lets one of several tasks of a process win, with all its bytes', async () => {
+    for (let round = 0; round < 20; round++) {
+      const path = join(directory, `at once ${round}`)
+      const texts = Array.from({ length: 5 }, (_, who) => `${who}`.repeat(1000 + who))
+      const won = await Promise.all(texts.map((text) => writeFileOnce(path, text)))
+      expect(won.filter(Boolean)).toHaveLength(1)
+      expect(await readFile(path, 'utf8')).toBe(texts[won.indexOf(true)])
+      await Promise.all(texts.map((text) => writeFileAtomic(path, text)))
+      expect(texts).toContain(await readFile(path, 'utf8'))
+      await rm(path)
+    }
+    expect(await readdir(directory)).toEqual([])
+  })
 })
 
 describe('removeTree', () => {

@@ -150,7 +150,7 @@ export async function writeFileWhole(path: string, data: Uint8Array | string, pe
  * fsync, rename, fsync of the directory. `mode` defaults to 0600. Errors: CAPACITY, CONFIG.
  */
 export async function writeFileAtomic(path: string, data: Uint8Array | string, mode = 0o600): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`
+  const temporary = takeTemporary(path)
   try {
     await using output = await openOutput(temporary, 'w', mode)
     await output.write(typeof data === 'string' ? Buffer.from(data) : data)
@@ -159,6 +159,8 @@ export async function writeFileAtomic(path: string, data: Uint8Array | string, m
   } catch (error) {
     await removeFile(temporary)
     throw fromErrno(error, path) ?? error
+  } finally {
+    temporaries.delete(temporary)
   }
   await syncDirectory(dirname(path))
 }
@@ -168,7 +170,7 @@ export async function writeFileAtomic(path: string, data: Uint8Array | string, m
  * False when it is there already, untouched. Errors: CAPACITY, CONFIG.
  */
 export async function writeFileOnce(path: string, data: Uint8Array | string, permissions = 0o600): Promise<boolean> {
-  const temporary = `${path}.${process.pid}.tmp`
+  const temporary = takeTemporary(path)
   try {
     await using output = await openOutput(temporary, 'w', permissions)
     await output.write(typeof data === 'string' ? Buffer.from(data) : data)
@@ -179,9 +181,20 @@ export async function writeFileOnce(path: string, data: Uint8Array | string, per
     throw fromErrno(error, path) ?? error
   } finally {
     await removeFile(temporary)
+    temporaries.delete(temporary)
   }
   await syncDirectory(dirname(path))
   return true
+}
+
+/** Names in use: two tasks of this process may write the same file at once, as two processes may. */
+const temporaries = new Set<string>()
+
+function takeTemporary(path: string): string {
+  let name = `${path}.${process.pid}.tmp`
+  for (let number = 2; temporaries.has(name); number++) name = `${path}.${process.pid}.${number}.tmp`
+  temporaries.add(name)
+  return name
 }
 
 /** Gives a file or directory another name, replacing what has it. Atomic. */

@@ -85,7 +85,8 @@ export {
   totalLength,
 } from './range.ts'
 export { VSS_BACKUP_TYPES, VSS_CONTEXTS, type WindowsQuiesce } from './windows-quiesce.ts'
-export { readMemory, sharedMemory } from './read-memory.ts'
+export { nodeTls } from './node-tls.ts'
+export { fillWithZeros, readMemory, sharedMemory } from './read-memory.ts'
 export { type FileReader, readableMode } from './file-reader.ts'
 export type { ScriptPair } from './script-pair.ts'
 export { Secret } from './secret.ts'

@@ -13,3 +13,12 @@ export const readMemory = (bytes: number): Buffer => Buffer.allocUnsafeSlow(AHEA
  * memory word by word; `copy` does not), nor for interfaces of Node that refuse shared memory.
  */
 export const sharedMemory = (bytes: number): Buffer => Buffer.from(new SharedArrayBuffer(AHEAD + bytes), AHEAD)
+
+const ZEROS_BYTES = 64 * 1024
+let zeros: Buffer | undefined
+
+/** Makes all of `into` zero. `fill` does shared memory element by element, 2 GB/s; a copy is four times as fast, and as fast as `fill` elsewhere. */
+export function fillWithZeros(into: Uint8Array): void {
+  zeros ??= Buffer.alloc(ZEROS_BYTES)
+  for (let at = 0; at < into.length; at += ZEROS_BYTES) zeros.copy(into, at)
+}

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Duplex } from 'node:stream'
-import { connect, type TLSSocket } from 'node:tls'
-import { AgentError } from '../core/index.ts'
+import type { TLSSocket } from 'node:tls'
+import { AgentError, nodeTls } from '../core/index.ts'
 
 /** A TLS session whose peer showed the pinned certificate. */
 export type PinnedTls = { readonly stream: TLSSocket; readonly sha256: string }
@@ -14,7 +14,7 @@ export type PinnedTls = { readonly stream: TLSSocket; readonly sha256: string }
 export function pinnedTls(under: Duplex, host: string, thumbprint: string): Promise<PinnedTls> {
   return new Promise((resolve, reject) => {
     // No chain is checked because ESXi's certificate is its own; the thumbprint came over the verified vSphere session.
-    const stream = connect({ socket: under, rejectUnauthorized: false, minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' })
+    const stream = nodeTls().connect({ socket: under, rejectUnauthorized: false, minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' })
     const onError = (error: Error): void => {
       reject(
         new AgentError('UNAVAILABLE', `The TLS handshake with ${host} on the NFC port failed: ${error.message}.`, {

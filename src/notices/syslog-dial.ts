@@ -1,8 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { connect, isIP, type Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
-import { type Abortable, AgentError, type Clock, effect, fromErrno, throwIfAborted } from '../core/index.ts'
+import { type Abortable, AgentError, type Clock, effect, fromErrno, nodeTls, throwIfAborted } from '../core/index.ts'
 
 export type SyslogServer =
   | { readonly over: 'udp'; readonly host: string; readonly port: number }
@@ -69,7 +68,7 @@ async function overStream(
   const { over, host, port } = server
   const socket: Socket =
     over === 'tls'
-      ? connectTls({
+      ? nodeTls().connect({
           host,
           port,
           ...(isIP(host) === 0 ? { servername: host } : {}),

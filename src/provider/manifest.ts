@@ -148,7 +148,8 @@ export function parseManifest(data: Uint8Array, where: string): StoredManifest {
       next: 'Use the newer vcb that wrote it.',
     })
   }
-  const parsed = schema.safeParse(json)
+  // A schema that is compiled pays after some hundred manifests; most processes read one.
+  const parsed = schema.safeParse(json, { jitless: true })
   if (!parsed.success) {
     const [issue] = parsed.error.issues
     throw new AgentError('INTEGRITY', `The manifest of ${where} is damaged: ${issue?.path.join('.')}: ${issue?.message}.`, {

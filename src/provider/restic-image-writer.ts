@@ -1,4 +1,4 @@
-import { type Abortable, type BlockSource, type Range, rangeEnd, totalLength } from '../core/index.ts'
+import { type Abortable, type BlockSource, fillWithZeros, type Range, rangeEnd, totalLength } from '../core/index.ts'
 import {
   BlobIds,
   type BlobReader,
@@ -197,7 +197,7 @@ export class ResticImageWriter {
       const parts: BatchParts = { parents: [], zeros: [], reads: [] }
       for (const block of batch.blocks) this.#divide(block, slot.bytes, batch.extent.parentIds?.at(block.at), parts)
       if (parts.parents.length > 0) await this.#blobs.readBlocks(parts.parents, this.#options)
-      for (const bytes of parts.zeros) bytes.fill(0)
+      for (const bytes of parts.zeros) fillWithZeros(bytes)
       for (const { offset, slotAt, length } of parts.reads) {
         await this.#job.source.read(offset, slot.bytes.subarray(slotAt, slotAt + length), this.#options)
         this.#readBytes += length

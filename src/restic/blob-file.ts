@@ -5,6 +5,7 @@ import {
   type BlockSource,
   coalesceExtents,
   type Extent,
+  fillWithZeros,
   type Range,
   rangeEnd,
   throwIfAborted,
@@ -134,7 +135,7 @@ export class BlobFile implements BlockSource {
     const to = Math.min(this.#start(block + 1), offset + into.length)
     const target = into.subarray(from - offset, to - offset)
     throwIfAborted(options)
-    if (this.#isZero(block)) target.fill(0)
+    if (this.#isZero(block)) fillWithZeros(target)
     else target.set((await this.#blobs.read(this.#content.at(block), options)).subarray(from - start, to - start))
   }
 

@@ -7,6 +7,10 @@ export type Ciphers = { readonly ctr: CtrCipher; readonly mac: OneTimeMac }
 /** The stable ways. */
 export const stableCiphers: Ciphers = Object.freeze({ ctr: nodeCtr, mac: sodiumMac })
 
-/** The fastest ways this Node offers, or the stable ones when asked for. */
-export const ciphersFor = (choice: 'auto' | 'zlib'): Ciphers =>
-  choice === 'zlib' ? stableCiphers : Object.freeze({ ctr: ffiCtr() ?? nodeCtr, mac: ffiMac() ?? sodiumMac })
+/** The fastest ways this Node offers, the same object each time, or the stable ones when asked for. */
+export function ciphersFor(choice: 'auto' | 'zlib'): Ciphers {
+  if (choice === 'zlib') return stableCiphers
+  fastest ??= Object.freeze({ ctr: ffiCtr() ?? nodeCtr, mac: ffiMac() ?? sodiumMac })
+  return fastest
+}
+let fastest: Ciphers | undefined

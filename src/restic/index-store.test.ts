@@ -19,7 +19,7 @@ class Place implements AsyncDisposable {
 
   private constructor(path: string) {
     this.path = path
-    const log: Log = { ...silentLog, warn: (text) => void this.warnings.push(text) }
+    const log: Log = { ...silentLog, warn: (text, more) => void this.warnings.push(text + JSON.stringify(more)) }
     this.#deps = { clock: systemClock, log, random: randomBytes, hostname: 'test-host', username: 'u', pid: process.pid }
   }
 
@@ -117,6 +117,37 @@ describe('IndexStore with a cache', () => {
     expect(await place.read(repository, tree)).toBe(words('b', 100).join(''))
     // A check is of the repository, not of the cache.
     expect((await collect(repository.check())).length).toBeGreaterThan(0)
+  })
+
+  it('leaves what a commit made many in the cache, so that the next process reads not one index file', async () => {
+    await using place = await Place.make()
+    let tree = ''
+    {
+      await using repository = await place.open()
+      await place.store(repository, words('few', 5))
+      expect(await place.cached('run')).toEqual([])
+      tree = await place.store(repository, words('many', 40))
+      expect(await place.cached('run')).toHaveLength(1)
+      expect(await place.read(repository, tree)).toBe(words('many', 40).join(''))
+    }
+    for (const name of await place.indexFiles()) await writeFile(join(place.path, 'repo', 'index', name), 'not an index', { mode: 0o600 })
+    await using repository = await place.open()
+    expect(await place.read(repository, tree)).toBe(words('many', 40).join(''))
+    expect(place.warnings).toEqual([])
+  })
+
+  it('leaves it to the last of several writers', async () => {
+    await using place = await Place.make()
+    await using repository = await place.open(500)
+    await using other = await repository.beginWrite()
+    for (const word of words('other', 30)) await other.saveBlob(Buffer.from(word))
+    const tree = await place.store(repository, words('first', 40))
+    expect(await place.cached('run')).toEqual([])
+    await other.commit({ time: TIME, tree, paths: ['/d'], hostname: 'vm', username: 'u' })
+    expect(await place.cached('run')).toHaveLength(1)
+    await using writer = await repository.beginWrite()
+    for (const word of [...words('other', 30), ...words('first', 40)]) await writer.saveBlob(Buffer.from(word))
+    expect(writer.stats().newBlobs).toBe(0)
   })
 
   it('finds everything while what it writes leaves memory', async () => {

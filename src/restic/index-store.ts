@@ -11,8 +11,8 @@ import type { SealedFiles } from './sealed-files.ts'
 const LANES = 3
 /** So many blobs in memory, 30 MB, are enough to make a run of. */
 const SPILL_BLOBS = 500_000
-/** A repository that is read in a moment gets no cache: fewer blobs in fewer files than these. */
-const CACHE_BLOBS = 100_000
+/** A repository that is read in a moment gets no cache: fewer blobs in fewer files than these. So many take a twentieth of a second. */
+const CACHE_BLOBS = 10_000
 const CACHE_FILES = 64
 /** More runs than these cost more to search than to merge. */
 const MOST_RUNS = 12
@@ -122,15 +122,22 @@ export class IndexStore implements AsyncDisposable {
     })
   }
 
-  /** To be called before a writer makes everything durable; what it returns, after: what was found complete until then is kept for the next process. */
+  /**
+   * To be called before a writer makes everything durable; what it returns, after: what is new in the index and what was found complete until then is kept for
+   * the next process.
+   */
   completing(): () => Promise<void> {
     const keys = this.complete.fresh
     return async () => {
       this.complete.keep(keys)
-      if (keys.length === 0) return
+      const alone = this.#writers === 1
       await this.#inTurn(async () => {
+        const index = this.#index
+        if (index === undefined) return
+        // What other writers have under way would be copied from one memory into another; the last of them comes by here, too.
+        if (alone && this.#many(index)) await this.#spill(index)
         // A repository that is read in a moment is looked through in a moment.
-        if (this.#index === undefined || this.#index.runs.length === 0) return
+        if (keys.length === 0 || index.runs.length === 0) return
         await this.#withCache((cache) => this.complete.save(cache.completePath, this.#loaded))
       })
     }
@@ -196,9 +203,14 @@ export class IndexStore implements AsyncDisposable {
       throw error
     }
     this.#index = index
-    if (index.recentFiles >= CACHE_FILES || index.recentCount >= this.#cacheBlobs) await this.#spill(index)
+    if (this.#many(index)) await this.#spill(index)
     await this.#tidy(index)
     return index
+  }
+
+  /** Whether what is in memory alone is worth a run. */
+  #many({ recentFiles, recentCount }: RepositoryIndex): boolean {
+    return recentFiles >= CACHE_FILES || recentCount >= this.#cacheBlobs
   }
 
   /** An index of what the cache has of the index files `present`. */

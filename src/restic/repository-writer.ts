@@ -129,17 +129,19 @@ export class SnapshotWriter implements RepositoryWriter, BlockPipeline {
     await this.#parts.lock.verify(options)
     this.#check()
     const id = await this.#parts.files.save('snapshot', json)
-    await completed()
+    // Side by side: others need not wait for the lock until this proxy's own cache is written.
+    await Promise.all([completed(), this.#endSaved(id)])
+    return id
+  }
+
+  /** The snapshot is there for good; a lock whose removal failed stays recorded and is removed later. */
+  async #endSaved(snapshot: string): Promise<void> {
     try {
       await this.#end(true)
     } catch (error) {
-      // The snapshot is there for good; a lock whose removal failed stays recorded and is removed later.
-      this.#parts.log.warn('A snapshot was saved, but its lock could not be removed.', {
-        snapshot: id,
-        reason: toAgentError(error).message,
-      })
+      const reason = toAgentError(error).message
+      this.#parts.log.warn('A snapshot was saved, but its lock could not be removed.', { snapshot, reason })
     }
-    return id
   }
 
   stats(): WriterStats {

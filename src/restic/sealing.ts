@@ -1,6 +1,6 @@
 import { type Cipheriv, createCipheriv, timingSafeEqual } from 'node:crypto'
 import { AgentError } from '../core/index.ts'
-import { type Ciphers, stableCiphers } from './ciphers.ts'
+import { type Ciphers, ciphersFor } from './ciphers.ts'
 
 /** Bytes that sealing adds: IV in front, MAC behind. */
 export const IV_BYTES = 16
@@ -21,7 +21,7 @@ export type ToSeal = { readonly region: Buffer; readonly length: number }
 /**
  * Seals in place: the IV goes in front, the MAC behind. Returns the sealed part of `region`, `length + 32` bytes. `iv` = 16 random bytes, never used twice with a key.
  */
-export function sealInPlace(key: SealKey, iv: Uint8Array, region: Buffer, length: number, by: Ciphers = stableCiphers): Buffer {
+export function sealInPlace(key: SealKey, iv: Uint8Array, region: Buffer, length: number, by: Ciphers = ciphersFor('auto')): Buffer {
   sealEach(key, iv, [{ region, length }], by)
   return region.subarray(0, length + SEAL_OVERHEAD)
 }
@@ -54,14 +54,14 @@ export function seal(key: SealKey, iv: Uint8Array, plain: Uint8Array): Buffer {
  * Verifies the MAC and decrypts; with `owned`, inside `sealed` itself, which spares a copy and is the caller's to give. INTEGRITY, naming
  * `what`, when the bytes are not what was sealed with this key.
  */
-export function unseal(key: SealKey, sealed: Uint8Array, what: string, by: Ciphers = stableCiphers, owned = false): Buffer {
+export function unseal(key: SealKey, sealed: Uint8Array, what: string, by: Ciphers = ciphersFor('auto'), owned = false): Buffer {
   const plain = tryUnseal(key, sealed, by, owned)
   if (plain === undefined) throw new AgentError('INTEGRITY', `The ${what} is damaged: its authentication code does not match.`)
   return plain
 }
 
 /** As `unseal`, but undefined for a MAC that does not match: the wrong password, when it is a key. */
-export function tryUnseal(key: SealKey, sealed: Uint8Array, by: Ciphers = stableCiphers, owned = false): Buffer | undefined {
+export function tryUnseal(key: SealKey, sealed: Uint8Array, by: Ciphers = ciphersFor('auto'), owned = false): Buffer | undefined {
   return tryUnsealEach(key, [sealed], by, owned)[0]
 }
 

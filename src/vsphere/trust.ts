@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { isIP, type Socket } from 'node:net'
-import { connect as tlsConnect, TLSSocket } from 'node:tls'
+import type { TLSSocket } from 'node:tls'
 import type { buildConnector } from 'undici'
-import { type Abortable, AgentError, fromErrno, throwIfAborted } from '../core/index.ts'
+import { type Abortable, AgentError, fromErrno, nodeTls, throwIfAborted } from '../core/index.ts'
 import { connectionError } from './connection-error.ts'
 
 /** A pin (SHA-1 or SHA-256, hex, colons optional) decides alone; else the CA file; else the system's CAs. Never a blind accept. */
@@ -75,7 +75,7 @@ export async function pinnedConnector(trust: Trust, label: string): Promise<buil
 }
 
 function checkSocket(socket: Socket | TLSSocket, trust: Trust, label: string): void {
-  if (!(socket instanceof TLSSocket)) throw new AgentError('CONFIG', `${label} was to be reached over TLS only.`)
+  if (!(socket instanceof nodeTls().TLSSocket)) throw new AgentError('CONFIG', `${label} was to be reached over TLS only.`)
   const shown = socket.getPeerX509Certificate()
   if (trust.pin === undefined) {
     if (socket.authorized) return
@@ -111,7 +111,7 @@ export async function fetchThumbprint(url: string, options?: Abortable): Promise
   throwIfAborted(options)
   const { hostname, port, host } = parseEndpoint(url)
   return new Promise((resolve, reject) => {
-    const socket = tlsConnect({
+    const socket = nodeTls().connect({
       host: hostname,
       port,
       ...(isIP(hostname) === 0 ? { servername: hostname } : {}),
@@ -149,7 +149,7 @@ export async function trustedSha1({ hostname, port, origin, host }: Endpoint, tr
       (...[error, to]) => (error === null ? resolve(to) : reject(error)),
     )
   })
-  const shown = socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.fingerprint : undefined
+  const shown = socket instanceof nodeTls().TLSSocket ? socket.getPeerX509Certificate()?.fingerprint : undefined
   socket.destroy()
   if (shown === undefined) throw new AgentError('UNAVAILABLE', `${host} shows no certificate.`, { subject: host })
   return shown

@@ -73,22 +73,17 @@ export class IndexCache {
   /** Saves what is in memory as a run beside those in use. Returns the new run, open. Node's own errors, and CAPACITY. */
   async add(memory: MemoryStream, files: readonly string[], inUse: readonly IndexRun[]): Promise<IndexRun> {
     await ensureDirectory(this.#parts.directory)
-    const run = await this.#write([memory], files)
-    await this.#publish([...inUse, run], run)
-    return run
+    return await this.#made(inUse, [memory], files)
   }
 
   /** Merges runs where that is worth it; those in use afterwards. DamagedRun. Replaced ones stay open: they are the caller's to close. */
   async compact(inUse: readonly IndexRun[]): Promise<readonly IndexRun[]> {
     const merged = worthMerging(inUse)
     if (merged.length === 0) return inUse
-    const run = await this.#write(
-      merged.map((each) => new RunStream(each)),
-      merged.flatMap(({ facts }) => facts.files),
-    )
-    const left = [...inUse.filter((each) => !merged.includes(each)), run]
-    await this.#publish(left, run)
-    return left
+    const left = inUse.filter((each) => !merged.includes(each))
+    const streams = merged.map((each) => new RunStream(each))
+    const files = merged.flatMap(({ facts }) => facts.files)
+    return [...left, await this.#made(left, streams, files)]
   }
 
   /** Makes a set of these runs alone: others were found damaged or are of index files that are gone. */
@@ -107,11 +102,19 @@ export class IndexCache {
     }
   }
 
-  async #write(streams: readonly (MemoryStream | RunStream)[], files: readonly string[]): Promise<IndexRun> {
+  /** A new run, in a set with the others; closed when that fails. */
+  async #made(others: readonly IndexRun[], streams: readonly (MemoryStream | RunStream)[], files: readonly string[]): Promise<IndexRun> {
     const { directory, random } = this.#parts
     const name = `run-${Buffer.from(random(16)).toString('hex')}`
     const nonce = Buffer.from(random(4)).readUInt32LE()
-    return await IndexRun.open(directory, await writeRun(directory, { name, nonce, files }, streams))
+    const run = await IndexRun.open(directory, await writeRun(directory, { name, nonce, files }, streams))
+    try {
+      await this.#publish([...others, run], run)
+    } catch (error) {
+      await run[Symbol.asyncDispose]()
+      throw error
+    }
+    return run
   }
 
   async #publish(inUse: readonly IndexRun[], made: IndexRun | undefined): Promise<void> {

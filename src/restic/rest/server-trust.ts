@@ -1,6 +1,6 @@
-import { getCACertificates, TLSSocket } from 'node:tls'
+import type { TLSSocket } from 'node:tls'
 import type { buildConnector } from 'undici'
-import { AgentError } from '../../core/index.ts'
+import { AgentError, nodeTls } from '../../core/index.ts'
 
 /** A pin (SHA-1 or SHA-256, lower-case hex) decides alone; else the system's authorities and `ca` (PEM). Never a blind accept. */
 export type ServerTrust = { readonly pin?: string | undefined; readonly ca?: string | undefined }
@@ -17,7 +17,7 @@ export async function trustingConnector({ pin, ca }: ServerTrust, host: string):
     allowH2: false,
     // The check is the one below, which also holds for a pinned certificate that nobody signed.
     rejectUnauthorized: false,
-    ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }),
+    ...(ca === undefined ? {} : { ca: [...nodeTls().getCACertificates('default'), ca] }),
   })
   return (options, callback) => {
     connect(options, (...[error, socket]) => {
@@ -25,7 +25,7 @@ export async function trustingConnector({ pin, ca }: ServerTrust, host: string):
         callback(error, null)
         return
       }
-      const refusal = socket instanceof TLSSocket ? refusalOf(socket, pin, host) : undefined
+      const refusal = socket instanceof nodeTls().TLSSocket ? refusalOf(socket, pin, host) : undefined
       if (refusal !== undefined) {
         socket.destroy()
         callback(refusal, null)

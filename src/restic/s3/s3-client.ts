@@ -1,7 +1,6 @@
 import type { LookupFunction } from 'node:net'
-import { getCACertificates } from 'node:tls'
 import type { Agent, Dispatcher } from 'undici'
-import { type Abortable, AgentError, type Clock, throwIfAborted } from '../../core/index.ts'
+import { type Abortable, AgentError, type Clock, nodeTls, throwIfAborted } from '../../core/index.ts'
 import { type BucketAddress, escapeKey, originOf } from './address.ts'
 import type { S3Credentials } from './credentials.ts'
 import { readRefusal, type Refusal, refusalError } from './s3-error.ts'
@@ -121,7 +120,7 @@ export class S3Client implements AsyncDisposable {
     return new HttpAgent({
       connect: {
         timeout: CONNECT_MS,
-        ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), await ca()] }),
+        ...(ca === undefined ? {} : { ca: [...nodeTls().getCACertificates('default'), await ca()] }),
         ...(resolve === undefined ? {} : { lookup: resolve }),
       },
       allowH2: false,
