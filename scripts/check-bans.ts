@@ -110,13 +110,13 @@ export const BANS: readonly Ban[] = [
   {
     what: 'speaks to the network past vsphere/http-client.ts and trust.ts, nfc/dial.ts and pinned-tls.ts, nbd/dial.ts and server.ts, ssh/dial.ts, restic/rest/, restic/s3/s3-client.ts, api/api.ts, certificate.ts, client.ts and socket-listener.ts, the channels of notices/, where calls and uploads are effects',
     pattern: new RegExp(
-      `${onlyImported('|isIP|isIPv6')}${module('undici|net|tls|https?|http2|dgram|inspector|ssh2|nodemailer')}|(?<![.#\\w])(?:fetch|WebSocket|EventSource)\\s*\\(`,
+      `${onlyImported('|isIP|isIPv6')}${module('undici|net|tls|https?|http2|dgram|inspector|ssh2|nodemailer')}|\\bnodeTls\\b|(?<![.#\\w])(?:fetch|WebSocket|EventSource)\\s*\\(`,
       'g',
     ),
     in: AGENT,
-    // The last asks a running lab on this machine.
+    // The last asks a running lab on this machine; core only hands Node's module over.
     except:
-      /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|nbd\/(?:dial|server)|ssh\/dial|restic\/(?:rest\/(?:rest-client|server-trust)|s3\/s3-client)|api\/(?:api|certificate|client|socket-listener)|notices\/(?:mail-channel|webhook-channel|syslog-dial)|cli\/lab)\.ts$/,
+      /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|nbd\/(?:dial|server)|ssh\/dial|restic\/(?:rest\/(?:rest-client|server-trust)|s3\/s3-client)|api\/(?:api|certificate|client|socket-listener)|notices\/(?:mail-channel|webhook-channel|syslog-dial)|cli\/lab|core\/(?:node-tls|index))\.ts$/,
     tests: false,
     also: 'strings',
   },
@@ -129,10 +129,10 @@ export const BANS: readonly Ban[] = [
     also: 'strings',
   },
   {
-    what: 'reaches system calls that no other check sees; only lseek, getsockopt and the block codecs may',
+    what: 'reaches system calls that no other check sees; only lseek, getsockopt, the block codecs and core/node-tls.ts may',
     pattern: new RegExp(`\\bgetBuiltinModule\\b|\\bcreateRequire\\b|${onlyImported('')}${module('ffi|module')}`, 'g'),
     in: AGENT,
-    except: /^src\/(?:disk\/file-holes|restic\/native-library|api\/peer-credentials)\.ts$/,
+    except: /^src\/(?:disk\/file-holes|restic\/native-library|api\/peer-credentials|core\/node-tls)\.ts$/,
     tests: false,
     also: 'strings',
   },

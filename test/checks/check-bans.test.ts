@@ -65,6 +65,7 @@ describe('checkBans', () => {
     'const socket = new WebSocket(url)',
     "import { request } from 'undici'",
     "import { isIP, connect } from 'node:net'",
+    "import { nodeTls } from '../core/index.ts'",
     "import http from 'node:http'",
     "import { createRequire } from 'node:module'",
   ])('sees %j as an effect past the seam', (text) => {
