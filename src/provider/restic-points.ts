@@ -1,6 +1,7 @@
 import { type Abortable, AgentError, type BlockSource, isAgentError, type Log, type PointId, type PointSummary } from '../core/index.ts'
 import type {
   BlobReader,
+  Complete,
   Locking as ResticLocking,
   PruneReport,
   RenewReport,
@@ -27,7 +28,7 @@ import {
   type PruneRequest,
   type RenewRequest,
 } from './provider.ts'
-import { openParentImage } from './restic-parent-image.ts'
+import { contentKey, extentKey, openParentImage } from './restic-parent-image.ts'
 
 /** Tag of every snapshot that is a restore point of ours; all others are ignored and never touched. */
 export const OUR_TAG = 'vcb-proxy'
@@ -70,7 +71,7 @@ export class ResticPoints implements PointStore {
   }
 
   async open(id: string, options?: Abortable): Promise<ResticReader> {
-    return openPoint(this.#repository.blobs, await this.#ours(id, options), options)
+    return openPoint(this.#repository, await this.#ours(id, options), options)
   }
 
   async hold(options?: Locking): Promise<PointsHold> {
@@ -132,7 +133,7 @@ export class ResticPoints implements PointStore {
   async #summary(snapshot: StoredSnapshot, options: Abortable): Promise<PointSummary | undefined> {
     if (!isOurs(snapshot)) return undefined
     try {
-      const { manifest } = await openPoint(this.#repository.blobs, snapshot, options)
+      const { manifest } = await openPoint(this.#repository, snapshot, options)
       const tags = snapshot.tags?.filter((tag) => !OUR_TAGS.test(tag))
       return { ...summarise(snapshot.id as PointId, this.#url, manifest), tags }
     } catch (error) {
@@ -146,7 +147,7 @@ export class ResticPoints implements PointStore {
   async *#checkPoint(snapshot: StoredSnapshot, options: Abortable): AsyncGenerator<Problem> {
     const point = snapshot.id as PointId
     try {
-      await using reader = await openPoint(this.#repository.blobs, snapshot, options)
+      await using reader = await openPoint(this.#repository, snapshot, options)
       for (const what of await reader.problems(options)) yield { point, what }
     } catch (error) {
       if (!isAgentError(error, 'INTEGRITY', 'NOT_FOUND', 'CONFIG')) throw error
@@ -182,7 +183,11 @@ function mayBeOf(vm: { readonly instanceUuid: string; readonly vcenterUuid: stri
 }
 
 /** Opens a snapshot of ours. INTEGRITY when its directory or manifest is not as it was written. */
-export async function openPoint(blobs: BlobReader, snapshot: StoredSnapshot, options?: Abortable): Promise<ResticReader> {
+export async function openPoint(
+  { blobs, complete }: Pick<Repository, 'blobs' | 'complete'>,
+  snapshot: StoredSnapshot,
+  options?: Abortable,
+): Promise<ResticReader> {
   const directory = snapshot.paths[0]?.slice(1)
   if (directory === undefined || !isSafeName(directory)) {
     throw new AgentError('INTEGRITY', `The restore point ${snapshot.id} does not name its directory.`, { subject: snapshot.id })
@@ -196,7 +201,7 @@ export async function openPoint(blobs: BlobReader, snapshot: StoredSnapshot, opt
   if (manifestNode === undefined)
     throw new AgentError('INTEGRITY', `The restore point ${snapshot.id} has no manifest.`, { subject: snapshot.id })
   const manifest = parseManifest(await readNode(blobs, manifestNode, MAX_MANIFEST_BYTES, options), `restore point ${snapshot.id}`)
-  return new ResticReader(blobs, snapshot.id as PointId, manifest, nodes)
+  return new ResticReader({ blobs, complete }, snapshot.id as PointId, manifest, nodes)
 }
 
 async function readNode(blobs: BlobReader, node: TreeNode, most: number, options?: Abortable): Promise<Uint8Array> {
@@ -221,10 +226,17 @@ export class ResticReader implements BackupReader {
   readonly id: PointId
   readonly manifest: StoredManifest
   readonly #blobs: BlobReader
+  readonly #complete: Complete
   readonly #nodes: ReadonlyMap<string, TreeNode>
 
-  constructor(blobs: BlobReader, id: PointId, manifest: StoredManifest, nodes: ReadonlyMap<string, TreeNode>) {
+  constructor(
+    { blobs, complete }: Pick<Repository, 'blobs' | 'complete'>,
+    id: PointId,
+    manifest: StoredManifest,
+    nodes: ReadonlyMap<string, TreeNode>,
+  ) {
     this.#blobs = blobs
+    this.#complete = complete
     this.id = id
     this.manifest = manifest
     this.#nodes = nodes
@@ -238,10 +250,18 @@ export class ResticReader implements BackupReader {
     return readNode(this.#blobs, node, MAX_FILE_BYTES, options)
   }
 
-  async disk(key: number, options?: Abortable): Promise<BlockSource> {
+  disk(key: number, options?: Abortable): Promise<BlockSource> {
+    return this.#disk(key, this.#complete, options)
+  }
+
+  /** Blocks of what is `complete` are not looked up. */
+  async #disk(key: number, complete: Pick<Complete, 'has'>, options?: Abortable): Promise<BlockSource> {
     const { node, layout } = this.image(key)
     if (node === undefined) throw this.#damaged(`lacks the image of disk ${key}`)
-    if (layout.extentBytes === undefined) return this.#openExtent(node, layout.size, options)
+    if (layout.extentBytes === undefined) {
+      const known = node.content !== undefined && complete.has(contentKey(node.content, layout.size, layout))
+      return this.#openExtent(node, layout.size, known ? layout.blockBytes : undefined, options)
+    }
     if (node.subtree === undefined) throw this.#damaged(`lacks the extents of disk ${key}`)
     const extents = new Map((await this.#blobs.tree(node.subtree, options)).map((each) => [each.name, each.subtree]))
     const missing = Array.from({ length: layout.count }, (_, index) => index).find(
@@ -249,9 +269,12 @@ export class ResticReader implements BackupReader {
     )
     if (missing !== undefined) throw this.#damaged(`lacks extent ${missing + 1} of disk ${key}`)
     return new ExtentsSource(layout, async (index, inner) => {
-      const file = (await this.#blobs.tree(extents.get(extentDirectory(index)) ?? '', inner)).find(({ name }) => name === EXTENT_FILE)
+      const subtree = extents.get(extentDirectory(index)) ?? ''
+      const file = (await this.#blobs.tree(subtree, inner)).find(({ name }) => name === EXTENT_FILE)
       if (file === undefined) throw this.#damaged(`lacks the file of extent ${index + 1} of disk ${key}`)
-      return this.#openExtent(file, layout.sizeOf(index), inner)
+      const size = layout.sizeOf(index)
+      const known = complete.has(extentKey(subtree, size, layout))
+      return this.#openExtent(file, size, known ? layout.blockBytes : undefined, inner)
     })
   }
 
@@ -281,7 +304,7 @@ export class ResticReader implements BackupReader {
     for (const { key, descriptor, capacityBytes } of this.manifest.images) {
       if (!this.#nodes.has(descriptor)) found.push(`The descriptor ${descriptor} is missing.`)
       try {
-        await using disk = await this.disk(key, options)
+        await using disk = await this.#disk(key, new Set(), options)
         // Opens every extent, each of which compares its size and looks every blob up in the index.
         for await (const extent of disk.extents({ offset: 0, length: capacityBytes }, options)) void extent
       } catch (error) {
@@ -292,8 +315,8 @@ export class ResticReader implements BackupReader {
     return found
   }
 
-  async #openExtent(node: TreeNode, size: number, options?: Abortable): Promise<BlockSource> {
-    const source = await this.#blobs.openFile(node, options)
+  async #openExtent(node: TreeNode, size: number, blockBytes: number | undefined, options?: Abortable): Promise<BlockSource> {
+    const source = await this.#blobs.openFile(node, { signal: options?.signal, blockBytes })
     if (source.size === size) return source
     await source[Symbol.asyncDispose]()
     throw this.#damaged(`has ${source.size} bytes in ${node.name} instead of ${size}`)

@@ -63,6 +63,16 @@ export class BlobFile implements BlockSource {
     return new BlobFile(name, size, content, starts, blobs)
   }
 
+  /** One whose blobs are known to be of `blockBytes`, but the last. INTEGRITY when there are more or fewer than that makes of `size`. */
+  static cut(name: string, size: number, content: BlobIds, blockBytes: number, blobs: Blobs): BlobFile {
+    if (content.length === Math.ceil(size / blockBytes)) return new BlobFile(name, size, content, blockBytes, blobs)
+    throw new AgentError(
+      'INTEGRITY',
+      `${JSON.stringify(name)} of ${size} bytes names ${content.length} blocks; of ${blockBytes} bytes each it would have others.`,
+      { subject: name },
+    )
+  }
+
   async read(offset: number, into: Uint8Array, options?: Abortable): Promise<void> {
     this.#inside({ offset, length: into.length })
     if (into.length === 0) return

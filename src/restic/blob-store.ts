@@ -155,11 +155,12 @@ export class BlobStore implements BlobReader {
     return found
   }
 
-  async openFile(node: TreeNode, options?: Abortable): Promise<BlockSource> {
+  async openFile(node: TreeNode, options?: Abortable & { readonly blockBytes?: number | undefined }): Promise<BlockSource> {
     const content = node.content
     if (node.type !== 'file' || content === undefined) {
       throw new AgentError('USAGE', `${JSON.stringify(node.name)} is a ${node.type}, not a file.`)
     }
+    if (options?.blockBytes !== undefined) return BlobFile.cut(node.name, node.size ?? 0, content, options.blockBytes, this)
     const lengths = new Float64Array(content.length)
     let number = 0
     const look = (index: RepositoryIndex): boolean => {

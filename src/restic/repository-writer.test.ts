@@ -229,6 +229,30 @@ describe('the block pipeline', () => {
     await expect(file.read(4 * BLOCK - 10, Buffer.alloc(11))).rejects.toMatchObject({ code: 'USAGE' })
   })
 
+  it('opens a file of known blocks without looking them up, and reads the same of it', async () => {
+    await using place = await Place.make()
+    await using writer = await place.repository.beginWrite()
+    const bytes = randomBytes(3 * BLOCK)
+    const ids = new BlobIds(3)
+    for (const block of [0, 1, 2])
+      ids.set(block, (await writer.saveBlob(bytes.subarray(block * BLOCK, (block + 1) * BLOCK - (block === 2 ? 7 : 0)))).id)
+    const unknown = ids.copy()
+    unknown.set(1, randomBytes(32))
+    const { blobs } = place.repository
+    const node = { name: 'f', type: 'file', mode: 0o600, mtime: '2026-11-28T10:00:00Z', size: 3 * BLOCK - 7, content: ids } as const
+    for (const options of [{}, { blockBytes: BLOCK }]) {
+      await using file = await blobs.openFile(node, options)
+      const into = Buffer.alloc(2 * BLOCK)
+      await file.read(BLOCK - 7, into)
+      expect(into.equals(bytes.subarray(BLOCK - 7, 3 * BLOCK - 7))).toBe(true)
+    }
+    await expect(blobs.openFile(node, { blockBytes: BLOCK / 2 })).rejects.toMatchObject({ code: 'INTEGRITY' })
+    await expect(blobs.openFile({ ...node, content: unknown })).rejects.toMatchObject({ code: 'INTEGRITY' })
+    await using lacking = await blobs.openFile({ ...node, content: unknown }, { blockBytes: BLOCK })
+    await lacking.read(0, Buffer.alloc(BLOCK))
+    await expect(lacking.read(BLOCK, Buffer.alloc(10))).rejects.toMatchObject({ code: 'INTEGRITY' })
+  })
+
   it('reads blobs that are still in an open pack', async () => {
     await using place = await Place.make()
     await using writer = await place.repository.beginWrite()

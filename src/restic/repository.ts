@@ -264,8 +264,11 @@ export interface BlobReader {
   tree(id: string, options?: Abortable): Promise<readonly TreeNode[]>
   /** The entry at `path` (components from the root tree) or undefined. */
   find(treeId: string, path: readonly string[], options?: Abortable): Promise<TreeNode | undefined>
-  /** Random access to a file's bytes; blocks of zeros are `zero` extents. Holds its content list, no more. INTEGRITY when blobs are missing. */
-  openFile(node: TreeNode, options?: Abortable): Promise<BlockSource>
+  /**
+   * Random access to a file's bytes; blocks of zeros are `zero` extents. Holds its content list, no more. INTEGRITY when blobs are missing. `blockBytes`: the list was found
+   * complete before (`Complete`) in blocks of so many bytes, which are then not looked up; one that is missing all the same is INTEGRITY when it is read.
+   */
+  openFile(node: TreeNode, options?: Abortable & { readonly blockBytes?: number | undefined }): Promise<BlockSource>
 }
 
 export type WriterStats = {

@@ -108,6 +108,13 @@ it('looks again after the index was written anew, and does not reuse what has go
   }
   expect(dropped).toBe(true)
   await expect(incremental(bytes, id)).rejects.toMatchObject({ code: 'INTEGRITY' })
+  await using provider = await open()
+  await using reader = await provider.points?.open(id)
+  await using disk = await reader?.disk(2000)
+  await expect(disk?.read(0, Buffer.alloc(SIZE))).rejects.toMatchObject({
+    code: 'INTEGRITY',
+    message: expect.stringContaining('is missing'),
+  })
 })
 
 it('builds on no parent that goes while the lock does not count yet', async () => {

@@ -11,6 +11,8 @@ export const PAGE_RECORDS = 85
 export const PAGE_PACKS = 127
 export const PAGE_FENCES = BODY_BYTES / 4
 export const TREE_BIT = 0x8000_0000
+/** Pages kept in memory, 1 MiB: all of a repository of 21,000 blobs, whose look-ups are then as cheap as in memory; next to none of a large one. */
+const MOST_HELD = 256
 
 /** What a set says of a run (docs/formats/index-cache.md). */
 export type RunFacts = {
@@ -23,8 +25,8 @@ export type RunFacts = {
 }
 
 /**
- * A sorted, immutable file of blob records, searched by reading single pages of it: a few microseconds a look-up, 4 bytes of memory for 85 blobs, nothing to
- * load but those. It stays readable when its name is removed. Every look-up may throw `DamagedRun`.
+ * A sorted, immutable file of blob records, searched by reading single pages of it: a few microseconds a look-up, 4 bytes of memory for 85 blobs and 1 MiB of
+ * pages, nothing to load but the former. It stays readable when its name is removed. Every look-up may throw `DamagedRun`.
  */
 export class IndexRun implements AsyncDisposable {
   readonly facts: RunFacts
@@ -32,8 +34,12 @@ export class IndexRun implements AsyncDisposable {
   readonly #recordPages: number
   /** First word of each record page. */
   readonly #fences: Uint32Array
-  readonly #words = new Uint32Array(PAGE_WORDS)
-  readonly #bytes = new Uint8Array(this.#words.buffer)
+  /** Pages that are held, each at its number modulo how many can be. */
+  readonly #words: Uint32Array
+  readonly #bytes: Uint8Array
+  /** Which page lies where, -1 for none, and its entries. */
+  readonly #numbers: Int32Array
+  readonly #counts: Int32Array
   readonly #idWords = new Uint32Array(8)
   readonly #idBytes = new Uint8Array(this.#idWords.buffer)
 
@@ -42,6 +48,11 @@ export class IndexRun implements AsyncDisposable {
     this.#file = file
     this.#recordPages = Math.ceil(facts.records / PAGE_RECORDS)
     this.#fences = new Uint32Array(this.#recordPages)
+    const held = Math.min(MOST_HELD, this.#recordPages + Math.ceil(facts.packs / PAGE_PACKS) + 1)
+    this.#words = new Uint32Array(held * PAGE_WORDS)
+    this.#bytes = new Uint8Array(this.#words.buffer)
+    this.#numbers = new Int32Array(held).fill(-1)
+    this.#counts = new Int32Array(held)
   }
 
   /** Opens a run in its directory. DamagedRun; Node's own ENOENT when it is gone. */
@@ -58,7 +69,7 @@ export class IndexRun implements AsyncDisposable {
   }
 
   get memoryBytes(): number {
-    return this.#fences.byteLength + PAGE_BYTES
+    return this.#fences.byteLength + this.#bytes.byteLength
   }
 
   has(type: BlobType, id: Uint8Array): boolean {
@@ -81,8 +92,8 @@ export class IndexRun implements AsyncDisposable {
 
   /** A copy of the id of pack `pack` of this run. */
   packId(pack: number): Buffer {
-    this.#page(this.#recordPages + Math.floor(pack / PAGE_PACKS))
-    const at = (pack % PAGE_PACKS) * ID_BYTES
+    const held = this.#page(this.#recordPages + Math.floor(pack / PAGE_PACKS))
+    const at = held * PAGE_BYTES + (pack % PAGE_PACKS) * ID_BYTES
     return Buffer.from(this.#bytes.subarray(at, at + ID_BYTES))
   }
 
@@ -105,9 +116,10 @@ export class IndexRun implements AsyncDisposable {
     const first = this.#recordPages + Math.ceil(this.facts.packs / PAGE_PACKS)
     if (size !== (first + pages) * PAGE_BYTES) throw new DamagedRun(this.facts.name, `has not the size of ${this.facts.records} records`)
     for (let page = 0; page < pages; page++) {
-      const count = this.#page(first + page)
+      const held = this.#page(first + page)
+      const count = this.#counts[held] ?? 0
       if (count !== Math.min(PAGE_FENCES, this.#fences.length - page * PAGE_FENCES)) throw new DamagedRun(this.facts.name, 'lacks fences')
-      this.#fences.set(this.#words.subarray(0, count), page * PAGE_FENCES)
+      this.#fences.set(this.#words.subarray(held * PAGE_WORDS, held * PAGE_WORDS + count), page * PAGE_FENCES)
     }
   }
 
@@ -119,9 +131,10 @@ export class IndexRun implements AsyncDisposable {
     // The page before the first that begins at or past it may end with it.
     for (let page = Math.max(0, this.#firstFrom(wanted) - 1); page < this.#recordPages; page++) {
       if ((this.#fences[page] ?? 0) > wanted) break
-      const count = this.#page(page)
-      for (let record = this.#firstIn(count, wanted); record < count; record++) {
-        const at = record * RECORD_WORDS
+      const held = this.#page(page)
+      const count = this.#counts[held] ?? 0
+      for (let record = this.#firstIn(held, count, wanted); record < count; record++) {
+        const at = held * PAGE_WORDS + record * RECORD_WORDS
         if (this.#words[at] !== wanted) break
         if (!this.#matches(at, type)) continue
         found = true
@@ -144,13 +157,13 @@ export class IndexRun implements AsyncDisposable {
     return low
   }
 
-  /** The first record of the loaded page that begins with a word of at least `wanted`. */
-  #firstIn(count: number, wanted: number): number {
+  /** The first record of a held page that begins with a word of at least `wanted`. */
+  #firstIn(held: number, count: number, wanted: number): number {
     let low = 0
     let high = count
     while (low < high) {
       const middle = (low + high) >>> 1
-      if ((this.#words[middle * RECORD_WORDS] ?? 0) < wanted) low = middle + 1
+      if ((this.#words[held * PAGE_WORDS + middle * RECORD_WORDS] ?? 0) < wanted) low = middle + 1
       else high = middle
     }
     return low
@@ -161,10 +174,16 @@ export class IndexRun implements AsyncDisposable {
     return (this.#words[at + 8] ?? 0) >= TREE_BIT === (type === TREE)
   }
 
-  /** Loads and verifies a page; its entries. */
+  /** Loads and verifies a page unless it is held; where it is. */
   #page(page: number): number {
-    this.#read(this.#bytes, page)
-    return this.#verify(this.#words, this.#bytes, page)
+    const held = page % this.#numbers.length
+    if (this.#numbers[held] === page) return held
+    this.#numbers[held] = -1
+    const bytes = this.#bytes.subarray(held * PAGE_BYTES, (held + 1) * PAGE_BYTES)
+    this.#read(bytes, page)
+    this.#counts[held] = this.#verify(this.#words.subarray(held * PAGE_WORDS, (held + 1) * PAGE_WORDS), bytes, page)
+    this.#numbers[held] = page
+    return held
   }
 
   #read(into: Uint8Array, page: number): void {
