@@ -249,8 +249,10 @@ export class Vcb implements Contestant {
     return keyOf(this.repository(round))
   }
 
+  /** With the heap that a command keeps. */
   #node(script: string): readonly string[] {
-    return [process.execPath, join(this.#places.programs, script)]
+    const heap = join(import.meta.dirname, '..', 'scripts', 'heap.cjs')
+    return [process.execPath, '--require', heap, join(this.#places.programs, script)]
   }
 
   get #environment(): Record<string, string> {

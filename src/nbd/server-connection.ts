@@ -46,6 +46,8 @@ export class ServerConnection {
   /** Memory of answered reads. What is not taken again is held by threads that wrote into it, until they happen to collect their garbage. */
   readonly #spare: Buffer[] = []
   #inMemory = 0
+  /** Called when a request has ended, by who waits for that. */
+  #ended: (() => void) | undefined
 
   constructor(channel: ByteChannel, options: ServerConnectionOptions) {
     this.#channel = channel
@@ -107,7 +109,8 @@ export class ServerConnection {
   /** Waits until another request may begin. */
   async #room(memory: number): Promise<void> {
     while (this.#underWay.size >= IN_FLIGHT || (this.#underWay.size > 0 && this.#inMemory + memory > IN_MEMORY)) {
-      await Promise.race(this.#underWay)
+      // Not a race of all under way, which would hang something on each of them every time.
+      await new Promise<void>((resolve) => (this.#ended = resolve))
     }
   }
 
@@ -119,6 +122,8 @@ export class ServerConnection {
       .finally(() => {
         this.#inMemory -= memory
         this.#underWay.delete(work)
+        this.#ended?.()
+        this.#ended = undefined
       })
     this.#underWay.add(work)
   }
