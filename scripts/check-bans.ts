@@ -114,7 +114,7 @@ export const BANS: readonly Ban[] = [
       'g',
     ),
     in: AGENT,
-    // The last asks a running lab on this machine; core only hands Node's module over.
+    // cli/lab asks a running lab on this machine; core only hands Node's module over.
     except:
       /^src\/(?:vsphere\/(?:http-client|trust)|nfc\/(?:dial|pinned-tls)|nbd\/(?:dial|server)|ssh\/dial|restic\/(?:rest\/(?:rest-client|server-trust)|s3\/s3-client)|api\/(?:api|certificate|client|socket-listener)|notices\/(?:mail-channel|webhook-channel|syslog-dial)|cli\/lab|core\/(?:node-tls|index))\.ts$/,
     tests: false,

@@ -11,7 +11,7 @@ const LONGEST_REPORT = 4 * 1024 * 1024
 const MOST_INHERITED = 1023
 
 /**
- * Room for young garbage, MiB twice. With the half of one that a command keeps (scripts/heap.cjs), what a request of a reader makes is still in use when it is looked through: of 11 s that a
+ * Room for young garbage, MiB twice. With the one that a command keeps (scripts/heap.cjs), what a request of a reader makes is still in use when it is looked through: of 11 s that a
  * reader of a whole disk took, 2 went that way. More than four gain nothing.
  */
 const YOUNG = '--min-semi-space-size=4'
