@@ -6,7 +6,7 @@ import type { Contestant, Places, Vcb } from './contestants.ts'
 import type { Figures } from './figures.ts'
 import { changeImage, makeImage } from './image.ts'
 import { inTurns } from './in-turns.ts'
-import { measure, median } from './measure.ts'
+import { type Cost, measure, median } from './measure.ts'
 
 export type BenchOptions = {
   /** Of the disk, bytes. */
@@ -34,7 +34,8 @@ export async function fullAndSecond(options: BenchOptions): Promise<void> {
   for (const each of all) for (let round = 0; round < rounds; round++) await each.prepare(round)
 
   figures.title('full')
-  for (const [each, costs] of await inTurns(all, rounds, (contestant, round) => contestant.full(round)))
+  const reads = (): string => places.flat
+  for (const [each, costs] of await inTurns(all, rounds, (contestant, round) => contestant.full(round), reads))
     figures.add({ part: 'full', tool: each.name, costs, repositoryBytes: each.repositoryBytes(0) })
   judgeFull(figures)
 
@@ -44,12 +45,13 @@ export async function fullAndSecond(options: BenchOptions): Promise<void> {
   figures.title(`incremental, ${(changed * 100).toFixed(1)} % changed in ${changes.length} places`)
   let read = 0
   const again = all.filter((each) => each.second !== undefined)
-  const seconds = await inTurns(again, rounds, async (contestant, round) => {
+  const second = async (contestant: Contestant, round: number): Promise<Cost> => {
     const cost = await contestant.second?.(round)
     if (cost === undefined) throw new Error(`${contestant.name} has no second backup`)
     if (contestant === vcb) read = vcb.last[round]?.readBytes ?? 0
     return cost
-  })
+  }
+  const seconds = await inTurns(again, rounds, second, reads)
   for (const [each, costs] of seconds)
     figures.add({ part: 'incremental', tool: each.name, costs, repositoryBytes: each.repositoryBytes(0) })
   judgeSecond(figures, read, total(changes))

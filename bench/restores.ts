@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type Contestant, Copy } from './contestants.ts'
 import type { BenchOptions } from './full-and-second.ts'
 import { inTurns } from './in-turns.ts'
+import type { Cost } from './measure.ts'
 
 /**
  * The disk as it was last stored into a raw file: in memory, where the processor is the limit, and on the disk, with the time until it is there. All rounds out of the first repository: those
@@ -12,17 +13,15 @@ import { inTurns } from './in-turns.ts'
 export async function restores(options: BenchOptions & { readonly memory: string }): Promise<void> {
   const { rounds, places, figures, vcb, others, memory } = options
   const all = [vcb, ...others].filter((each) => each.restore !== undefined)
-  for (const each of all) {
+  for (const each of all)
     for (let round = 1; round < rounds; round++) rmSync(each.repository(round), { recursive: true, force: true })
-    const from = each instanceof Copy ? places.flat : each.repository(0)
-    execFileSync('bash', ['-c', 'find "$0" -type f -exec cat {} + >/dev/null', from])
-  }
+  const reads = (each: Contestant): string => (each instanceof Copy ? places.flat : each.repository(0))
   for (const [part, parent, synced] of [
     ['restore into memory', memory, false],
     ['restore onto the disk', places.work, true],
   ] as const) {
     figures.title(part)
-    const costs = await inTurns(all, rounds, async (contestant: Contestant, round) => {
+    const restore = async (contestant: Contestant, round: number): Promise<Cost> => {
       const directory = mkdtempSync(join(parent, 'restored-'))
       try {
         const cost = await contestant.restore?.(0, directory, synced)
@@ -32,7 +31,8 @@ export async function restores(options: BenchOptions & { readonly memory: string
       } finally {
         rmSync(directory, { recursive: true, force: true })
       }
-    })
+    }
+    const costs = await inTurns(all, rounds, restore, reads)
     for (const [each, its] of costs) figures.add({ part, tool: each.name, costs: its })
     const restic = figures.ratio(part, 'vcb', 'restic')
     const copy = figures.ratio(part, 'vcb', 'cp')
