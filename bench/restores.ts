@@ -13,8 +13,7 @@ import type { Cost } from './measure.ts'
 export async function restores(options: BenchOptions & { readonly memory: string }): Promise<void> {
   const { rounds, places, figures, vcb, others, memory } = options
   const all = [vcb, ...others].filter((each) => each.restore !== undefined)
-  for (const each of all)
-    for (let round = 1; round < rounds; round++) rmSync(each.repository(round), { recursive: true, force: true })
+  for (const each of all) for (let round = 1; round < rounds; round++) rmSync(each.repository(round), { recursive: true, force: true })
   const reads = (each: Contestant): string => (each instanceof Copy ? places.flat : each.repository(0))
   for (const [part, parent, synced] of [
     ['restore into memory', memory, false],
