@@ -23,6 +23,8 @@ export class Figures {
   readonly goals: Goal[] = []
   /** What each stage takes by itself. */
   stages: readonly unknown[] = []
+  /** The same of a full that takes no more room than restic's. */
+  stagesAsSmall: readonly unknown[] = []
   readonly #say: (line: string) => void
 
   constructor(say: (line: string) => void) {
@@ -73,7 +75,7 @@ export class Figures {
       kernel: release(),
       load: readFileSync('/proc/loadavg', 'latin1').trim(),
     }
-    const { figures, stages, ratios, goals } = this
-    return `${JSON.stringify({ version: 1, node: process.versions.node, machine, ...facts, figures, stages, ratios, goals }, undefined, 2)}\n`
+    const { figures, stages, stagesAsSmall, ratios, goals } = this
+    return `${JSON.stringify({ version: 1, node: process.versions.node, machine, ...facts, figures, stages, stagesAsSmall, ratios, goals }, undefined, 2)}\n`
   }
 }

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
+import { nativeLibrary } from '../core/index.ts'
 
 /* socket(7), unix(7): the user of whoever connected, as the kernel knows it. */
 const SOL_SOCKET = 1
@@ -26,28 +27,22 @@ export async function userOf({ socket }: IncomingMessage): Promise<string | unde
   return uid === undefined ? undefined : ((await nameOf(uid)) ?? `uid ${uid}`)
 }
 
-/** libc's getsockopt through node:ffi, looked up once. */
+/** libc's getsockopt, looked up once. Without it the caller is known as one of those whom the socket's permissions let in. */
 function loadGetOption(): GetOption | undefined {
-  // node:ffi is experimental and says so on stderr at load, which is no news for a user; as in disk/file-holes.ts.
-  const emitWarning: unknown = Reflect.get(process, 'emitWarning')
-  process.emitWarning = () => undefined
-  try {
-    const ffi = process.getBuiltinModule('node:ffi')
-    if (ffi === undefined) return undefined
-    const { functions } = ffi.dlopen(null, {
-      getsockopt: { arguments: ['int32', 'int32', 'int32', 'pointer', 'pointer'], return: 'int32' },
-    } as const)
-    return (fd) => {
-      const value = new Uint32Array(UCRED_BYTES / 4)
-      const length = new Uint32Array([UCRED_BYTES])
-      const answer = functions.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ffi.getRawPointer(value.buffer), ffi.getRawPointer(length.buffer))
-      return answer === 0 && length[0] === UCRED_BYTES ? value : undefined
-    }
-  } catch {
-    // Disabled by a flag or the permission model: the caller is then known as one of those whom the socket's permissions let in.
-    return undefined
-  } finally {
-    Reflect.set(process, 'emitWarning', emitWarning)
+  const library = nativeLibrary({ getsockopt: { arguments: ['i32', 'i32', 'i32', 'pointer', 'pointer'], return: 'i32' } })
+  if (library === undefined) return undefined
+  const { functions, pointer } = library
+  return (fd) => {
+    const value = new Uint32Array(UCRED_BYTES / 4)
+    const length = new Uint32Array([UCRED_BYTES])
+    const answer = functions.getsockopt(
+      fd,
+      SOL_SOCKET,
+      SO_PEERCRED,
+      pointer(new Uint8Array(value.buffer)),
+      pointer(new Uint8Array(length.buffer)),
+    )
+    return answer === 0 && length[0] === UCRED_BYTES ? value : undefined
   }
 }
 

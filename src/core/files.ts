@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { effect } from './effect.ts'
 import { fromErrno } from './errors.ts'
+import { leavePageCache } from './page-cache.ts'
 
 /* Every change to the local file system goes through here, so that each is an `Effect`; elsewhere `node:fs` is for reading. Errors are Node's
    own unless said otherwise: the rooms translate them where they know what the path means. Syncing is none: it changes when, not what. */
@@ -66,6 +67,8 @@ export interface OutputFile extends AsyncDisposable {
   truncate(size: number): Promise<void>
   /** Everything written is durable when it resolves. */
   sync(): Promise<void>
+  /** After `sync`, for what nobody reads soon: the system need not keep it in memory (`leavePageCache`). */
+  forget(): void
   size(): Promise<number>
   close(): Promise<void>
 }
@@ -111,6 +114,10 @@ class HandleOutput implements OutputFile {
 
   sync(): Promise<void> {
     return this.#handle.sync()
+  }
+
+  forget(): void {
+    leavePageCache(this.#handle.fd)
   }
 
   async size(): Promise<number> {

@@ -85,6 +85,7 @@ export {
   totalLength,
 } from './range.ts'
 export { VSS_BACKUP_TYPES, VSS_CONTEXTS, type WindowsQuiesce } from './windows-quiesce.ts'
+export { type NativeLibrary, nativeLibrary } from './native-library.ts'
 export { nodeTls } from './node-tls.ts'
 export { fillWithZeros, readMemory, sharedMemory } from './read-memory.ts'
 export { type FileReader, readableMode } from './file-reader.ts'

@@ -1,4 +1,4 @@
-import type { Extent, Range } from '../core/index.ts'
+import { type Extent, nativeLibrary, type Range } from '../core/index.ts'
 
 const SEEK_DATA = 3
 const SEEK_HOLE = 4
@@ -40,7 +40,7 @@ function nextData(seek: Seek, fd: number, position: number, end: number): number
 let cached: Seek | undefined
 let tried = false
 
-/** libc's lseek through node:ffi, looked up once, at first use. */
+/** libc's lseek, looked up once, at first use. Without it, reading holes as zeros is always right. */
 function lseek(): Seek | undefined {
   if (!tried) {
     tried = true
@@ -50,18 +50,6 @@ function lseek(): Seek | undefined {
 }
 
 function loadSeek(): Seek | undefined {
-  // node:ffi is experimental and says so on stderr at load; this optional shortcut is no news for a user. The call is synchronous, so
-  // no other warning can be lost meanwhile.
-  const emitWarning: unknown = Reflect.get(process, 'emitWarning')
-  process.emitWarning = () => undefined
-  try {
-    const ffi = process.getBuiltinModule('node:ffi')
-    const library = ffi?.dlopen(null, { lseek: { arguments: ['int32', 'int64', 'int32'], return: 'int64' } } as const)
-    return library?.functions.lseek
-  } catch {
-    // Disabled by a flag or the permission model: reading holes as zeros is always right.
-    return undefined
-  } finally {
-    Reflect.set(process, 'emitWarning', emitWarning)
-  }
+  const library = nativeLibrary({ lseek: { arguments: ['i32', 'i64', 'i32'], return: 'i64' } })
+  return library?.functions.lseek as Seek | undefined
 }

@@ -25,7 +25,10 @@ const REGION = 16 * 1024 * 1024
 /** What was done to a region: `write`, which may come again to the same place, or only `writeBy`, which may not. */
 const WRITTEN = 1
 const PLACED = 2
-/** Once so much was written, it is sent to the disk while more is written: left alone, a kernel keeps gigabytes back, and `flush` has to wait for them. */
+/**
+ * Once so much was written, it is sent to the disk while more is written, and forgotten: left alone, a kernel keeps gigabytes back, for which `flush` has to wait, and fills memory with a disk that
+ * nobody reads soon.
+ */
 const WRITE_BACK = 64 * 1024 * 1024
 
 /** A sink that is a file of this machine. */
@@ -125,6 +128,7 @@ class RawFile implements RawSink {
     try {
       await this.#writingBack
       await this.#handle.sync()
+      this.#handle.forget()
       if (this.#lost !== undefined) throw this.#lost.error
       if (this.#kind === 'file') await syncDirectory(dirname(this.#path))
     } catch (error) {
@@ -201,6 +205,7 @@ class RawFile implements RawSink {
     this.#kept = 0
     this.#writingBack = this.#handle
       .sync()
+      .then(() => this.#handle.forget())
       .catch((error: unknown) => {
         this.#lost ??= { error }
       })

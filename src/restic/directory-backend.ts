@@ -6,6 +6,7 @@ import {
   ensureDirectory,
   fromErrno,
   isMissing,
+  MIB,
   isThere,
   openInput,
   openOutput,
@@ -43,6 +44,9 @@ export type DirectoryBackendOptions = {
 export function directoryBackend(path: string, options: DirectoryBackendOptions = {}): RepositoryPlace {
   return new DirectoryBackend(resolve(path), options.run)
 }
+
+/** Files of this size, bytes, are packs of blocks, which nobody reads soon. Smaller ones are what the next run begins with. */
+const FORGOTTEN_FROM = 4 * MIB
 
 async function removeIfEmpty(path: string): Promise<void> {
   try {
@@ -111,6 +115,7 @@ class DirectoryBackend implements RepositoryPlace {
       await using output = await openOutput(temporary, 'wx', 0o400)
       await output.write(data)
       await output.sync()
+      if (data.length >= FORGOTTEN_FROM) output.forget()
       await renameFile(temporary, path)
       await syncDirectory(folder)
     } catch (error) {

@@ -1,5 +1,5 @@
+import { nativeLibrary } from '../core/index.ts'
 import { hashLogOf } from './compression.ts'
-import { nativeLibrary } from './native-library.ts'
 import type { ZstdCodec } from './zstd-codec.ts'
 
 // From zstd.h, stable since 1.4.

@@ -1,4 +1,5 @@
-import { nativeLibrary, sodiumOneTimeAuth } from './native-library.ts'
+import { nativeLibrary } from '../core/index.ts'
+import { sodiumOneTimeAuth } from './sodium.ts'
 
 /** Poly1305 of `bytes` with a one-time key of 32 bytes; the 16 bytes of it go into `mac`. */
 export type OneTimeMac = (key: Uint8Array, bytes: Uint8Array, mac: Uint8Array) => void

@@ -1,7 +1,7 @@
 /**
- * What a full and a restore must do at least: one thread takes four blocks after the other four through every stage, by the product's own calls, level 1, and nothing else is done. Blocks stay in the
+ * What a full and a restore must do at least: one thread takes four blocks after the other four through every stage, by the product's own calls, and nothing else is done. Blocks stay in the
  * core's cache from stage to stage, so this is less than the stages would take each by itself, and below it no arrangement of threads can come.
- * `node test/bench/stages.ts FLAT DIRECTORY` reads a raw disk and writes below DIRECTORY; prints JSON, a `Stage` each.
+ * `node test/bench/stages.ts FLAT DIRECTORY [LEVEL BLOCK]` reads a raw disk and writes below DIRECTORY; zstd's level (1) and the bytes of a block (262144); prints JSON, a `Stage` each.
  */
 import { randomBytes, randomFillSync, scryptSync } from 'node:crypto'
 import { closeSync, fsyncSync, fstatSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
@@ -13,7 +13,6 @@ import { IV_BYTES, SEAL_OVERHEAD, sealEach, sealKeyFrom, tryUnsealEach } from '.
 import { writePages } from '../../src/restic/write-pages.ts'
 import { zstdCodec } from '../../src/restic/zstd-codec.ts'
 
-const BLOCK = 256 * 1024
 const PACK = 16 * 1024 * 1024
 
 type Stage = { readonly of: readonly ('full' | 'restore')[]; readonly name: string; readonly bytes: number; readonly cpuSeconds: number }
@@ -47,7 +46,10 @@ class Stages {
   }
 }
 
-const codec = zstdCodec(1, 'auto')
+const [flat, directory, level = '1', block = '262144'] = process.argv.slice(2)
+if (flat === undefined || directory === undefined) throw new Error('Usage: node test/bench/stages.ts FLAT DIRECTORY [LEVEL BLOCK]')
+const BLOCK = Number(block)
+const codec = zstdCodec(Number(level), 'auto')
 const ciphers = ciphersFor('auto')
 const digests = digestsSideBySide() ?? digestsOneByOne
 const key = sealKeyFrom(randomBytes(64))
@@ -63,6 +65,8 @@ function full(flat: string, packFile: string): { readonly stages: Stages; readon
   const filled: Buffer[] = []
   const ivs = Buffer.alloc(MOST_AT_ONCE * IV_BYTES)
   const stored: Stored[] = []
+  /** By id, hex: what is there already is not stored again. */
+  const known = new Map<string, Stored>()
   let at = 0
   let length = 0
   const packNow = (): Buffer => packs[filled.length] ?? Buffer.alloc(0)
@@ -86,12 +90,21 @@ function full(flat: string, packFile: string): { readonly stages: Stages; readon
     const ids = stages.time('SHA-256 of blocks', blocks.length * BLOCK, () => digests(blocks.map(({ plain }) => plain)))
     const parts: { readonly region: Buffer; readonly length: number }[] = []
     for (const [index, { offset, plain }] of blocks.entries()) {
+      const id = ids[index] ?? room
+      const name = Buffer.from(id).toString('hex')
+      const before = known.get(name)
+      if (before !== undefined) {
+        stored.push({ ...before, offset })
+        continue
+      }
       const region = packNow().subarray(length)
-      const compressed = stages.time(`zstd level 1, by ${codec.name}`, BLOCK, () => codec.compress(plain, region.subarray(IV_BYTES)))
+      const compressed = stages.time(`zstd level ${level}, by ${codec.name}`, BLOCK, () => codec.compress(plain, region.subarray(IV_BYTES)))
       if (compressed === undefined) plain.copy(region, IV_BYTES)
       const bytes = compressed ?? BLOCK
       parts.push({ region, length: bytes })
-      stored.push({ offset, id: ids[index] ?? room, at: at + length, length: bytes + SEAL_OVERHEAD, whole: compressed === undefined })
+      const one = { offset, id, at: at + length, length: bytes + SEAL_OVERHEAD, whole: compressed === undefined }
+      known.set(name, one)
+      stored.push(one)
       length += bytes + SEAL_OVERHEAD
     }
     stages.time('AES-256-CTR and Poly1305', sumOf(parts), () => sealEach(key, randomFillSync(ivs), parts, ciphers))
@@ -124,10 +137,15 @@ function restore(stored: readonly Stored[], packs: string, disk: string): Stages
   const opened = Buffer.allocUnsafeSlow(MOST_AT_ONCE * BLOCK)
   for (let first = 0; first < stored.length; first += MOST_AT_ONCE) {
     const group = stored.slice(first, first + MOST_AT_ONCE)
-    const { at: start = 0 } = group[0] ?? {}
     const bytes = sumOf(group)
-    stages.time('packs read, page cache', bytes, () => readSync(source, room, 0, bytes, start))
-    const sealed = group.map(({ at, length }) => room.subarray(at - start, at - start + length))
+    let end = 0
+    const sealed = group.map(({ length }) => room.subarray(end, (end += length)))
+    stages.time('packs read, page cache', bytes, () => {
+      const [first] = group
+      // One read where they lie one after the other, as they do but for those that were there already.
+      if (first !== undefined && inOrder(group)) readSync(source, room, 0, bytes, first.at)
+      else for (const [index, { at, length }] of group.entries()) readSync(source, sealed[index] ?? room, 0, length, at)
+    })
     const bodies = stages.time('Poly1305 and AES-256-CTR', bytes, () => tryUnsealEach(key, sealed, ciphers, true))
     const blocks = group.map((block, index) => {
       const plain = opened.subarray(index * BLOCK, (index + 1) * BLOCK)
@@ -147,6 +165,9 @@ function restore(stored: readonly Stored[], packs: string, disk: string): Stages
   return stages
 }
 
+const inOrder = (group: readonly Stored[]): boolean =>
+  group.every(({ at }, index) => index === 0 || at === (group[index - 1]?.at ?? 0) + (group[index - 1]?.length ?? 0))
+
 const sumOf = (parts: readonly { readonly length: number }[]): number => parts.reduce((sum, { length }) => sum + length, 0)
 
 function scrypt(): Stage {
@@ -155,8 +176,6 @@ function scrypt(): Stage {
   return { of: [], name: "scrypt of somebody's password", bytes: 0, cpuSeconds: Number(process.hrtime.bigint() - before) / 1e9 }
 }
 
-const [flat, directory] = process.argv.slice(2)
-if (flat === undefined || directory === undefined) throw new Error('Usage: node test/bench/stages.ts FLAT DIRECTORY')
 const [packs, disk] = [join(directory, 'stages-packs'), join(directory, 'stages-disk')]
 try {
   const { stages, stored } = full(flat, packs)

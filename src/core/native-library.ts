@@ -1,6 +1,3 @@
-import { createRequire } from 'node:module'
-import type { crypto_onetimeauth } from 'sodium-native'
-
 type Signature = { readonly arguments: readonly string[]; readonly return: string }
 type Ffi = {
   dlopen<Name extends string>(path: null, symbols: Readonly<Record<Name, Signature>>): { functions: Readonly<Record<Name, NativeFunction>> }
@@ -10,7 +7,7 @@ type Ffi = {
 /** Pointers and sizes are bigints, `i32` and `u32` numbers, both ways; nothing is returned by `void`. */
 type NativeFunction = (...args: readonly (bigint | number)[]) => unknown
 
-/** Functions inside the node binary itself, called through `node:ffi`. */
+/** Functions inside the node binary and of the C library, called through `node:ffi`. */
 export type NativeLibrary<Name extends string> = {
   /** Each to be kept in a constant and called by it: what is looked up by name for every call takes three times as long. */
   readonly functions: Readonly<Record<Name, NativeFunction>>
@@ -19,8 +16,8 @@ export type NativeLibrary<Name extends string> = {
 }
 
 /**
- * Binds functions of the libraries that the node binary carries and exports (zstd, OpenSSL). `node:ffi` is experimental in Node, so
- * undefined wherever it, or one of the symbols, is not to be had; whoever uses this has another way and the same tests for both.
+ * Binds functions of the libraries that the node binary carries and exports (zstd, OpenSSL), and of the C library. `node:ffi` is experimental in Node, so
+ * undefined wherever it, or one of the symbols, is not to be had; whoever uses this has another way, or does without.
  */
 export function nativeLibrary<Name extends string>(symbols: Readonly<Record<Name, Signature>>): NativeLibrary<Name> | undefined {
   try {
@@ -60,7 +57,3 @@ function loadFfi(): Ffi | undefined {
     process.emitWarning = emit
   }
 }
-
-/** `crypto_onetimeauth` of libsodium, a native package. It takes 15 ms to load, so it is for who has nothing else. */
-export const sodiumOneTimeAuth = (): typeof crypto_onetimeauth =>
-  (createRequire(import.meta.url)('sodium-native') as { readonly crypto_onetimeauth: typeof crypto_onetimeauth }).crypto_onetimeauth
