@@ -46,16 +46,20 @@ export async function stages({ places, figures, memory }: BenchOptions & { reado
 function judgeAsSmall(figures: Figures, found: readonly Stage[]): void {
   const its = found.filter(({ of }) => of.includes('full'))
   const least = its.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0)
-  const stored = its.find(({ name }) => name === 'SHA-256 of packs')?.bytes ?? Number.NaN
   figures.stagesAsSmall = found
   const { level, block } = AS_SMALL
   const cores = availableParallelism()
   figures.title(
-    `the stages of a full with level ${level} and blocks of ${Number(block) / 1024} KiB: ${least.toFixed(2)} CPU s, ${Math.round(stored / 2 ** 20)} MiB stored`,
+    `the stages of a full with level ${level} and blocks of ${Number(block) / 1024} KiB: ${least.toFixed(2)} CPU s, ${Math.round(storedBy(found) / 2 ** 20)} MiB stored`,
   )
   const restic = figures.of('full', 'restic')
-  if (restic === undefined) return
+  const more = figures.ratios['full: vcb/restic, stored']
+  if (restic === undefined || more === undefined) return
   const times = median(restic.costs.map(({ wallSeconds }) => wallSeconds)) / (least / cores)
-  const room = stored / (restic.repositoryBytes ?? Number.NaN)
+  // The disk has changed since restic stored it, so its room is reckoned from that of our own full.
+  const room = (storedBy(found) / storedBy(figures.stages as readonly Stage[])) * more
   figures.title(`  ${room.toFixed(3)} of restic's room, and ${times.toFixed(2)} times as fast as restic at most on ${cores} cores`)
 }
+
+const storedBy = (stages: readonly Stage[]): number =>
+  stages.find(({ of, name }) => of.includes('full') && name === 'SHA-256 of packs')?.bytes ?? Number.NaN

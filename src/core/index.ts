@@ -84,6 +84,7 @@ export {
   rangeEnd,
   totalLength,
 } from './range.ts'
+export { WriteBack } from './write-back.ts'
 export { VSS_BACKUP_TYPES, VSS_CONTEXTS, type WindowsQuiesce } from './windows-quiesce.ts'
 export { type NativeLibrary, nativeLibrary } from './native-library.ts'
 export { nodeTls } from './node-tls.ts'

@@ -13,6 +13,7 @@ import {
   syncDirectory,
   throwIfAborted,
   type FilePlace,
+  WriteBack,
 } from '../core/index.ts'
 import { fileExtents } from './file-holes.ts'
 import { checkInside } from './inside.ts'
@@ -25,12 +26,6 @@ const REGION = 16 * 1024 * 1024
 /** What was done to a region: `write`, which may come again to the same place, or only `writeBy`, which may not. */
 const WRITTEN = 1
 const PLACED = 2
-/**
- * Once so much was written, it is sent to the disk while more is written, and forgotten: left alone, a kernel keeps gigabytes back, for which `flush` has to wait, and fills memory with a disk that
- * nobody reads soon.
- */
-const WRITE_BACK = 64 * 1024 * 1024
-
 /** A sink that is a file of this machine. */
 export type RawSink = BlockSink & Required<Pick<BlockSink, 'writeBy'>>
 
@@ -75,18 +70,15 @@ class RawFile implements RawSink {
   readonly #handle: OutputFile
   readonly #touched: Uint8Array
   readonly #kind: 'file' | 'device'
+  readonly #back: WriteBack
   #complete = false
-  /** Bytes written since the last time they were sent to the disk. */
-  #kept = 0
-  #writingBack: Promise<void> | undefined
-  /** The system tells of a page that could not be written once. */
-  #lost: { readonly error: unknown } | undefined
 
   constructor(path: string, size: number, handle: OutputFile, kind: 'file' | 'device' = 'file') {
     this.#kind = kind
     this.size = size
     this.#path = path
     this.#handle = handle
+    this.#back = new WriteBack(handle)
     this.#touched = new Uint8Array(Math.ceil(size / REGION))
   }
 
@@ -114,7 +106,7 @@ class RawFile implements RawSink {
       .catch((error: unknown) => {
         throw fromErrno(error, this.#path) ?? error
       })
-    this.#wrote(written ?? 0)
+    this.#back.wrote(written ?? 0)
     return written
   }
 
@@ -126,10 +118,7 @@ class RawFile implements RawSink {
 
   async flush(): Promise<void> {
     try {
-      await this.#writingBack
-      await this.#handle.sync()
-      this.#handle.forget()
-      if (this.#lost !== undefined) throw this.#lost.error
+      await this.#back.flush()
       if (this.#kind === 'file') await syncDirectory(dirname(this.#path))
     } catch (error) {
       throw fromErrno(error, this.#path) ?? error
@@ -138,7 +127,7 @@ class RawFile implements RawSink {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#writingBack
+    await this.#back.ended()
     await this.#handle.close()
     if (!this.#complete && this.#kind === 'file') await removeFile(this.#path)
   }
@@ -182,7 +171,7 @@ class RawFile implements RawSink {
     } catch (error) {
       throw fromErrno(error, this.#path) ?? error
     }
-    this.#wrote(data.length)
+    this.#back.wrote(data.length)
   }
 
   #touch(range: Range, how: number): void {
@@ -192,25 +181,5 @@ class RawFile implements RawSink {
 
   #holds(range: Range, how: number): boolean {
     return this.#touched.subarray(Math.floor(range.offset / REGION), Math.ceil(rangeEnd(range) / REGION)).includes(how)
-  }
-
-  #wrote(bytes: number): void {
-    this.#kept += bytes
-    if (this.#kept >= WRITE_BACK) this.#writeBack()
-  }
-
-  /** One at a time, and nobody waits for it but `flush`, which also throws what went wrong. */
-  #writeBack(): void {
-    if (this.#writingBack !== undefined) return
-    this.#kept = 0
-    this.#writingBack = this.#handle
-      .sync()
-      .then(() => this.#handle.forget())
-      .catch((error: unknown) => {
-        this.#lost ??= { error }
-      })
-      .finally(() => {
-        this.#writingBack = undefined
-      })
   }
 }

@@ -13,6 +13,7 @@ import {
   renameFile,
   type RunId,
   syncDirectory,
+  WriteBack,
 } from '../core/index.ts'
 
 /** A record of a tape as GNU tar makes it: 20 blocks. Bytes. */
@@ -34,11 +35,15 @@ export async function fileOutput(path: string, run: RunId): Promise<ArchiveOutpu
   const partial = join(dirname(path), `.${basename(path)}${path.endsWith(ending) ? '' : `.${run}`}.partial`)
   await refuseExisting(path)
   const file = await openForWriting(partial, 'w')
+  const back = new WriteBack(file)
   return {
-    write: (bytes) => writeAll(file, bytes, path),
+    async write(bytes) {
+      await writeAll(file, bytes, path)
+      back.wrote(bytes.length)
+    },
     async finish() {
       try {
-        await file.sync()
+        await back.flush()
         await file.close()
         await refuseExisting(path)
         await renameFile(partial, path)
@@ -48,6 +53,7 @@ export async function fileOutput(path: string, run: RunId): Promise<ArchiveOutpu
       }
     },
     async abort() {
+      await back.ended()
       await file.close()
       await removeFile(partial)
     },

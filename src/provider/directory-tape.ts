@@ -10,6 +10,7 @@ import {
   renameFile,
   type RunId,
   syncDirectory,
+  WriteBack,
 } from '../core/index.ts'
 import type { OpenedStream } from './stream-pool.ts'
 import type { TapeDevice, TapeFile } from './tape-device.ts'
@@ -41,7 +42,9 @@ export class DirectoryTape implements TapeDevice {
     const own = `.tape.${run}.partial`
     const partial = join(this.#directory, own)
     const file = await openOutput(partial, 'wx').catch((error: unknown) => this.#failed(error))
+    const back = new WriteBack(file)
     const abort = async (): Promise<void> => {
+      await back.ended()
       await file.close()
       await removeFile(partial)
     }
@@ -58,10 +61,13 @@ export class DirectoryTape implements TapeDevice {
     const path = join(this.#directory, fileName(number))
     return {
       number,
-      write: (block) => file.write(block).catch((error: unknown) => this.#failed(error)),
+      write: async (block) => {
+        await file.write(block).catch((error: unknown) => this.#failed(error))
+        back.wrote(block.length)
+      },
       mark: async () => {
         try {
-          await file.sync()
+          await back.flush()
           await file.close()
           await renameFile(partial, path)
           await syncDirectory(this.#directory)
