@@ -39,25 +39,25 @@ export async function stages({ places, figures, memory }: BenchOptions & { reado
       `  ${'together'.padEnd(28)} ${least.toFixed(2).padStart(8)} CPU s: ${(least / cores).toFixed(2)} s of ${cores} cores${share}`,
     )
   }
-  judgeAsSmall(figures, await run(AS_SMALL.level, AS_SMALL.block))
+  judgeAsSmall(figures, found, await run(AS_SMALL.level, AS_SMALL.block))
 }
 
-/** How fast a full could be at most that takes no more room than restic's. */
-function judgeAsSmall(figures: Figures, found: readonly Stage[]): void {
-  const its = found.filter(({ of }) => of.includes('full'))
+/** How fast a full could be at most that takes no more room than restic's: `small` are its stages, `usual` those of a full as it is. */
+function judgeAsSmall(figures: Figures, usual: readonly Stage[], small: readonly Stage[]): void {
+  const its = small.filter(({ of }) => of.includes('full'))
   const least = its.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0)
-  figures.stagesAsSmall = found
+  figures.stagesAsSmall = small
   const { level, block } = AS_SMALL
   const cores = availableParallelism()
   figures.title(
-    `the stages of a full with level ${level} and blocks of ${Number(block) / 1024} KiB: ${least.toFixed(2)} CPU s, ${Math.round(storedBy(found) / 2 ** 20)} MiB stored`,
+    `the stages of a full with level ${level} and blocks of ${Number(block) / 1024} KiB: ${least.toFixed(2)} CPU s, ${Math.round(storedBy(small) / 2 ** 20)} MiB stored`,
   )
   const restic = figures.of('full', 'restic')
   const more = figures.ratios['full: vcb/restic, stored']
   if (restic === undefined || more === undefined) return
   const times = median(restic.costs.map(({ wallSeconds }) => wallSeconds)) / (least / cores)
   // The disk has changed since restic stored it, so its room is reckoned from that of our own full.
-  const room = (storedBy(found) / storedBy(figures.stages as readonly Stage[])) * more
+  const room = (storedBy(small) / storedBy(usual)) * more
   figures.title(`  ${room.toFixed(3)} of restic's room, and ${times.toFixed(2)} times as fast as restic at most on ${cores} cores`)
 }
 

@@ -26,6 +26,7 @@ const REGION = 16 * 1024 * 1024
 /** What was done to a region: `write`, which may come again to the same place, or only `writeBy`, which may not. */
 const WRITTEN = 1
 const PLACED = 2
+
 /** A sink that is a file of this machine. */
 export type RawSink = BlockSink & Required<Pick<BlockSink, 'writeBy'>>
 

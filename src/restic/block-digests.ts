@@ -1,5 +1,5 @@
-import { nativeLibrary } from '../core/index.ts'
 import { hash } from 'node:crypto'
+import { nativeLibrary } from '../core/index.ts'
 
 /** SHA-256 of several blocks, 32 bytes each, in their order. One object belongs to one thread. */
 export type BlockDigests = (blocks: readonly Uint8Array[]) => readonly Uint8Array[]

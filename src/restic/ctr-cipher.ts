@@ -1,5 +1,5 @@
-import { nativeLibrary } from '../core/index.ts'
 import { createCipheriv } from 'node:crypto'
+import { nativeLibrary } from '../core/index.ts'
 
 /** AES-256-CTR over `bytes` in place; encrypting and decrypting are the same. `iv` has 16 bytes. The same `key` object always holds the same bytes. */
 export type CtrCipher = (key: Uint8Array, iv: Uint8Array, bytes: Uint8Array) => void
